@@ -1,0 +1,251 @@
+// The contract between the preload (inside every process of a session) and the agent of its host.
+//
+// Three ways of talking, each for what it is good at:
+//   1. The *table*: one shared-memory object per host, created by the agent, mapped by the processes that
+//   need it. A
+//      process makes a *call* by claiming a slot in it, filling it in, setting its pending bit and ringing
+//      the doorbell (an eventfd); it then waits on the slot's futex. No lock is taken and no memory is
+//      allocated, so a hook of an async-signal-safe function stays one. A process that dies leaves at most
+//      claimed slots behind; the agent frees them when the process's pidfd becomes readable.
+//   2. The *connection*: a SOCK_SEQPACKET Unix socket per process, for what needs descriptors or must end
+//   with the
+//      process: registration, a deputy's capture, and everything that a deputy does afterwards.
+//   3. The *environment*, which names the agent's socket to a program that was just started.
+//
+// Plain C layouts only: this header is included by freestanding code. Any change of a layout, a number or the
+// meaning of a field bumps kAbiVersion: preload and agent of different versions refuse each other with a
+// message.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <atomic>
+
+namespace elsewhere::abi {
+
+inline constexpr uint32_t kAbiVersion = 1;
+
+// ---- Environment
+// ----------------------------------------------------------------------------------------------
+
+inline constexpr char kEnvAgent[] = "ELSEWHERE_AGENT";  // path of this host's agent socket
+inline constexpr char kEnvSession[] =
+    "ELSEWHERE_SESSION";  // session id, 32 hex digits; marks our processes in /proc
+inline constexpr char kEnvLifeline[] = "ELSEWHERE_LIFELINE";  // descriptor number of the lifeline's write end
+inline constexpr char kEnvHost[] = "ELSEWHERE_HOST";          // number of this host; absent or "0": home
+inline constexpr char kEnvFork[] = "ELSEWHERE_FORK";          // "remote" (default) or "local"
+inline constexpr char kEnvPreload[] = "LD_PRELOAD";
+
+// Descriptors of ours sit at or above this number, counted down from the soft limit's end where that is
+// lower, so that they never take a number that the program would have got.
+inline constexpr int kFirstOwnDescriptor = 1000;
+
+// ---- The table
+// --------------------------------------------------------------------------------------------------
+
+inline constexpr uint32_t kTableMagic = 0x45544231;  // "1BTE"
+inline constexpr uint32_t kSlotCount = 16384;
+inline constexpr uint32_t kProcessCount = 32768;  // open addressing; at most half full
+inline constexpr uint32_t kCellCount = 65536;     // cells of named semaphores
+inline constexpr uint32_t kCellsPerHost =
+    1024;  // host h hands out cells [h * kCellsPerHost, (h + 1) * kCellsPerHost)
+inline constexpr uint32_t kSocketPathSize = 108;
+
+enum class SlotState : uint32_t {
+  kFree = 0,
+  kClaimed = 1,    // by the process in `owner`; being filled in
+  kPending = 2,    // handed to the agent, the caller waits
+  kCancelled = 3,  // a signal came: the caller wants the call undone, but still waits for the final answer
+  kDone = 4,       // result is valid; the caller reads it and sets kFree
+};
+
+enum class Operation : uint32_t {
+  kNone = 0,
+  // Process family.
+  kWhoAmI = 1,      // a nested child asks for its session pid. result: pid. Blocks until its deputy exists.
+  kNestedFork = 2,  // arguments: kernel pid of the child. result: session pid of the child, or -1 and error.
+  kHomeCall = 3,  // arguments: system call number, then up to 5 integer arguments; run by the caller's deputy
+                  // at home.
+  kKill = 4,  // arguments: session pid, signal. For targets on this host: the agent notes who sent a SIGKILL.
+  kUsage = 5,  // arguments: session pid. payload: struct rusage of that ended remote child. error ESRCH: not
+               // remote.
+  kChildrenUsage =
+      6,        // payload: struct rusage summed over the caller's ended and waited-for remote children.
+  kParent = 7,  // result: session pid of the caller's parent, as home's kernel sees it now.
+  kNote = 8,  // payload: one line for the end-of-run summary (why something ran at home). No answer is waited
+              // for.
+  // Descriptor family. A description is named by the (device, inode) of the local kernel object that stands
+  // for it.
+  kPull = 16,  // arguments: dev, ino, bytes wanted, nonblocking. result: bytes now readable here, 0 at end of
+               // file.
+  kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm. Readable at its origin ->
+                // readable here.
+  kDrain =
+      18,  // fence: returns when everything the caller wrote to redirected descriptors is in at its origin.
+  kSeek =
+      19,  // arguments: dev, ino, offset, whence: lseek on a file that is drained to home. result: offset.
+  kStat = 20,   // arguments: dev, ino. payload: struct stat of the object at its origin.
+  kIoctl = 21,  // arguments: dev, ino, request; payload: argument in and out (terminal attributes and size).
+  // IPC family. Semaphores: argument 0 is the object id found in the promoted word.
+  kSemOpen = 32,    // arguments: flags, mode, value; payload: name. result: index of the cell.
+  kSemClose = 33,   // arguments: cell.
+  kSemUnlink = 34,  // payload: name.
+  kSemWait = 35,    // arguments: object, clock (-1: none), seconds, nanoseconds of the absolute deadline.
+  kSemTryWait = 36,
+  kSemPost = 37,
+  kSemGetValue = 38,
+  kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
+};
+
+inline constexpr uint32_t kSlotPayload = 384;
+
+// One call. `state` is the futex the caller waits on; every other field belongs to whoever `state` says.
+struct alignas(64) Slot {
+  std::atomic<uint32_t> state;
+  uint32_t operation;
+  int32_t owner;   // kernel pid of the calling process
+  int32_t thread;  // kernel tid of the calling thread
+  int64_t arguments[8];
+  int64_t result;
+  int32_t error;  // errno value when result is -1
+  uint32_t payload_size;
+  uint8_t payload[kSlotPayload];
+  uint8_t reserved[24];
+};
+static_assert(sizeof(Slot) == 512);
+
+// Who is who on this host. Written by the agent only; read without a lock: kernel_pid is stored last and
+// cleared first.
+struct ProcessEntry {
+  std::atomic<int32_t> kernel_pid;   // in this host's pid namespace; 0: never used, -1: removed
+  std::atomic<int32_t> session_pid;  // home's pid namespace
+  std::atomic<uint64_t> incarnation;
+};
+static_assert(sizeof(ProcessEntry) == 16);
+
+// A named semaphore's sem_t points into a cell's `word` (layout: shim/wire/semaphore.h).
+struct alignas(64) Cell {
+  uint8_t word[32];
+  std::atomic<uint32_t> references;
+  uint8_t reserved[28];
+};
+static_assert(sizeof(Cell) == 64);
+
+struct alignas(4096) TableHeader {
+  uint32_t magic;
+  uint32_t version;
+  uint64_t session[2];
+  uint32_t host;  // 0: home
+  int32_t agent_pid;
+  uint32_t fork_remote;  // 1: fork() makes remote children
+  uint32_t reserved;
+  char agent_socket[kSocketPathSize];        // where a process of this host registers
+  alignas(64) std::atomic<uint32_t> ending;  // the session is over: start nothing new
+  alignas(64) std::atomic<uint64_t> slot_hint;
+  alignas(64)
+      std::atomic<uint64_t> pending_summary[kSlotCount / 64 / 64];  // bit: that word of `pending` may be set
+  std::atomic<uint64_t> pending[kSlotCount / 64];
+};
+
+struct Table {
+  TableHeader header;
+  Slot slots[kSlotCount];
+  ProcessEntry processes[kProcessCount];
+  Cell cells[kCellCount];
+};
+static_assert(offsetof(Table, slots) % 4096 == 0);
+
+inline constexpr uint32_t ProcessHash(int32_t pid) {
+  return (static_cast<uint32_t>(pid) * 2654435761U) % kProcessCount;
+}
+
+// ---- The connection
+// ---------------------------------------------------------------------------------------------
+
+enum class Packet : uint32_t {
+  // process -> agent
+  kHello = 1,  // first packet on every connection: struct Hello
+  kCapture =
+      2,        // struct Capture; descriptors: manifest memfd, then those whose entry in the manifest says so
+  kSignal = 3,  // struct SignalPacket: the deputy received this one
+  kHomeResult = 4,   // struct HomePacket
+  kRunsLocally = 5,  // answer to kRunLocal: the deputy has dropped its claim and is the child now
+  // agent -> process
+  kWelcome =
+      16,  // struct Welcome; descriptors: table memfd, doorbell eventfd, then for a deputy the arena memfd
+  kRefused = 17,     // struct Refused: versions differ, or the session is ending
+  kRunLocal = 18,    // struct Refused with the reason: the deputy must return from fork and be the child
+  kStarted = 19,     // the child runs elsewhere: the deputy becomes a proxy
+  kHomeCall = 20,    // struct HomePacket: make this system call
+  kForkDeputy = 21,  // struct ForkPacket: fork another deputy, for a nested fork; it connects with that token
+  kExit = 22,        // struct ExitPacket: end like this
+  kStop = 23,        // the remote process stopped: raise SIGSTOP
+};
+
+enum class Role : uint32_t { kProcess = 0, kDeputy = 1, kNestedDeputy = 2 };
+
+struct PacketHeader {
+  uint32_t type;  // Packet
+  uint32_t size;  // of the whole packet
+};
+
+struct Hello {
+  PacketHeader header;
+  uint32_t version;
+  uint32_t role;   // Role
+  int32_t pid;     // kernel pid (the agent checks it against SO_PEERCRED)
+  int32_t parent;  // kernel pid of the parent at the fork; 0 for a process that was started by exec
+  uint64_t token;  // nested deputy: from ForkPacket
+};
+
+struct Welcome {
+  PacketHeader header;
+  uint32_t version;
+  uint32_t host;
+};
+
+inline constexpr uint32_t kReasonSize = 240;
+struct Refused {
+  PacketHeader header;
+  char reason[kReasonSize];  // one line, terminated
+};
+
+struct Capture {
+  PacketHeader header;
+  uint64_t manifest_size;
+  uint32_t descriptor_count;  // that follow the memfd in this packet and, 250 at a time, in the next ones
+  uint32_t reserved;
+  uint64_t fork_nanoseconds;     // CLOCK_MONOTONIC when fork was called
+  uint64_t capture_nanoseconds;  // what the capture took
+};
+
+struct SignalPacket {
+  PacketHeader header;
+  int32_t signal;
+  int32_t code;    // si_code
+  int32_t sender;  // si_pid
+  uint32_t user;   // si_uid
+  uint64_t value;  // si_value
+};
+
+struct HomePacket {
+  PacketHeader header;
+  uint64_t id;  // echoed in the result
+  int64_t number;
+  int64_t arguments[6];
+  int64_t result;  // as the kernel returns it: negative errno on failure
+};
+
+struct ForkPacket {
+  PacketHeader header;
+  uint64_t token;
+};
+
+struct ExitPacket {
+  PacketHeader header;
+  int32_t status;  // as waitpid gives it
+  int32_t reserved;
+};
+
+}  // namespace elsewhere::abi
