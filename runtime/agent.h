@@ -1,0 +1,189 @@
+// The agent's core as its components see it.
+//
+// An agent is a loop, a table of processes, a mailbox to other hosts, and components: jobs at home (home.h),
+// jobs on a worker (worker.h), streams, semaphores and memory. The core knows components only by the
+// interface below; components know each other not at all. Everything runs on the loop's thread and nothing
+// blocks.
+//
+// A component registers for what it serves in its constructor:
+//     agent.OnMessage<wire::StreamData>([this](wire::HostId from, wire::StreamData&& data) { ... });
+//     agent.OnCall(abi::Operation::kPull, [this](CallId id, const Call& call) { ... agent.Complete(id, n);
+//     });
+// A call may be completed at once or later. It is dropped when its process dies (OnCallDropped is told), and
+// completing it then does nothing. A cancelled call (a signal came) must still be completed, soon: with EINTR
+// if nothing happened.
+#pragma once
+
+#include <sys/resource.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/event_loop.h"
+#include "runtime/session.h"
+#include "shim/wire/abi.h"
+#include "shim/wire/message.h"
+#include "shim/wire/result.h"
+
+namespace elsewhere::store {
+class ObjectStore;
+class SessionKey;
+}  // namespace elsewhere::store
+namespace elsewhere::broker {
+class RedisConnection;
+class Keys;
+}  // namespace elsewhere::broker
+
+namespace elsewhere::runtime {
+
+using wire::HostId;
+using wire::Incarnation;
+
+// A process of the session as this agent knows it. At home: every process that registered, and every deputy.
+// On a worker: every process that runs there. Owned by the core; pointers are good until ProcessGone.
+struct Process {
+  int32_t kernel_pid = 0;       // in this host's pid namespace
+  int32_t session_pid = 0;      // home's; 0: not known yet (a nested child whose deputy is being made)
+  Incarnation incarnation = 0;  // 0: runs at home, was never moved
+  HostId runs_on = wire::kHome;
+  int pidfd = -1;
+};
+
+// A call that a process made through the table. Copied out of the slot: the caller cannot change it any more.
+struct Call {
+  abi::Operation operation{};
+  int32_t kernel_pid = 0;
+  int32_t kernel_tid = 0;
+  Incarnation incarnation = 0;  // of the calling process; 0: a process at home
+  std::array<int64_t, 8> arguments{};
+  std::vector<uint8_t> payload;
+};
+struct CallId {
+  uint32_t slot = 0;
+  uint32_t generation = 0;  // tells a slot's users apart
+  bool operator==(const CallId&) const = default;
+};
+
+// A descriptor that a deputy handed over at its capture, or that a component made for a process to be
+// restored. `number` is the process's; `descriptor` is ours to close.
+struct HeldDescriptor {
+  int32_t number = -1;
+  int descriptor = -1;
+  int32_t flags = 0;  // FD_CLOEXEC
+};
+
+// What a component may do around the life of a process. Defaults: nothing. `done` functions are called
+// exactly once, at once or later, on the loop's thread.
+class Component {
+ public:
+  using Done = std::function<void(Status)>;
+  virtual ~Component() = default;
+
+  // Home: `process` was captured. `manifest` is its image (shim/wire/image.h); `descriptors` are those the
+  // deputy sent, in the manifest's order; whoever keeps one takes it (sets .descriptor to -1), the core
+  // closes the others. Fills in job.descriptors or job.memory. An error means that it cannot run elsewhere,
+  // for that reason: it runs at home.
+  virtual Status Captured(const Process& /*deputy*/, std::span<const uint8_t> /*manifest*/,
+                          std::vector<HeldDescriptor>& /*descriptors*/, wire::Job& /*job*/) {
+    return Ok{};
+  }
+  // Home: after Captured, the job will not run elsewhere after all: take back what was done for it.
+  virtual void JobWithdrawn(const wire::Job& /*job*/) {}
+
+  // Worker: make the job's descriptors and mappings real on this host; append to `descriptors`, then `done`.
+  // An error rejects the job.
+  virtual void Prepare(const wire::Job& /*job*/, std::vector<HeldDescriptor>& /*descriptors*/, Done done) {
+    done(Ok{});
+  }
+  // Worker: the process runs (restored, or a nested child of `parent`).
+  virtual void ProcessStarted(const Process& /*process*/, const Process* /*parent*/) {}
+
+  // Both sides, and at a fence: what `process` wrote must be at its origin (worker: sent before whatever is
+  // sent after `done`; home: in the real objects) before `done`. `ended`: it is the last time; `killed`: it
+  // ended by a signal.
+  struct DrainReason {
+    bool ended = false;
+    bool killed = false;
+  };
+  virtual void Drain(const Process& /*process*/, DrainReason /*reason*/, std::function<void()> done) {
+    done();
+  }
+
+  // The process is gone and forgotten after this call.
+  virtual void ProcessGone(const Process& /*process*/) {}
+  virtual void CallDropped(CallId /*id*/) {}
+  // The caller was interrupted: complete the call soon. Called only for calls that were handed to a
+  // component.
+  virtual void CallCancelled(CallId /*id*/) {}
+  virtual void HostGone(HostId /*host*/) {}
+  // The session is ending: forget everything, close everything.
+  virtual void SessionEnding() {}
+};
+
+class Agent {
+ public:
+  virtual ~Agent() = default;
+
+  virtual EventLoop& loop() = 0;
+  virtual HostId host() const = 0;
+  bool is_home() const { return host() == wire::kHome; }
+  virtual const SessionLayout& layout() const = 0;
+  virtual const std::string& session_id() const = 0;  // 32 hexadecimal digits
+  virtual abi::Table& table() = 0;
+  virtual SessionReport& report() = 0;
+
+  // The command connection, for scripts of a component's own, and the session's keys.
+  virtual broker::RedisConnection& broker() = 0;
+  virtual store::SessionKey& key() = 0;
+
+  // Puts the message into the host's inbox, behind everything sent there before. Sending to a host that is
+  // gone, or to this host, is a bug that is logged and dropped.
+  template <wire::AnyMessage M>
+  void Send(HostId to, const M& message) {
+    SendEncoded(to, wire::Encode(host(), NextSequence(), message));
+  }
+  // Every host but this one that is alive: at home all workers, on a worker home and, once told, the others.
+  virtual const std::vector<HostId>& OtherHosts() const = 0;
+
+  template <wire::AnyMessage M>
+  void OnMessage(std::function<void(HostId from, M&& message)> handler) {
+    SetMessageHandler(M::kType,
+                      [this, handler = std::move(handler)](HostId from, std::span<const uint8_t> body) {
+                        auto message = wire::DecodeBody<M>(body);
+                        if (!message)
+                          return Fatal("host " + std::to_string(from) + " sent a " + message.error().message);
+                        handler(from, std::move(*message));
+                      });
+  }
+
+  // `handler` runs for every call of that operation. One handler per operation.
+  using CallHandler = std::function<void(CallId id, const Call& call)>;
+  virtual void OnCall(abi::Operation operation, CallHandler handler) = 0;
+  // Answers a call and wakes its caller. A payload beyond abi::kSlotPayload is a bug and is cut.
+  virtual void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) = 0;
+
+  // nullptr: unknown.
+  virtual const Process* FindProcess(Incarnation incarnation) const = 0;
+  virtual const Process* FindKernelPid(int32_t kernel_pid) const = 0;
+  virtual const Process* FindSessionPid(int32_t session_pid) const = 0;
+
+  // Drains all components for the process, in the order in which they were added, then `done`.
+  virtual void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) = 0;
+
+  // Ends the session with one line for the user. Returns; nothing new is started afterwards.
+  virtual void Fatal(std::string message) = 0;
+  virtual bool ending() const = 0;
+
+ protected:
+  virtual uint64_t NextSequence() = 0;
+  virtual void SendEncoded(HostId to, std::vector<uint8_t> message) = 0;
+  using MessageHandler = std::function<void(HostId from, std::span<const uint8_t> body)>;
+  virtual void SetMessageHandler(wire::MessageType type, MessageHandler handler) = 0;
+};
+
+}  // namespace elsewhere::runtime
