@@ -1,0 +1,48 @@
+// What the preload knows of a descriptor beyond what the kernel knows: one byte per number, zero for nothing.
+//
+// Most calls are on descriptors of which nothing is known; they pay one relaxed load and a branch. A byte
+// that is set names the kind whose operations are asked before the real call is made on the kernel object,
+// which always exists (a redirected descriptor is a real descriptor). Numbers at or above kDescriptorCount
+// are never given a kind.
+#pragma once
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace elsewhere::preload {
+
+inline constexpr unsigned kDescriptorCount = 65536;
+
+// Libc closes descriptors without calling close (fclose, closedir, posix_spawn's file actions), so a byte can
+// outlive what it spoke of: the operations of a kind check the identity of the kernel object first.
+extern std::atomic<uint8_t> descriptor_kinds[kDescriptorCount];
+
+inline bool IsKnown(int fd) {
+  const auto number = static_cast<unsigned>(fd);
+  return number < kDescriptorCount && descriptor_kinds[number].load(std::memory_order_relaxed) != 0;
+}
+
+// Saturates: a caller's sizes are checked by the kernel, not here.
+size_t TotalSize(const struct iovec* parts, size_t count);
+inline size_t TotalSize(const struct iovec* parts, int count) {
+  return TotalSize(parts, count < 0 ? 0 : static_cast<size_t>(count));
+}
+
+// What a kind of descriptor does before (or in place of) the kernel. Each may block as the call itself may,
+// and is interrupted as it would be. false: the call fails with the errno that was set, and the kernel is not
+// asked. Async-signal-safe.
+struct DescriptorOperations {
+  bool (*before_input)(int fd, size_t bytes, int flags);  // flags: of recv, MSG_DONTWAIT above all
+  bool (*before_output)(int fd);
+  off_t (*seek)(int fd, off_t offset, int whence);
+};
+
+// Kinds are numbered by the rows of descriptor.cpp. Zero is no kind.
+bool BeforeInput(int fd, size_t bytes, int flags);
+bool BeforeOutput(int fd);
+
+}  // namespace elsewhere::preload
