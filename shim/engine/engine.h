@@ -24,6 +24,7 @@ namespace elsewhere::engine {
 struct WorkerCommand {
   std::vector<std::string> arguments;  // [0]: path of the program
   std::vector<std::string> environment;
+  std::vector<int> descriptors;  // kept open under their numbers, besides 0, 1 and 2; remain the caller's
 };
 
 // One worker that ended, whoever ended it. `reason` is one line for people.

@@ -22,7 +22,7 @@ std::string DescribeEnd(pid_t pid, int status) {
 }  // namespace
 
 Status ProbeNamespaces() {
-  Result<StartedProcess> process = StartProcess({{"/bin/true"}, {}}, /*isolated=*/true);
+  Result<StartedProcess> process = StartProcess({{"/bin/true"}, {}, {}}, /*isolated=*/true);
   if (!process.ok()) return process.error();
   waitpid(process->pid, nullptr, 0);
   close(process->pidfd);

@@ -27,6 +27,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <span>
 #include <sstream>
 
 namespace elsewhere::engine {
@@ -92,6 +93,7 @@ struct Pipe {
 struct ChildPlan {
   char** arguments;
   char** environment;
+  std::span<const int> descriptors;
   int go;        // one byte: the id maps are written; end of file: the parent is gone
   int go_write;  // the child's copy of the other end, to be closed
   int report;    // where a Failure goes
@@ -108,6 +110,7 @@ void PrepareStandardDescriptors(const ChildPlan& plan) {
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0) ReportAndExit(plan, Step::kStandard);
   syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
+  for (int descriptor : plan.descriptors) fcntl(descriptor, F_SETFD, 0);
 }
 
 void ResetSignals() {
@@ -209,7 +212,8 @@ Result<StartedProcess> StartProcess(const WorkerCommand& command, bool isolated)
   if (!go.Open() || !report.Open()) return SystemError("make a pipe");
   std::vector<char*> arguments = Pointers(command.arguments);
   std::vector<char*> environment = Pointers(command.environment);
-  ChildPlan plan{arguments.data(), environment.data(), go.read, go.write, report.write, isolated};
+  ChildPlan plan{arguments.data(), environment.data(), command.descriptors, go.read, go.write, report.write,
+                 isolated};
   Result<StartedProcess> process = Clone(plan);
   if (!process.ok()) return process;
   report.CloseWrite();

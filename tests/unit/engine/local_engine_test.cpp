@@ -1,5 +1,6 @@
 #include "shim/engine/local_engine.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
@@ -64,7 +65,8 @@ class LocalEngineTest : public testing::TestWithParam<Isolation> {
   }
 
   Status StartShell(uint32_t host, const std::string& script) {
-    return engine_->Start(host, {{"/bin/sh", "-c", script}, {"PATH=/usr/bin:/bin", "HERE=" + directory_}});
+    return engine_->Start(host,
+                          {{"/bin/sh", "-c", script}, {"PATH=/usr/bin:/bin", "HERE=" + directory_}, {}});
   }
 
   std::unique_ptr<LocalEngine> engine_;
@@ -92,7 +94,7 @@ TEST_P(LocalEngineTest, StopIsReportedAsALoss) {
 }
 
 TEST_P(LocalEngineTest, AProgramThatCannotBeExecutedIsAnError) {
-  Status started = engine_->Start(1, {{"/no/such/program"}, {}});
+  Status started = engine_->Start(1, {{"/no/such/program"}, {}, {}});
   ASSERT_FALSE(started.ok());
   EXPECT_EQ(ENOENT, started.error().code);
   EXPECT_TRUE(engine_->TakeLost().empty());
@@ -114,6 +116,22 @@ TEST_P(LocalEngineTest, NothingOfTheCallerIsInherited) {
   unsetenv("SECRET_OF_THE_CALLER");
   EXPECT_EQ(std::string::npos, ReadAll(directory_ + "/env").find("SECRET_OF_THE_CALLER"));
   EXPECT_EQ("0\n1\n2\n3\n", ReadAll(directory_ + "/fd"));
+}
+
+TEST_P(LocalEngineTest, NamedDescriptorsAreKept) {
+  int ends[2];
+  ASSERT_EQ(0, pipe2(ends, O_CLOEXEC));
+  const std::string number = std::to_string(ends[0]);
+  ASSERT_EQ(5, write(ends[1], "word\n", 5));
+  ASSERT_TRUE(engine_
+                  ->Start(1, {{"/bin/sh", "-c", "read word <&" + number + "; echo $word > $HERE/word"},
+                              {"HERE=" + directory_},
+                              {ends[0]}})
+                  .ok());
+  WaitForLoss(*engine_);
+  close(ends[0]);
+  close(ends[1]);
+  EXPECT_EQ("word\n", ReadAll(directory_ + "/word"));
 }
 
 TEST_P(LocalEngineTest, ANamespaceDiesWithItsProcessOne) {
