@@ -36,7 +36,7 @@ class SessionKey;
 }  // namespace elsewhere::store
 namespace elsewhere::broker {
 class RedisConnection;
-class Keys;
+class SessionKeys;
 }  // namespace elsewhere::broker
 
 namespace elsewhere::runtime {

@@ -24,7 +24,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 1;
+inline constexpr uint32_t kAbiVersion = 2;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -247,5 +247,25 @@ struct ExitPacket {
   int32_t status;  // as waitpid gives it
   int32_t reserved;
 };
+
+// ---- What a restored process is told
+// -----------------------------------------------------------------------------------
+
+// The restorer copies this to image::Thread::note before the image continues. The worker's table is mapped
+// where the image had its own; everything else that differs on the new host is here. Variables that the image
+// holds about its old host (agent socket, doorbell, connection) are replaced by these.
+inline constexpr uint32_t kRestoreNoteMagic = 0x4e545345;  // "ESTN"
+struct RestoreNote {
+  uint32_t magic;
+  uint32_t version;  // kAbiVersion
+  uint64_t incarnation;
+  uint32_t host;
+  int32_t session_pid;         // what getpid() answers
+  int32_t parent_session_pid;  // at the fork
+  int32_t doorbell;            // number under which the host's doorbell eventfd was installed
+  int64_t monotonic_offset;    // nanoseconds to add to this host's CLOCK_MONOTONIC; 0 on one machine
+  char agent_socket[kSocketPathSize];
+};
+static_assert(sizeof(RestoreNote) <= 512);
 
 }  // namespace elsewhere::abi

@@ -140,17 +140,6 @@ struct Shutdown {
 
 // ---- Processes ----
 
-// Where a chunk of the image is: `size` bytes at `offset` of pack `pack` of the job's list.
-struct ChunkPlace {
-  uint32_t pack = 0;
-  uint32_t size = 0;
-  uint64_t offset = 0;
-  template <class Self>
-  static auto Fields(Self& s) {
-    return std::tie(s.pack, s.size, s.offset);
-  }
-};
-
 // What home's streams decided for one descriptor of the image; the receiver's streams make it real.
 struct JobDescriptor {
   int32_t number = -1;       // in the process
@@ -173,15 +162,13 @@ struct Job {
   int32_t session_pid = 0;  // the deputy's
   int32_t parent_pid = 0;   // session pid of the parent at the fork
   uint64_t published_nanoseconds = 0;
-  std::vector<uint8_t> manifest;   // shim/wire/image.h
-  std::vector<std::string> packs;  // store keys
-  std::vector<ChunkPlace> chunks;  // by the manifest's chunk number
+  std::vector<uint8_t> manifest;  // shim/wire/image.h, its chunks named by pack
   std::vector<JobDescriptor> descriptors;
   std::vector<uint8_t> memory;  // shared segments, for the memory component
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.incarnation, s.session_pid, s.parent_pid, s.published_nanoseconds, s.manifest, s.packs,
-                    s.chunks, s.descriptors, s.memory);
+    return std::tie(s.incarnation, s.session_pid, s.parent_pid, s.published_nanoseconds, s.manifest,
+                    s.descriptors, s.memory);
   }
 };
 
