@@ -1,0 +1,207 @@
+// What the stream components of two agents say to each other (runtime/stream*).
+//
+// A *stream* is one open file description of its *origin*, the host whose kernel has the object, that is open
+// on another host too. There a local kernel object (its *mirror*) stands for it. Towards the origin bytes are
+// sent as they are written, never further ahead than kStreamWindow; away from it they are asked for, request
+// by request. Positions count bytes from the stream's start on that host, so they never go back.
+//
+// The origin counts how often it granted a stream to a host (one per job that lists it). StreamClose carries
+// the count that the closing host has seen: a lower one than the origin's means that a job with the stream is
+// on its way, and the stream stays open.
+#pragma once
+
+#include <cstdint>
+#include <tuple>
+#include <vector>
+
+#include "shim/wire/message.h"
+
+namespace elsewhere::wire {
+
+inline constexpr uint64_t kStreamWindow = 256 << 10;  // bytes on their way, per stream and host
+inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
+inline constexpr uint64_t kStreamPullLimit = 1 << 20;
+
+// Bytes written elsewhere. `records`: the sizes of the writes that make them up, each to stay whole if it is
+// at most PIPE_BUF, or a datagram; empty: a byte stream without borders.
+struct StreamData {
+  static constexpr MessageType kType = MessageType::kStreamData;
+  StreamId stream = 0;
+  uint64_t position = 0;  // of the first byte
+  std::vector<uint32_t> records;
+  std::vector<uint8_t> bytes;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.position, s.records, s.bytes);
+  }
+};
+// Everything before `position` is in (or thrown away): the sender may be kStreamWindow ahead of it.
+struct StreamCredit {
+  static constexpr MessageType kType = MessageType::kStreamCredit;
+  StreamId stream = 0;
+  uint64_t position = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.position);
+  }
+};
+// The last holder on the sending host is gone; everything it wrote was sent before.
+struct StreamClose {
+  static constexpr MessageType kType = MessageType::kStreamClose;
+  StreamId stream = 0;
+  uint32_t grants = 0;
+  bool killed = false;  // by a signal: bytes that would block are dropped
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.grants, s.killed);
+  }
+};
+// The origin takes no more bytes: `error` is what a write there gave (EPIPE).
+struct StreamBroken {
+  static constexpr MessageType kType = MessageType::kStreamBroken;
+  StreamId stream = 0;
+  int32_t error = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.error);
+  }
+};
+// A socket's holder elsewhere called shutdown(SHUT_WR); what it wrote before was sent before.
+struct StreamShutdown {
+  static constexpr MessageType kType = MessageType::kStreamShutdown;
+  StreamId stream = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream);
+  }
+};
+
+// A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
+// takes `request` back. Every request is answered exactly once, by one or more StreamPulled.
+struct StreamPull {
+  static constexpr MessageType kType = MessageType::kStreamPull;
+  StreamId stream = 0;
+  uint64_t request = 0;
+  uint64_t bytes = 0;
+  bool wait = true;
+  bool cancel = false;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.request, s.bytes, s.wait, s.cancel);
+  }
+};
+struct StreamPulled {
+  static constexpr MessageType kType = MessageType::kStreamPulled;
+  StreamId stream = 0;
+  uint64_t request = 0;
+  int32_t error = 0;  // errno; EAGAIN: nothing there and wait was false, or taken back
+  bool last = true;   // of this request
+  bool end = false;   // end of file
+  std::vector<uint8_t> bytes;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.request, s.error, s.last, s.end, s.bytes);
+  }
+};
+// Bytes that were pulled and that nobody read: the next request of anyone gets them first.
+struct StreamReturn {
+  static constexpr MessageType kType = MessageType::kStreamReturn;
+  StreamId stream = 0;
+  std::vector<uint8_t> bytes;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.bytes);
+  }
+};
+
+// Is the stream readable? Answered at once by a StreamReady, and where the answer was no and `stay` is set
+// once more when it has become so. A later watch replaces an earlier one; `stay` false with `ask` false ends
+// it.
+struct StreamWatch {
+  static constexpr MessageType kType = MessageType::kStreamWatch;
+  StreamId stream = 0;
+  uint64_t request = 0;
+  bool ask = true;
+  bool stay = true;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.request, s.ask, s.stay);
+  }
+};
+struct StreamReady {
+  static constexpr MessageType kType = MessageType::kStreamReady;
+  StreamId stream = 0;
+  uint64_t request = 0;
+  uint32_t events = 0;  // POLL*; 0: not yet
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.request, s.events);
+  }
+};
+
+// A call on the object itself, made by the origin after the bytes that were sent before.
+enum class StreamOperation : uint32_t { kSeek = 1, kStat = 2, kIoctl = 3, kAvailable = 4 };
+struct StreamControl {
+  static constexpr MessageType kType = MessageType::kStreamControl;
+  StreamId stream = 0;
+  uint64_t request = 0;
+  StreamOperation operation{};
+  int64_t first = 0;   // kSeek: offset; kIoctl: request
+  int64_t second = 0;  // kSeek: whence
+  std::vector<uint8_t> payload;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.request, s.operation, s.first, s.second, s.payload);
+  }
+};
+struct StreamControlled {
+  static constexpr MessageType kType = MessageType::kStreamControlled;
+  uint64_t request = 0;
+  int64_t result = 0;
+  int32_t error = 0;
+  std::vector<uint8_t> payload;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.request, s.result, s.error, s.payload);
+  }
+};
+
+// Answered by StreamDrained(request) once everything that the sender sent for `streams` before is in.
+struct StreamDrain {
+  static constexpr MessageType kType = MessageType::kStreamDrain;
+  uint64_t request = 0;
+  std::vector<StreamId> streams;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.request, s.streams);
+  }
+};
+struct StreamDrained {
+  static constexpr MessageType kType = MessageType::kStreamDrained;
+  uint64_t request = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.request);
+  }
+};
+// The process ended and wrote nothing in its life: its end need not wait for bytes of others.
+struct StreamQuiet {
+  static constexpr MessageType kType = MessageType::kStreamQuiet;
+  Incarnation incarnation = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.incarnation);
+  }
+};
+// Where the process left the shared offset of a plain file that was opened again by name.
+struct StreamOffset {
+  static constexpr MessageType kType = MessageType::kStreamOffset;
+  StreamId stream = 0;
+  int64_t offset = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.offset);
+  }
+};
+
+}  // namespace elsewhere::wire
