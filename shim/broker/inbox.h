@@ -1,0 +1,121 @@
+// Inboxes: how hosts talk. One Redis stream per host, one entry per message, delivered in Redis's one total
+// order: what A sends before B runs a script stands in every inbox before what that script appends.
+//
+// Exactly once. A sender numbers its messages per receiver from 1. A message whose answer was lost is sent
+// again (RedisConnection, Repeat::kSafe); the receiver drops what it has seen and reports a gap, which can
+// only mean that Redis lost data. Messages that scripts append carry no number: a script recognises its own
+// repetition.
+//
+// One wake-up per message. The reader's own connection is always blocked in XREAD behind the last entry it
+// delivered. After delivering, one write re-arms it; every kTrimEntries entries or kTrimBytes bytes the same
+// write also trims, with the trim's answer suppressed (CLIENT REPLY SKIP).
+//
+// Fences. Broadcast() also records, per receiver, the entry's id. A script that lets a process pass an
+// acquire returns the recorded id of the caller's host; the process may go on when Passed(id). So an acquire
+// that is answered on another connection cannot overtake the diffs that were published before it.
+//
+// An entry has one field: name = sender (uint32) and number (uint64), little-endian; value = the message.
+// Thread-safety: none; one loop.
+#pragma once
+
+#include <compare>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "shim/broker/keys.h"
+#include "shim/broker/redis_connection.h"
+#include "shim/broker/scripts.h"
+
+namespace elsewhere::broker {
+
+// The sender of what scripts append.
+inline constexpr HostId kScriptSender = 0xffffffff;
+
+struct StreamId {
+  uint64_t milliseconds = 0;
+  uint64_t sequence = 0;
+
+  auto operator<=>(const StreamId&) const = default;
+  std::string ToString() const;
+  // "" is the zero id, which everything has passed; false for anything else that is no id.
+  static bool Parse(std::string_view text, StreamId* id);
+};
+
+std::string EncodeInboxHeader(HostId sender, uint64_t number);
+
+class InboxSender {
+ public:
+  // EPIPE: the receiver's inbox is gone (the host has left or the session is over). ENOMEM: Redis is full.
+  using UndeliveredCallback = std::function<void(HostId to, const Error& why)>;
+
+  InboxSender(RedisConnection& connection, const SessionKeys& keys, HostId self,
+              UndeliveredCallback on_undelivered);
+
+  void Send(HostId to, std::string_view message);
+  // The same message to several hosts in one step, as a fence.
+  void Broadcast(std::span<const HostId> to, std::string_view message);
+
+  static const Script& BroadcastScript();
+
+ private:
+  void Check(HostId to, const Reply& reply) const;
+
+  RedisConnection& connection_;
+  const SessionKeys keys_;
+  const HostId self_;
+  const std::string fences_key_;
+  const UndeliveredCallback on_undelivered_;
+  struct Receiver {
+    std::string key;
+    uint64_t last_number = 0;
+  };
+  Receiver& ReceiverFor(HostId host);
+  std::unordered_map<HostId, Receiver> receivers_;
+};
+
+class InboxReader {
+ public:
+  struct Message {
+    HostId sender;
+    uint64_t number;         // 0 from scripts
+    std::string_view bytes;  // valid during the call
+    StreamId id;
+  };
+  using MessageCallback = std::function<void(const Message&)>;
+
+  // `options`: as for the command connection, without scripts. A malformed entry or a gap is a final loss.
+  static Result<std::unique_ptr<InboxReader>> Open(ConnectionOptions options, const SessionKeys& keys,
+                                                   HostId host, MessageCallback on_message,
+                                                   RedisConnection::LostCallback on_lost);
+
+  int fd() const { return connection_->fd(); }
+  void OnReadable();
+
+  bool Passed(const StreamId& fence) const { return fence <= delivered_; }
+  const StreamId& delivered() const { return delivered_; }
+
+ private:
+  InboxReader(const SessionKeys& keys, HostId host, MessageCallback on_message,
+              RedisConnection::LostCallback on_lost);
+  void Arm();
+  void OnEntries(const Reply& reply);
+  bool Deliver(const Reply& entry);
+  void Corrupt(const std::string& what);
+
+  const std::string key_;
+  const MessageCallback on_message_;
+  const RedisConnection::LostCallback on_lost_;
+  std::unique_ptr<RedisConnection> connection_;
+  StreamId delivered_;
+  std::unordered_map<HostId, uint64_t> last_numbers_;
+  size_t untrimmed_entries_ = 0;
+  size_t untrimmed_bytes_ = 0;
+  bool corrupt_ = false;
+  std::string wire_;
+};
+
+}  // namespace elsewhere::broker

@@ -1,0 +1,358 @@
+#include "shim/broker/redis_connection.h"
+
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "shim/broker/server_errors.h"
+
+namespace elsewhere::broker {
+namespace {
+
+constexpr size_t kReadSize = 256 * 1024;
+constexpr size_t kCompactAbove = 64 * 1024;
+constexpr size_t kKeepCapacity = 4 * 1024 * 1024;
+constexpr std::chrono::milliseconds kFirstBackoff{20};
+constexpr std::chrono::milliseconds kLongestBackoff{1'000};
+constexpr std::chrono::milliseconds kAttemptLimit{5'000};
+
+}  // namespace
+
+Result<std::unique_ptr<RedisConnection>> RedisConnection::Open(ConnectionOptions options,
+                                                               LostCallback on_lost) {
+  std::unique_ptr<RedisConnection> connection(new RedisConnection(std::move(options), std::move(on_lost)));
+  if (Status prepared = connection->Prepare(); !prepared) return prepared.error();
+  return connection;
+}
+
+RedisConnection::RedisConnection(ConnectionOptions options, LostCallback on_lost)
+    : options_(std::move(options)), on_lost_(std::move(on_lost)), read_buffer_(kReadSize) {}
+
+RedisConnection::~RedisConnection() {
+  transport_.reset();
+  if (timer_fd_ >= 0) close(timer_fd_);
+  if (epoll_fd_ >= 0) close(epoll_fd_);
+}
+
+Status RedisConnection::Prepare() {
+  auto addresses = Resolve(options_.url);
+  if (!addresses) return addresses.error();
+  addresses_ = std::move(*addresses);
+  epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
+  timer_fd_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (epoll_fd_ < 0 || timer_fd_ < 0) return Error{errno, std::string("epoll: ") + strerror(errno)};
+  epoll_event event{.events = EPOLLIN, .data = {.fd = timer_fd_}};
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, timer_fd_, &event) < 0)
+    return Error{errno, std::string("epoll: ") + strerror(errno)};
+  give_up_at_ = Clock::now() + options_.patience;
+  backoff_ = kFirstBackoff;
+  if (Status started = StartAttempt(); !started) {
+    if (started.error().code == EINVAL || options_.patience.count() == 0)
+      return Error{started.error().code,
+                   "Redis at " + options_.url.Display() + " cannot be reached: " + started.error().message};
+    Drop(started.error());
+  }
+  return Ok{};
+}
+
+Status RedisConnection::StartAttempt() {
+  auto transport = Transport::Start(options_.url, addresses_[next_address_++ % addresses_.size()]);
+  if (!transport) return transport.error();
+  transport_ = std::move(*transport);
+  wanted_events_ = EPOLLIN | EPOLLOUT;
+  epoll_event event{.events = wanted_events_, .data = {.fd = transport_->fd()}};
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, transport_->fd(), &event) < 0) return Error{errno, strerror(errno)};
+  state_ = State::kConnecting;
+  SetTimer(kAttemptLimit);
+  return Ok{};
+}
+
+void RedisConnection::Attempt() {
+  if (Status started = StartAttempt(); !started) return Drop(started.error());
+  Connect();
+}
+
+void RedisConnection::Connect() {
+  switch (transport_->Advance()) {
+    case Io::kDone:
+      return Greet();
+    case Io::kWantRead:
+      return Wants(EPOLLIN);
+    case Io::kWantWrite:
+      return Wants(EPOLLIN | EPOLLOUT);
+    case Io::kClosed:
+      return Drop(Error{ECONNREFUSED, transport_->failure()});
+  }
+}
+
+void RedisConnection::Greet() {
+  state_ = State::kGreeting;
+  reader_.Reset();
+  greeting_.clear();
+  greeting_sent_ = 0;
+  greeting_replies_.clear();
+  const RedisUrl& url = options_.url;
+  if (!url.password.empty()) {
+    if (url.user.empty()) {
+      AppendCommand(&greeting_, {"AUTH", url.password});
+    } else {
+      AppendCommand(&greeting_, {"AUTH", url.user, url.password});
+    }
+    greeting_replies_.push_back(&RedisConnection::OnAuthenticated);
+  }
+  if (url.database != 0) {
+    AppendCommand(&greeting_, {"SELECT", std::to_string(url.database)});
+    greeting_replies_.push_back(&RedisConnection::OnSelected);
+  }
+  if (!options_.marker_key.empty()) {
+    AppendCommand(&greeting_, {"GET", options_.marker_key});
+    greeting_replies_.push_back(&RedisConnection::OnMarker);
+    AppendCommand(&greeting_, {"INFO", "server"});
+    greeting_replies_.push_back(&RedisConnection::OnServerInfo);
+  }
+  for (const std::string_view script : options_.scripts) {
+    AppendCommand(&greeting_, {"SCRIPT", "LOAD", script});
+    greeting_replies_.push_back(&RedisConnection::OnScriptLoaded);
+  }
+  if (greeting_replies_.empty()) return BecomeReady();
+  Flush();
+}
+
+void RedisConnection::OnGreetingReply(const Reply& reply) {
+  const auto handler = greeting_replies_.front();
+  greeting_replies_.pop_front();
+  (this->*handler)(reply);
+  if (state_ == State::kGreeting && greeting_replies_.empty()) BecomeReady();
+}
+
+void RedisConnection::OnAuthenticated(const Reply& reply) {
+  if (!reply.IsError()) return;
+  const Error error = ExplainServerError(options_.url, reply.text());
+  error.code == EAGAIN ? Drop(error) : Lose(error);
+}
+
+void RedisConnection::OnSelected(const Reply& reply) {
+  OnAuthenticated(reply);
+}
+void RedisConnection::OnScriptLoaded(const Reply& reply) {
+  OnAuthenticated(reply);
+}
+
+void RedisConnection::OnMarker(const Reply& reply) {
+  if (reply.IsError()) return OnAuthenticated(reply);
+  if (reply.text() == options_.marker_value && reply.IsString()) return;
+  Lose(Error{ESTALE, "Redis at " + options_.url.Display() + " does not hold this session (key '" +
+                         options_.marker_key +
+                         "' is missing): it was restarted, flushed, or is another server"});
+}
+
+void RedisConnection::OnServerInfo(const Reply& reply) {
+  const std::string run_id(InfoField(reply.text(), "run_id"));
+  if (run_id.empty()) return;  // an ACL may forbid INFO; then only the marker tells
+  if (run_id_.empty()) run_id_ = run_id;
+  if (run_id == run_id_) return;
+  Lose(Error{ESTALE, "Redis at " + options_.url.Display() +
+                         " was restarted during the session: what it holds may be out of date"});
+}
+
+void RedisConnection::BecomeReady() {
+  state_ = State::kReady;
+  ever_ready_ = true;
+  backoff_ = kFirstBackoff;
+  SetTimer(Clock::duration::zero());
+  sent_ = answered_;
+  Wants(EPOLLIN);
+  Flush();
+}
+
+void RedisConnection::OnReadable() {
+  if (TimerExpired()) OnTimer();
+  if (state_ == State::kConnecting) Connect();
+  if (state_ != State::kGreeting && state_ != State::kReady) return;
+  ++corks_;
+  const bool alive = ReadReplies();
+  --corks_;
+  if (alive) Flush();
+}
+
+bool RedisConnection::ReadReplies() {
+  for (;;) {
+    size_t got = 0;
+    const Io io = transport_->Read(read_buffer_.data(), read_buffer_.size(), &got);
+    if (io == Io::kClosed) return Drop(Error{ECONNRESET, transport_->failure()}), false;
+    if (io != Io::kDone) return true;
+    reader_.Feed({read_buffer_.data(), got});
+    for (;;) {
+      Result<OwnedReply> reply = reader_.Next();
+      if (!reply && reply.error().code == ENODATA) break;
+      if (!reply) return Lose(reply.error()), false;
+      Dispatch(reply->view());
+      if (state_ != State::kGreeting && state_ != State::kReady) return false;
+    }
+    if (got < read_buffer_.size() && transport_->ShortReadMeansEmpty()) return true;
+  }
+}
+
+void RedisConnection::Dispatch(const Reply& reply) {
+  if (state_ == State::kGreeting) return OnGreetingReply(reply);
+  if (pending_.empty()) return Lose(Error{EPROTO, "Redis sent an answer that nobody asked for"});
+  const Callback callback = std::move(pending_.front().callback);
+  answered_ += pending_.front().size;
+  pending_.pop_front();
+  if (answered_ == out_.size()) {
+    out_.clear();
+    answered_ = sent_ = 0;
+    if (out_.capacity() > kKeepCapacity) out_.shrink_to_fit();
+  } else if (answered_ > kCompactAbove && answered_ > out_.size() / 2) {
+    out_.erase(0, answered_);
+    sent_ -= answered_;
+    answered_ = 0;
+  }
+  if (callback) callback(reply);
+}
+
+void RedisConnection::Command(std::span<const std::string_view> arguments, Callback callback, Repeat repeat) {
+  if (lost()) return;
+  const size_t before = out_.size();
+  AppendCommand(&out_, arguments);
+  pending_.push_back({std::move(callback), out_.size() - before, repeat});
+  if (ready() && corks_ == 0) Flush();
+}
+
+void RedisConnection::Command(std::initializer_list<std::string_view> arguments, Callback callback,
+                              Repeat repeat) {
+  Command(std::span(arguments.begin(), arguments.size()), std::move(callback), repeat);
+}
+
+void RedisConnection::Submit(std::string_view wire, Callback callback, Repeat repeat) {
+  if (lost()) return;
+  out_.append(wire);
+  pending_.push_back({std::move(callback), wire.size(), repeat});
+  if (ready() && corks_ == 0) Flush();
+}
+
+RedisConnection::Batch::~Batch() {
+  if (--connection_.corks_ == 0 && connection_.ready()) connection_.Flush();
+}
+
+// False when nothing more can be written for now.
+bool RedisConnection::Write(const std::string& bytes, size_t* sent) {
+  while (*sent < bytes.size()) {
+    size_t done = 0;
+    const Io io = transport_->Write(bytes.data() + *sent, bytes.size() - *sent, &done);
+    *sent += done;
+    if (io == Io::kDone) continue;
+    if (io == Io::kWantWrite) Wants(EPOLLIN | EPOLLOUT);
+    if (io == Io::kWantRead) Wants(EPOLLIN);
+    if (io == Io::kClosed) {
+      // Not handled here: a command must not call back. The timer makes fd() readable.
+      broken_in_write_ = true;
+      last_failure_ = Error{ECONNRESET, transport_->failure()};
+      SetTimer(std::chrono::nanoseconds(1));
+    }
+    return false;
+  }
+  return true;
+}
+
+void RedisConnection::Flush() {
+  if (broken_in_write_) return;
+  if (state_ != State::kGreeting && state_ != State::kReady) return;
+  const bool all = state_ == State::kGreeting ? Write(greeting_, &greeting_sent_) : Write(out_, &sent_);
+  if (all) Wants(EPOLLIN);
+}
+
+void RedisConnection::Wants(uint32_t events) {
+  if (events == wanted_events_ || transport_ == nullptr) return;
+  wanted_events_ = events;
+  epoll_event event{.events = events, .data = {.fd = transport_->fd()}};
+  epoll_ctl(epoll_fd_, EPOLL_CTL_MOD, transport_->fd(), &event);
+}
+
+void RedisConnection::SetTimer(Clock::duration delay) {
+  const auto count = std::chrono::nanoseconds(delay).count();
+  itimerspec when{};
+  when.it_value.tv_sec = static_cast<time_t>(count / 1'000'000'000);
+  when.it_value.tv_nsec = static_cast<long>(count % 1'000'000'000);
+  timerfd_settime(timer_fd_, 0, &when, nullptr);
+}
+
+bool RedisConnection::TimerExpired() {
+  // In the ready state the timer is only armed by a failed write: spare every wake-up the system call.
+  if (state_ == State::kReady && !broken_in_write_) return false;
+  uint64_t expirations = 0;
+  return read(timer_fd_, &expirations, sizeof expirations) == sizeof expirations;
+}
+
+void RedisConnection::OnTimer() {
+  if (broken_in_write_) return Drop(Error(last_failure_));
+  if (state_ == State::kWaiting) return Attempt();
+  if (state_ == State::kConnecting || state_ == State::kGreeting)
+    Drop(Error{ETIMEDOUT, "no answer within 5 s"});
+}
+
+// The connection is gone: wait and try again, or give up.
+void RedisConnection::Drop(const Error& why) {
+  if (state_ == State::kLost) return;
+  if (state_ == State::kReady) give_up_at_ = Clock::now() + options_.patience;
+  transport_.reset();  // closing takes it out of the epoll
+  broken_in_write_ = false;
+  state_ = State::kWaiting;
+  last_failure_ = Error(why);
+  const auto left = give_up_at_ - Clock::now();
+  const bool final = options_.patience.count() == 0 ? ever_ready_ || next_address_ >= addresses_.size()
+                                                    : left <= Clock::duration::zero();
+  if (final) {
+    std::string text =
+        "Redis at " + options_.url.Display() + (ever_ready_ ? " was lost: " : " cannot be reached: ");
+    text += why.message;
+    if (options_.patience.count() != 0) {
+      text += " (tried for " + std::to_string(options_.patience.count() / 1000) + " s)";
+    }
+    return Lose(Error{why.code, std::move(text)});
+  }
+  const bool try_next_address_now = !ever_ready_ && next_address_ % addresses_.size() != 0;
+  SetTimer(try_next_address_now ? Clock::duration(std::chrono::nanoseconds(1))
+                                : std::min(Clock::duration(backoff_), left));
+  backoff_ = std::min(backoff_ * 2, kLongestBackoff);
+
+  std::vector<Callback> refused;
+  RefuseUnsafe(&refused);
+  for (const Callback& callback : refused) callback(ConnectionLostReply());
+}
+
+void RedisConnection::Lose(const Error& why) {
+  if (state_ == State::kLost) return;
+  state_ = State::kLost;
+  transport_.reset();
+  SetTimer(Clock::duration::zero());
+  pending_.clear();
+  out_.clear();
+  answered_ = sent_ = 0;
+  if (on_lost_) on_lost_(why);
+}
+
+// Takes out what may have been executed and must not be executed twice.
+void RedisConnection::RefuseUnsafe(std::vector<Callback>* refused) {
+  std::string kept_bytes;
+  std::deque<Pending> kept;
+  size_t at = answered_;
+  for (Pending& pending : pending_) {
+    const size_t end = at + pending.size;
+    if (pending.repeat == Repeat::kUnsafe && end <= sent_) {
+      if (pending.callback) refused->push_back(std::move(pending.callback));
+    } else {
+      kept_bytes.append(out_, at, pending.size);
+      kept.push_back(std::move(pending));
+    }
+    at = end;
+  }
+  out_ = std::move(kept_bytes);
+  pending_ = std::move(kept);
+  answered_ = sent_ = 0;
+}
+
+}  // namespace elsewhere::broker
