@@ -1,0 +1,214 @@
+#include "shim/memory/segment.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace elsewhere::memory {
+namespace {
+
+constexpr uint64_t kWorthSeeking = 1024 * 1024;
+
+Error SystemError(const std::string& what) {
+  const int code = errno;
+  return Error{code, what + ": " + std::strerror(code)};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Segment>> Segment::Adopt(SegmentId id, HostId self, int descriptor, uint64_t size,
+                                                std::string name) {
+  // Opened anew: the program's own descriptor keeps its offset while we seek for data.
+  const int own = open(("/proc/self/fd/" + std::to_string(descriptor)).c_str(), O_RDWR | O_CLOEXEC);
+  if (own < 0) return SystemError("opening " + name);
+  std::unique_ptr<Segment> segment(new Segment(id, self, own, std::move(name)));
+  if (auto mapped = segment->Map(size); !mapped) return mapped.error();
+  segment->ClampToObject();
+  DiffWriter ignored;
+  for (const auto& [begin, end] : segment->DataExtents()) {
+    const Twins extent{segment->twins_.live, segment->twins_.shadow, end};
+    for (uint64_t at = begin; at < end; ignored.Take())
+      at = CollectChanges(extent, at, kPieceBytes, &ignored);
+  }
+  return segment;
+}
+
+Result<std::unique_ptr<Segment>> Segment::CreateEmpty(SegmentId id, HostId self, uint64_t size,
+                                                      std::string name) {
+  const int descriptor = memfd_create("elsewhere-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (descriptor < 0) return SystemError("shared segment");
+  std::unique_ptr<Segment> segment(new Segment(id, self, descriptor, std::move(name)));
+  if (ftruncate(descriptor, static_cast<off_t>(size)) != 0) return SystemError("shared segment");
+  if (auto mapped = segment->Map(size); !mapped) return mapped.error();
+  segment->loaded_ = false;
+  return segment;
+}
+
+Segment::~Segment() {
+  if (twins_.live != nullptr) munmap(twins_.live, mapped_);
+  if (twins_.shadow != nullptr) munmap(twins_.shadow, mapped_);
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+Status Segment::Map(uint64_t size) {
+  if (size == 0) return Error{EINVAL, "shared mapping of an empty object"};
+  void* live = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, 0);
+  if (live == MAP_FAILED) return SystemError("mapping " + name_);
+  twins_.live = static_cast<uint8_t*>(live);
+  mapped_ = size;
+  void* shadow =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (shadow == MAP_FAILED) return SystemError("shadow of " + name_);
+  twins_.shadow = static_cast<uint8_t*>(shadow);
+  twins_.size = size;
+  return Ok{};
+}
+
+// A file that a program truncated has no pages behind its end: touching them would be our SIGBUS. (Best
+// effort: it may still shrink between this look and the comparison.)
+void Segment::ClampToObject() {
+  struct stat status {};
+  if (fstat(descriptor_, &status) != 0) return;
+  twins_.size = std::min(mapped_, static_cast<uint64_t>(std::max<off_t>(status.st_size, 0)));
+}
+
+// Where the live object has pages. Looking at a hole would give it one, and a large mapping is mostly holes.
+std::vector<std::pair<uint64_t, uint64_t>> Segment::DataExtents() const {
+  std::vector<std::pair<uint64_t, uint64_t>> extents;
+  if (twins_.size <= kWorthSeeking) return {{0, twins_.size}};
+  const auto size = static_cast<off_t>(twins_.size);
+  for (off_t end = 0; end < size;) {
+    const off_t begin = lseek(descriptor_, end, SEEK_DATA);
+    if (begin < 0 || begin >= size) {
+      if (begin < 0 && errno != ENXIO) return {{0, twins_.size}};
+      break;
+    }
+    end = lseek(descriptor_, begin, SEEK_HOLE);
+    if (end <= begin || end > size) end = size;
+    extents.emplace_back(static_cast<uint64_t>(begin), static_cast<uint64_t>(end));
+  }
+  return extents;
+}
+
+std::vector<Publication> Segment::Publish() {
+  std::vector<Publication> pieces;
+  if (!loaded_) return pieces;
+  ClampToObject();
+  DiffWriter writer;
+  const auto finish_piece = [&] {
+    if (writer.empty()) return;
+    Publication& piece = pieces.emplace_back(Publication{self_, ++published_, seen_, writer.Take()});
+    Remember(piece.number, piece.diff);
+  };
+  for (const auto& [begin, end] : DataExtents()) {
+    const Twins extent{twins_.live, twins_.shadow, end};
+    for (uint64_t at = begin; at < end;) {
+      at = CollectChanges(extent, at, kPieceBytes, &writer);
+      if (at < end) finish_piece();
+    }
+  }
+  finish_piece();
+  return pieces;
+}
+
+Snapshot Segment::TakeSnapshot() const {
+  Snapshot snapshot;
+  snapshot.seen = seen_;
+  snapshot.seen[self_] = published_;
+  // The shadow plays live here, fresh zeros play shadow: what differs is the content.
+  Twins against_zeros{twins_.shadow, nullptr, twins_.size};
+  void* zeros =
+      mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (zeros == MAP_FAILED) std::abort();  // out of address space
+  against_zeros.shadow = static_cast<uint8_t*>(zeros);
+  for (const auto& [begin, end] : DataExtents()) {
+    against_zeros.size = end;
+    for (uint64_t at = begin; at < end;) {
+      DiffWriter writer;
+      at = CollectChanges(against_zeros, at, kPieceBytes, &writer);
+      if (!writer.empty()) snapshot.diffs.push_back(writer.Take());
+    }
+  }
+  munmap(zeros, mapped_);
+  return snapshot;
+}
+
+Status Segment::Load(const Snapshot& snapshot) {
+  for (const auto& diff : snapshot.diffs) {
+    DiffReader reader(diff, twins_.size);
+    for (Run run; reader.Next(&run);) ApplyRun(twins_, run);
+    if (!reader.ok()) return Error{EPROTO, "malformed snapshot of " + name_};
+  }
+  seen_ = snapshot.seen;
+  if (const auto own = seen_.find(self_); own != seen_.end()) published_ = own->second;
+  loaded_ = true;
+  for (const Publication& publication : std::exchange(waiting_, {})) {
+    if (auto applied = Apply(publication); !applied) return applied;
+  }
+  return Ok{};
+}
+
+Status Segment::Apply(const Publication& publication) {
+  if (!loaded_) {
+    waiting_.push_back(publication);
+    return Ok{};
+  }
+  uint64_t& last = seen_[publication.from];
+  if (publication.number <= last) return Ok{};
+  if (publication.number != last + 1) {
+    return Error{EPROTO,
+                 "a change of " + name_ + " from host " + std::to_string(publication.from) + " is missing"};
+  }
+  const auto ours = publication.seen.find(self_);
+  const uint64_t seen_of_ours = ours == publication.seen.end() ? 0 : ours->second;
+  ClampToObject();
+  DiffReader reader(publication.diff, twins_.size);
+  for (Run run; reader.Next(&run);) {
+    if (const auto offset = ConflictAt(run, seen_of_ours)) return Conflict(publication.from, *offset);
+    ApplyRun(twins_, run);
+  }
+  if (!reader.ok()) return Error{EPROTO, "malformed change of " + name_};
+  last = publication.number;
+  return Ok{};
+}
+
+void Segment::Remember(uint64_t number, std::span<const uint8_t> diff) {
+  Remembered& remembered = own_.emplace_back();
+  remembered.number = number;
+  DiffReader reader(diff, twins_.size);
+  for (Run run; reader.Next(&run);) remembered.ranges.emplace_back(run.offset, run.offset + run.bytes.size());
+  remembered_runs_ += remembered.ranges.size();
+  while (remembered_runs_ > kRememberedRuns && own_.size() > 1) {
+    remembered_runs_ -= own_.front().ranges.size();
+    own_.pop_front();
+  }
+}
+
+std::optional<uint64_t> Segment::ConflictAt(const Run& run, uint64_t seen_of_ours) const {
+  const uint64_t end = run.offset + run.bytes.size();
+  if (const uint64_t at = FirstUnpublished(twins_, run); at != end) return at;
+  for (auto entry = own_.rbegin(); entry != own_.rend() && entry->number > seen_of_ours; ++entry) {
+    const auto& ranges = entry->ranges;
+    const auto hit =
+        std::lower_bound(ranges.begin(), ranges.end(), run.offset,
+                         [](const auto& range, uint64_t offset) { return range.second <= offset; });
+    if (hit != ranges.end() && hit->first < end) return std::max(hit->first, run.offset);
+  }
+  return std::nullopt;
+}
+
+Error Segment::Conflict(HostId other, uint64_t offset) const {
+  const auto host = [](HostId id) { return id == 0 ? std::string("home") : "host " + std::to_string(id); };
+  return Error{EBUSY,
+               "shared memory: byte " + std::to_string(offset) + " of " + name_ + " was changed on " +
+                   host(self_) + " and on " + host(other) +
+                   " at the same time, and nothing (semaphore, pipe, exit) put the changes in order; one of "
+                   "them would be lost. Remedy: run with --fork local"};
+}
+
+}  // namespace elsewhere::memory
