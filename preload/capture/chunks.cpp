@@ -1,0 +1,198 @@
+// Finds for each stretch of present pages the chunks that hold it, copying into the arena what is in none.
+//
+// A segment is at most one window. In order:
+//   1. The chunk that was last seen at this address is compared page by page. Pages that are equal refer to
+//   it;
+//      pages that are not become chunks of their own. Two forks of one process share 92 to 99% of their
+//      pages, so this is the common case: no hashing, and a fork costs the pages that changed, not their
+//      windows.
+//   2. If there is none, or more than half of it differs, the segment is hashed and looked up by content.
+//   3. If that finds nothing, it is copied into the arena and published.
+
+#define XXH_INLINE_ALL
+#define XXH_NO_STDLIB
+#include <immintrin.h>
+#include <xxhash.h>
+
+#include "preload/capture/work.h"
+
+namespace elsewhere::capture {
+namespace {
+
+constexpr uint64_t kPage = image::kPageSize;
+constexpr uint64_t kWindowPages = image::kLargeWindow / kPage;
+// A stretch of zeros inside a segment is left out from this many pages on: less would cost more in mappings.
+constexpr uint64_t kZeroStretch = 4;
+
+bool EqualSse2(const uint8_t* a, const uint8_t* b, uint64_t length) {
+  for (uint64_t at = 0; at < length; at += 64) {
+    __m128i differs = _mm_setzero_si128();
+    for (uint64_t i = 0; i < 64; i += 16) {
+      const __m128i left = _mm_load_si128(reinterpret_cast<const __m128i*>(a + at + i));
+      const __m128i right = _mm_load_si128(reinterpret_cast<const __m128i*>(b + at + i));
+      differs = _mm_or_si128(differs, _mm_xor_si128(left, right));
+    }
+    if (_mm_movemask_epi8(_mm_cmpeq_epi8(differs, _mm_setzero_si128())) != 0xffff) return false;
+  }
+  return true;
+}
+
+__attribute__((target("avx2"))) bool EqualAvx2(const uint8_t* a, const uint8_t* b, uint64_t length) {
+  for (uint64_t at = 0; at < length; at += 128) {
+    __m256i differs = _mm256_setzero_si256();
+    for (uint64_t i = 0; i < 128; i += 32) {
+      const __m256i left = _mm256_load_si256(reinterpret_cast<const __m256i*>(a + at + i));
+      const __m256i right = _mm256_load_si256(reinterpret_cast<const __m256i*>(b + at + i));
+      differs = _mm256_or_si256(differs, _mm256_xor_si256(left, right));
+    }
+    if (_mm256_testz_si256(differs, differs) == 0) return false;
+  }
+  return true;
+}
+
+// Compares page-aligned memory, `length` a multiple of the page size.
+bool Equal(const Work* work, const uint8_t* a, const uint8_t* b, uint64_t length) {
+  return (work->arena.header->cpu & arena::kCpuAvx2) != 0 ? EqualAvx2(a, b, length) : EqualSse2(a, b, length);
+}
+
+bool IsZeroPage(const uint8_t* page) {
+  const auto* words = reinterpret_cast<const uint64_t*>(page);
+  for (uint64_t at = 0; at < kPage / 8; at += 8) {
+    if ((words[at] | words[at + 1] | words[at + 2] | words[at + 3] | words[at + 4] | words[at + 5] |
+         words[at + 6] | words[at + 7]) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+const uint8_t* Bytes(uint64_t address) {
+  return reinterpret_cast<const uint8_t*>(address);
+}
+
+uint32_t ChunkIndex(Work* work, uint64_t location, const uint64_t hash[2]) {
+  if (work->reference_location == location) return work->reference_index;
+  image::Chunk* chunk = work->chunks.Add();
+  if (chunk == nullptr) return image::kNone;
+  *chunk = {{hash[0], hash[1]},
+            arena::LocationOffset(location),
+            static_cast<uint32_t>(arena::LocationLength(location)),
+            image::kNone};
+  return work->chunks.count - 1;
+}
+
+bool AddRun(Work* work, uint64_t address, uint64_t length, uint32_t chunk, uint64_t offset) {
+  image::Run* run = chunk == image::kNone ? nullptr : work->runs.Add();
+  if (run == nullptr) return Fail(work, "too many runs of pages");
+  *run = {address, static_cast<uint32_t>(length), chunk, static_cast<uint32_t>(offset), 0};
+  work->header.totals.pages += length / kPage;
+  return true;
+}
+
+bool CopyToArena(Work* work, uint64_t address, uint64_t length, uint64_t offset) {
+  while (length > 0) {
+    const long done = raw::Syscall(SYS_pwrite64, work->request->arena, raw::Word(address), raw::Word(length),
+                                   raw::Word(offset));
+    if (done <= 0) return Fail(work, "the chunk arena cannot be written", done);
+    address += static_cast<uint64_t>(done);
+    offset += static_cast<uint64_t>(done);
+    length -= static_cast<uint64_t>(done);
+  }
+  return true;
+}
+
+// By content. The location of a chunk with these bytes, 0 after a failure.
+uint64_t FindOrStore(Work* work, uint64_t address, uint64_t length, uint64_t hash[2]) {
+  const XXH128_hash_t value = XXH3_128bits(Bytes(address), length);
+  hash[0] = value.low64;
+  hash[1] = value.high64;
+  const uint64_t known = arena::Find(work->arena, hash, length, [&](uint64_t offset) {
+    return Equal(work, Bytes(address), work->arena.data + offset, length);
+  });
+  if (known != 0) return known;
+  const uint64_t offset = arena::Claim(work->arena, length);
+  if (offset == 0) {
+    Fail(work, "the chunk arena is full");
+    return 0;
+  }
+  if (!CopyToArena(work, address, length, offset)) return 0;
+  const uint64_t location = arena::MakeLocation(offset, length);
+  arena::Publish(work->arena, hash, location);
+  work->header.totals.new_bytes += length;
+  work->header.totals.new_chunks += 1;
+  return location;
+}
+
+bool CaptureByContent(Work* work, uint64_t address, uint64_t length, bool remember) {
+  uint64_t hash[2];
+  const uint64_t location = FindOrStore(work, address, length, hash);
+  if (location == 0) return false;
+  if (remember) arena::Remember(work->arena, address, length, location);
+  return AddRun(work, address, length, ChunkIndex(work, location, hash), 0);
+}
+
+// Marks the pages that differ from the chunk and counts them.
+uint64_t Differing(const Work* work, uint64_t address, const uint8_t* chunk, uint64_t pages, bool* differs) {
+  uint64_t count = 0;
+  for (uint64_t page = 0; page < pages; ++page) {
+    differs[page] = !Equal(work, Bytes(address + page * kPage), chunk + page * kPage, kPage);
+    if (differs[page]) ++count;
+  }
+  return count;
+}
+
+// Equal stretches refer to the hinted chunk, the others are captured by content.
+bool CaptureDifference(Work* work, uint64_t address, uint64_t pages, uint64_t location, const bool* differs) {
+  static constexpr uint64_t kNoHash[2] = {0, 0};
+  const uint32_t hinted = ChunkIndex(work, location, kNoHash);
+  work->reference_location = location;
+  work->reference_index = hinted;
+  for (uint64_t page = 0; page < pages;) {
+    uint64_t stop = page + 1;
+    while (stop < pages && differs[stop] == differs[page]) ++stop;
+    const uint64_t start = address + page * kPage;
+    const uint64_t length = (stop - page) * kPage;
+    const bool good = differs[page] ? CaptureByContent(work, start, length, false)
+                                    : AddRun(work, start, length, hinted, page * kPage);
+    if (!good) return false;
+    page = stop;
+  }
+  return true;
+}
+
+bool CaptureNonZero(Work* work, uint64_t address, uint64_t length) {
+  const uint64_t location = arena::Recall(work->arena, address, length);
+  if (location == 0) return CaptureByContent(work, address, length, true);
+  bool differs[kWindowPages];
+  const uint64_t pages = length / kPage;
+  const uint8_t* chunk = work->arena.data + arena::LocationOffset(location);
+  const uint64_t count = Differing(work, address, chunk, pages, differs);
+  if (count * 2 > pages) return CaptureByContent(work, address, length, true);
+  return CaptureDifference(work, address, pages, location, differs);
+}
+
+}  // namespace
+
+bool CaptureSegment(Work* work, uint64_t address, uint64_t length, bool zeros_are_free) {
+  if (!zeros_are_free) return CaptureNonZero(work, address, length);
+  const uint64_t end = address + length;
+  uint64_t start = address;
+  uint64_t zeros = 0;  // pages of zeros just before `at`
+  for (uint64_t at = address; at <= end; at += kPage) {
+    if (at < end && IsZeroPage(Bytes(at))) {
+      ++zeros;
+      continue;
+    }
+    // A stretch of zeros ends here (or the segment does). At the edges every zero page is left out.
+    const uint64_t first_zero = at - zeros * kPage;
+    if (zeros > 0 && (zeros >= kZeroStretch || first_zero == start || at == end)) {
+      work->header.totals.zero_pages += zeros;
+      if (first_zero > start && !CaptureNonZero(work, start, first_zero - start)) return false;
+      start = at;
+    }
+    zeros = 0;
+  }
+  return start >= end || CaptureNonZero(work, start, end - start);
+}
+
+}  // namespace elsewhere::capture
