@@ -7,19 +7,21 @@
 //   elsewhere:{ID}:fences      hash    host -> last fenced entry of its inbox (see inbox.h)
 //   elsewhere:{ID}:semaphores  hash    see shim/ipc
 //   elsewhere:{ID}:waiters     zset    see shim/ipc
-//   elsewhere:{ID}:tokens      hash    see shim/ipc
+//   elsewhere:{ID}:names       hash    see shim/ipc
+//   elsewhere:{ID}:segments    hash    see shim/memory
 //   elsewhere:{ID}:inbox:HOST  stream  messages for one host
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 
+#include "shim/wire/message.h"
+
 namespace elsewhere::broker {
 
-// Home is 0; workers count from 1 in the order they are started. Never reused within a session.
-using HostId = uint32_t;
-inline constexpr HostId kHome = 0;
+// Never reused within a session: numbers of messages and of operations start anew with every host.
+using wire::HostId;
+using wire::kHome;
 
 class SessionKeys {
  public:
@@ -32,7 +34,8 @@ class SessionKeys {
   std::string fences() const { return prefix_ + "fences"; }
   std::string semaphores() const { return prefix_ + "semaphores"; }
   std::string waiters() const { return prefix_ + "waiters"; }
-  std::string tokens() const { return prefix_ + "tokens"; }
+  std::string names() const { return prefix_ + "names"; }
+  std::string segments() const { return prefix_ + "segments"; }
   std::string inbox(HostId host) const { return inbox_prefix() + std::to_string(host); }
   std::string inbox_prefix() const { return prefix_ + "inbox:"; }
   const std::string& prefix() const { return prefix_; }

@@ -78,22 +78,28 @@ std::vector<char*> Pointers(std::vector<std::string>& texts) {
 }  // namespace
 
 Result<std::unique_ptr<PrivateRedis>> PrivateRedis::Start(const Options& options) {
+  auto redis = Begin(options);
+  if (!redis) return redis;
+  if (Status ready = (*redis)->AwaitReady(); !ready) return ready.error();
+  return redis;
+}
+
+Result<std::unique_ptr<PrivateRedis>> PrivateRedis::Begin(const Options& options) {
   std::unique_ptr<PrivateRedis> redis(new PrivateRedis);
   redis->url_.kind = RedisUrl::Kind::kUnix;
   redis->url_.path = options.directory + "/redis.sock";
   redis->log_path_ = options.directory + "/redis.log";
+  redis->start_limit_ = options.start_limit;
   const std::string notify_path = options.directory + "/redis.ready";
   auto notify = OpenNotifySocket(notify_path);
   if (!notify) return notify.error();
-  Status started = redis->Spawn(options, notify_path);
-  if (started) started = redis->AwaitReady(*notify, options);
-  close(*notify);
-  unlink(notify_path.c_str());
-  if (!started) return started.error();
+  redis->notify_path_ = notify_path;
+  redis->notify_socket_ = *notify;
+  if (Status started = redis->Spawn(options); !started) return started.error();
   return redis;
 }
 
-Status PrivateRedis::Spawn(const Options& options, const std::string& notify_path) {
+Status PrivateRedis::Spawn(const Options& options) {
   std::string program = FindProgram(options.program);
   if (program.empty())
     return Error{ENOENT, "'" + options.program +
@@ -131,7 +137,8 @@ Status PrivateRedis::Spawn(const Options& options, const std::string& notify_pat
                                      "128",
                                      "--always-show-logo",
                                      "no"};
-  std::vector<std::string> environment{"NOTIFY_SOCKET=" + notify_path, "PATH=/usr/bin:/bin", "LC_ALL=C"};
+  std::vector<std::string> environment{"NOTIFY_SOCKET=" + notify_path_, "PATH=/usr/bin:/bin", "LC_ALL=C"};
+  environment.insert(environment.end(), options.environment.begin(), options.environment.end());
   const std::vector<char*> argument_pointers = Pointers(arguments);
   const std::vector<char*> environment_pointers = Pointers(environment);
   const pid_t parent = getpid();
@@ -143,22 +150,32 @@ Status PrivateRedis::Spawn(const Options& options, const std::string& notify_pat
   return Ok{};
 }
 
-Status PrivateRedis::AwaitReady(int notify_socket, const Options& options) {
-  const auto until = std::chrono::steady_clock::now() + options.start_limit;
+Status PrivateRedis::AwaitReady() {
+  const auto until = std::chrono::steady_clock::now() + start_limit_;
   for (;;) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now()).count();
-    std::array<pollfd, 2> entries{pollfd{notify_socket, POLLIN, 0}, pollfd{pidfd_, POLLIN, 0}};
+    std::array<pollfd, 2> entries{pollfd{notify_socket_, POLLIN, 0}, pollfd{pidfd_, POLLIN, 0}};
     const int ready =
         poll(entries.data(), entries.size(), static_cast<int>(std::max<decltype(left)>(left, 0)));
     if (ready < 0 && errno == EINTR) continue;
     if (ready == 0) return Error{ETIMEDOUT, "redis-server did not start in time: " + LastLogLine()};
     if (entries[1].revents != 0) return Error{ECHILD, "redis-server ended at its start: " + LastLogLine()};
     char text[512];
-    const ssize_t got = recv(notify_socket, text, sizeof text, 0);
-    if (got > 0 && std::string_view(text, static_cast<size_t>(got)).find("READY=1") != std::string_view::npos)
-      return Ok{};
+    const ssize_t got = recv(notify_socket_, text, sizeof text, 0);
+    if (got <= 0 ||
+        std::string_view(text, static_cast<size_t>(got)).find("READY=1") == std::string_view::npos)
+      continue;
+    CloseNotifySocket();
+    return Ok{};
   }
+}
+
+void PrivateRedis::CloseNotifySocket() {
+  if (notify_socket_ < 0) return;
+  close(notify_socket_);
+  notify_socket_ = -1;
+  unlink(notify_path_.c_str());
 }
 
 std::string PrivateRedis::LastLogLine() const {
@@ -171,6 +188,7 @@ std::string PrivateRedis::LastLogLine() const {
 }
 
 PrivateRedis::~PrivateRedis() {
+  CloseNotifySocket();
   if (pidfd_ >= 0) {
     // Nothing to save; SIGTERM would be noticed up to 100 ms later.
     syscall(SYS_pidfd_send_signal, pidfd_, SIGKILL, nullptr, 0);
