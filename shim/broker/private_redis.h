@@ -26,7 +26,7 @@ class PrivateRedis {
     std::string program = "redis-server";  // found in PATH
     size_t memory_bytes = 1ULL << 30;
     std::chrono::milliseconds start_limit{10'000};
-    std::vector<std::string> environment;  // NAME=VALUE, beside PATH
+    std::vector<std::string> environment = {};  // NAME=VALUE, beside PATH
   };
 
   // Returns when the server accepts connections. One line that says why it does not, from its own log if it
