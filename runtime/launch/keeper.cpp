@@ -1,0 +1,49 @@
+#include "runtime/launch/keeper.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+
+#include "runtime/session.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+constexpr std::chrono::milliseconds kKillMayTake{10000};
+
+void LeaveTerminalAndPipes() {
+  setsid();
+  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null, descriptor);
+  (void)!chdir("/");
+}
+
+// True when the agent said that the session has ended; false when it died before.
+bool AwaitEnd(const LaunchedSession& session) {
+  std::array<char, 4096> message;
+  for (;;) {
+    ssize_t size = recv(session.control, message.data(), message.size(), 0);
+    if (size < 0 && errno == EINTR) continue;
+    if (size <= 0) return false;
+    if (std::string_view(message.data(), static_cast<size_t>(size)) == control::kEnded) return true;
+  }
+}
+
+[[noreturn]] void Keep(LaunchedSession& session) {
+  LeaveTerminalAndPipes();
+  if (!AwaitEnd(session)) KillProcesses(session.mark, kKillMayTake);
+  session.directory.Remove();
+  _exit(0);
+}
+
+}  // namespace
+
+void StayInBackground(LaunchedSession& session) {
+  if (fork() == 0) Keep(session);
+}
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,19 @@
+// What can be found wrong before anything of a session is started.
+#pragma once
+
+#include <string>
+
+#include "shim/wire/result.h"
+
+namespace elsewhere::runtime {
+
+// The Redis that `url` names answers, lets us in, and is new enough. Answers its version.
+Result<std::string> CheckRedis(const std::string& url);
+
+// redis-server is there to be started. Answers its path.
+Result<std::string> FindRedisServer();
+
+// The store that `url` names takes and returns an object.
+Status CheckStore(const std::string& url, const std::string& session_id);
+
+}  // namespace elsewhere::runtime

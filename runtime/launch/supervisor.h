@@ -1,0 +1,32 @@
+// From COMMAND's start to the end of the launcher: signals, the agent's messages, ends of every kind.
+//
+// Who may die, and what follows:
+//   COMMAND ends            the agent is told; nobody else left: the launcher waits until everything is
+//   cleaned up;
+//                           others left: the launcher returns and a keeper stays in its place
+//   COMMAND by a signal     the same, but the agent ends all other processes first
+//   agent dies or fails     one line; every process of the session is killed, its directory removed
+//   launcher is killed      the agent sees its connection end and does the same
+// Signals: the terminal sends SIGINT, SIGQUIT and SIGTSTP to the whole foreground group, so COMMAND has the
+// first SIGINT already; a second one ends everything. SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 that somebody
+// sends to the launcher go to COMMAND.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "runtime/launch/launched_session.h"
+#include "runtime/launch/options.h"
+
+namespace elsewhere::runtime {
+
+// Blocks the signals that Supervise handles, in this process; must come before LaunchSession.
+InheritedSignals TakeSignals();
+
+// Returns the launcher's exit status.
+int Supervise(LaunchedSession& session, const Options& options);
+
+// One line of ours on standard error.
+void Say(const std::string& text);
+
+}  // namespace elsewhere::runtime
