@@ -1,9 +1,12 @@
 #include "preload/descriptor.h"
 
+#include <errno.h>
 #include <stdint.h>
 
 #include "preload/hooks.h"
 #include "preload/real.h"
+#include "shim/wire/abi.h"
+#include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
 
@@ -11,14 +14,28 @@ constinit std::atomic<uint8_t> descriptor_kinds[kDescriptorCount] = {};
 
 namespace {
 
+bool NoSuchInput(int, size_t, int) {
+  errno = EBADF;
+  return false;
+}
+bool NoSuchOutput(int) {
+  errno = EBADF;
+  return false;
+}
+off_t NoSuchSeek(int, off_t, int) {
+  errno = EBADF;
+  return -1;
+}
+
 // One row per kind, in the order of their numbers. A null operation leaves the call to the kernel.
 constexpr DescriptorOperations kKinds[] = {
-    {nullptr, nullptr, nullptr},  // 0: nothing known
+    {nullptr, nullptr, nullptr},              // kNothing
+    {NoSuchInput, NoSuchOutput, NoSuchSeek},  // kOwn
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 
 const DescriptorOperations& OperationsOf(int fd) {
-  const uint8_t kind = IsKnown(fd) ? descriptor_kinds[fd].load(std::memory_order_relaxed) : uint8_t{0};
+  const auto kind = static_cast<size_t>(KindOf(fd));
   return kKinds[kind < kKindCount ? kind : 0];
 }
 

@@ -41,8 +41,39 @@ struct DescriptorOperations {
   off_t (*seek)(int fd, off_t offset, int whence);
 };
 
-// Kinds are numbered by the rows of descriptor.cpp. Zero is no kind.
+// The kinds, and at the same time the rows of descriptor.cpp.
+enum class DescriptorKind : uint8_t {
+  kNothing = 0,
+  kOwn = 1,  // a descriptor of ours in the program's table: for the program it does not exist
+};
+
+inline DescriptorKind KindOf(int fd) {
+  const auto number = static_cast<unsigned>(fd);
+  if (number >= kDescriptorCount) return DescriptorKind::kNothing;
+  return static_cast<DescriptorKind>(descriptor_kinds[number].load(std::memory_order_relaxed));
+}
+inline void SetKind(int fd, DescriptorKind kind) {
+  const auto number = static_cast<unsigned>(fd);
+  if (number < kDescriptorCount)
+    descriptor_kinds[number].store(static_cast<uint8_t>(kind), std::memory_order_relaxed);
+}
+
+// The operations of what is known of fd. False of the first two: fail with the errno that was set.
 bool BeforeInput(int fd, size_t bytes, int flags);
 bool BeforeOutput(int fd);
+
+// ---- Descriptors of ours (a few per process: the agent's socket and doorbell, the lifeline) ----
+
+// Moves `fd` out of the way of the program's numbers, close-on-exec. The new number, or -errno; fd is closed
+// either way.
+int MoveToOwn(int fd);
+// Says that `fd`, wherever it sits, is ours.
+void MarkOwn(int fd);
+void CloseOwn(int fd);
+// It is closed already, or in another process.
+void ForgetOwn(int fd);
+inline bool IsOwn(int fd) {
+  return KindOf(fd) == DescriptorKind::kOwn;
+}
 
 }  // namespace elsewhere::preload

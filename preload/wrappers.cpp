@@ -3,6 +3,7 @@
 #include "preload/descriptor.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
+#include "preload/self.h"
 
 namespace elsewhere::preload {
 

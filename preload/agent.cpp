@@ -1,0 +1,328 @@
+// Connecting: one thread does it with all signals blocked (a handler that needed the agent would wait for
+// itself), others wait on the state's futex. What a connection consists of is written before the state says
+// kReady and not changed afterwards, except after a fork or a restore, when there is one thread.
+//
+// A call's slot goes kFree -> kClaimed (ours) -> kPending (the agent's) -> kDone (ours again) -> kFree. When
+// a signal comes, kPending -> kCancelled asks the agent to hurry; its final answer is waited for all the
+// same, so that what was done is never reported as not done. The pending bit is set before the summary's bit
+// and both before the doorbell, and the agent clears in the opposite order, so that none is missed.
+#include "preload/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <atomic>
+
+#include "preload/descriptor.h"
+#include "preload/self.h"
+#include "shim/wire/raw_syscall.h"
+
+namespace elsewhere::preload {
+namespace {
+
+enum State : uint32_t { kNone, kConnecting, kReady, kFailed };
+
+struct Connection {
+  std::atomic<uint32_t> state;  // State; futex
+  abi::Table* table;            // mapped once per process image; inherited by forks
+  std::atomic<int> socket;
+  std::atomic<int> doorbell;
+};
+constinit Connection connection{kNone, nullptr, -1, -1};
+
+long FutexWait(std::atomic<uint32_t>* word, uint32_t expected) {
+  return raw::Syscall(SYS_futex, raw::Address(word), FUTEX_WAIT, expected);
+}
+void FutexWakeAll(std::atomic<uint32_t>* word) {
+  raw::Syscall(SYS_futex, raw::Address(word), FUTEX_WAKE, 0x7fffffff);
+}
+
+void Say(const char* text, size_t size) {
+  char line[abi::kReasonSize + 16] = "elsewhere: ";
+  size_t length = strlen(line);
+  if (size > abi::kReasonSize) size = abi::kReasonSize;
+  memcpy(line + length, text, size);
+  length += size;
+  line[length++] = '\n';
+  raw::Syscall(SYS_write, 2, raw::Address(line), raw::Word(length));
+}
+
+// ---- Registration
+// --------------------------------------------------------------------------------------------------
+
+struct Answer {
+  union {
+    abi::PacketHeader header;
+    abi::Welcome welcome;
+    abi::Refused refused;
+  };
+  int descriptors[3] = {-1, -1, -1};
+  int descriptor_count = 0;
+};
+
+long SendHello(int socket) {
+  abi::Hello hello{};
+  hello.header = {static_cast<uint32_t>(abi::Packet::kHello), sizeof hello};
+  hello.version = abi::kAbiVersion;
+  hello.role = static_cast<uint32_t>(abi::Role::kProcess);
+  hello.pid = self.kernel_pid.load(std::memory_order_relaxed);
+  return raw::Syscall(SYS_sendto, socket, raw::Address(&hello), sizeof hello, MSG_NOSIGNAL);
+}
+
+long ReceiveAnswer(int socket, Answer* answer) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof answer->descriptors)];
+  iovec part{&answer->header, sizeof(abi::Refused)};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  long size;
+  do {
+    size = raw::Syscall(SYS_recvmsg, socket, raw::Address(&message), MSG_CMSG_CLOEXEC);
+  } while (size == -EINTR);
+  for (cmsghdr* part_header = CMSG_FIRSTHDR(&message); size >= 0 && part_header != nullptr;
+       part_header = CMSG_NXTHDR(&message, part_header)) {
+    if (part_header->cmsg_level != SOL_SOCKET || part_header->cmsg_type != SCM_RIGHTS) continue;
+    answer->descriptor_count = static_cast<int>((part_header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    memcpy(answer->descriptors, CMSG_DATA(part_header),
+           sizeof(int) * static_cast<size_t>(answer->descriptor_count));
+  }
+  return size;
+}
+
+abi::Table* MapTable(int descriptor) {
+  const long address =
+      raw::Syscall(SYS_mmap, 0, sizeof(abi::Table), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor);
+  if (raw::Failed(address)) return nullptr;
+  auto* table = reinterpret_cast<abi::Table*>(address);
+  if (table->header.magic == abi::kTableMagic && table->header.version == abi::kAbiVersion) return table;
+  raw::Syscall(SYS_munmap, address, sizeof(abi::Table));
+  return nullptr;
+}
+
+// 0, or a negative errno.
+long Register() {
+  const int socket = ConnectToAgent(self.agent_socket);
+  if (socket < 0) return socket;
+  Answer answer;
+  long result = SendHello(socket);
+  if (result >= 0) result = ReceiveAnswer(socket, &answer);
+  if (result >= static_cast<long>(sizeof(abi::PacketHeader)) &&
+      answer.header.type == static_cast<uint32_t>(abi::Packet::kRefused)) {
+    Say(answer.refused.reason, strnlen(answer.refused.reason, sizeof answer.refused.reason));
+    result = -ECONNREFUSED;
+  } else if (result >= 0 && (answer.header.type != static_cast<uint32_t>(abi::Packet::kWelcome) ||
+                             answer.descriptor_count < 2)) {
+    result = -EPROTO;
+  }
+  if (result >= 0) MapAgentTable(answer.descriptors[0]);
+  if (answer.descriptors[0] >= 0) raw::Close(answer.descriptors[0]);
+  if (answer.descriptors[2] >= 0) raw::Close(answer.descriptors[2]);
+  if (result >= 0 && connection.table == nullptr) result = -EPROTO;
+  if (result < 0) {
+    if (answer.descriptors[1] >= 0) raw::Close(answer.descriptors[1]);
+    CloseOwn(socket);
+    return result;
+  }
+  connection.socket = socket;
+  connection.doorbell = MoveToOwn(answer.descriptors[1]);
+  return 0;
+}
+
+void ConnectOnce() {
+  uint64_t all = ~uint64_t{0}, before = 0;
+  raw::Syscall(SYS_rt_sigprocmask, SIG_SETMASK, raw::Address(&all), raw::Address(&before), sizeof all);
+  uint32_t expected = kNone;
+  if (connection.state.compare_exchange_strong(expected, kConnecting)) {
+    connection.state.store(Register() == 0 ? kReady : kFailed, std::memory_order_release);
+    FutexWakeAll(&connection.state);
+  }
+  raw::Syscall(SYS_rt_sigprocmask, SIG_SETMASK, raw::Address(&before), 0, sizeof before);
+}
+
+// ---- Calls
+// -----------------------------------------------------------------------------------------------------------
+
+abi::Slot* ClaimSlot(abi::Table* table, uint32_t* index) {
+  const uint64_t first = table->header.slot_hint.fetch_add(1, std::memory_order_relaxed);
+  for (uint32_t i = 0; i < abi::kSlotCount; ++i) {
+    *index = static_cast<uint32_t>((first + i) % abi::kSlotCount);
+    abi::Slot* slot = &table->slots[*index];
+    auto expected = static_cast<uint32_t>(abi::SlotState::kFree);
+    if (slot->state.compare_exchange_strong(expected, static_cast<uint32_t>(abi::SlotState::kClaimed),
+                                            std::memory_order_acquire, std::memory_order_relaxed)) {
+      return slot;
+    }
+  }
+  return nullptr;
+}
+
+void RingDoorbell() {
+  const uint64_t one = 1;
+  raw::Syscall(SYS_write, connection.doorbell, raw::Address(&one), sizeof one);
+}
+
+void HandOver(abi::Table* table, abi::Slot* slot, uint32_t index) {
+  slot->state.store(static_cast<uint32_t>(abi::SlotState::kPending), std::memory_order_release);
+  const uint32_t word = index / 64;
+  table->header.pending[word].fetch_or(uint64_t{1} << (index % 64), std::memory_order_seq_cst);
+  table->header.pending_summary[word / 64].fetch_or(uint64_t{1} << (word % 64), std::memory_order_seq_cst);
+  RingDoorbell();
+}
+
+void Cancel(abi::Table* table, abi::Slot* slot, uint32_t index) {
+  auto expected = static_cast<uint32_t>(abi::SlotState::kPending);
+  if (!slot->state.compare_exchange_strong(expected, static_cast<uint32_t>(abi::SlotState::kCancelled)))
+    return;
+  const uint32_t word = index / 64;
+  table->header.pending[word].fetch_or(uint64_t{1} << (index % 64), std::memory_order_seq_cst);
+  table->header.pending_summary[word / 64].fetch_or(uint64_t{1} << (word % 64), std::memory_order_seq_cst);
+  RingDoorbell();
+}
+
+void AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, Interruption interruption) {
+  for (;;) {
+    const uint32_t state = slot->state.load(std::memory_order_acquire);
+    if (state == static_cast<uint32_t>(abi::SlotState::kDone)) return;
+    // Without a timeout the kernel restarts the wait after a handler with SA_RESTART, as it does for read.
+    if (FutexWait(&slot->state, state) == -EINTR && interruption == Interruption::kAllowed)
+      Cancel(table, slot, index);
+  }
+}
+
+int64_t TakeAnswer(abi::Slot* slot, const Payload& payload) {
+  const int64_t result = slot->result;
+  const int error = slot->error;
+  size_t size = slot->payload_size < abi::kSlotPayload ? slot->payload_size : abi::kSlotPayload;
+  if (size > payload.room) size = payload.room;
+  if (payload.answer != nullptr) memcpy(payload.answer, slot->payload, size);
+  slot->state.store(static_cast<uint32_t>(abi::SlotState::kFree), std::memory_order_release);
+  if (result == -1) errno = error;
+  return result;
+}
+
+}  // namespace
+
+int ConnectToAgent(const char* path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const size_t length = strlen(path);
+  if (length == 0 || length >= sizeof address.sun_path) return -ENOTCONN;
+  memcpy(address.sun_path, path, length);
+  long socket = raw::Syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (socket < 0) return static_cast<int>(socket);
+  long result;
+  do {
+    result = raw::Syscall(SYS_connect, socket, raw::Address(&address), sizeof address);
+  } while (result == -EINTR);
+  if (result < 0) {
+    raw::Close(static_cast<int>(socket));
+    return static_cast<int>(result);
+  }
+  return MoveToOwn(static_cast<int>(socket));
+}
+
+abi::Table* ConnectedTable() {
+  return connection.state.load(std::memory_order_acquire) == kReady ? connection.table : nullptr;
+}
+
+abi::Table* MapAgentTable(int descriptor) {
+  if (connection.table == nullptr) connection.table = MapTable(descriptor);
+  return connection.table;
+}
+
+abi::Table* AgentTable() {
+  if (!self.in_session) {
+    errno = ENOTCONN;
+    return nullptr;
+  }
+  for (;;) {
+    switch (connection.state.load(std::memory_order_acquire)) {
+      case kReady:
+        return connection.table;
+      case kFailed:
+        errno = ENOTCONN;
+        return nullptr;
+      case kConnecting:
+        FutexWait(&connection.state, kConnecting);
+        break;
+      default:
+        if (InVforkChild()) {
+          errno = ENOTCONN;
+          return nullptr;
+        }
+        ConnectOnce();
+    }
+  }
+}
+
+int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> arguments, const Payload& payload,
+                  Interruption interruption) {
+  abi::Table* table = AgentTable();
+  if (table == nullptr) return -1;
+  if (payload.size > abi::kSlotPayload) {
+    errno = E2BIG;
+    return -1;
+  }
+  uint32_t index = 0;
+  abi::Slot* slot = ClaimSlot(table, &index);
+  if (slot == nullptr) {
+    errno = EAGAIN;
+    return -1;
+  }
+  slot->owner = self.kernel_pid.load(std::memory_order_relaxed);
+  slot->thread = static_cast<int32_t>(raw::Syscall(SYS_gettid));
+  slot->operation = static_cast<uint32_t>(operation);
+  memset(slot->arguments, 0, sizeof slot->arguments);
+  size_t count = 0;
+  for (const int64_t argument : arguments) slot->arguments[count++] = argument;
+  slot->result = -1;
+  slot->error = EIO;
+  slot->payload_size = static_cast<uint32_t>(payload.size);
+  if (payload.size != 0) memcpy(slot->payload, payload.data, payload.size);
+  HandOver(table, slot, index);
+  if (operation == abi::Operation::kNote) return 0;  // the agent frees the slot
+  AwaitAnswer(table, slot, index, interruption);
+  return TakeAnswer(slot, payload);
+}
+
+void NoteForSummary(const char* line) {
+  const int before = errno;
+  const size_t length = strlen(line);
+  CallAgent(abi::Operation::kNote, {}, {line, length < abi::kSlotPayload ? length : abi::kSlotPayload});
+  errno = before;
+}
+
+void AgentDescriptorMoved(int from, int to) {
+  int expected = from;
+  connection.socket.compare_exchange_strong(expected, to);
+  expected = from;
+  connection.doorbell.compare_exchange_strong(expected, to);
+  if (self.lifeline == from) self.lifeline = to;
+}
+
+void ForgetAgentAfterFork() {
+  if (connection.socket >= 0) CloseOwn(connection.socket);
+  if (connection.doorbell >= 0) CloseOwn(connection.doorbell);
+  connection.socket = -1;
+  connection.doorbell = -1;
+  connection.state.store(kNone, std::memory_order_relaxed);
+}
+
+void TakeAgentAfterRestore(int doorbell) {
+  if (connection.socket >= 0) ForgetOwn(connection.socket);
+  if (connection.doorbell >= 0) ForgetOwn(connection.doorbell);
+  connection.socket = -1;
+  connection.doorbell = doorbell;
+  MarkOwn(doorbell);
+  connection.state.store(connection.table != nullptr ? kReady : kNone, std::memory_order_relaxed);
+}
+
+}  // namespace elsewhere::preload

@@ -1,0 +1,165 @@
+// Descriptors of ours in the program's table, and the calls that would close or replace them.
+//
+// A program that closes "everything from 3 up" means its own. Ours sit high, are skipped by closefrom and
+// close_range, and answer EBADF to everything else, as a number that was never opened. One that dup2 aims at
+// moves out of the way.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#include "preload/agent.h"
+#include "preload/descriptor.h"
+#include "preload/hooks.h"
+#include "preload/real.h"
+#include "preload/self.h"
+#include "shim/wire/raw_syscall.h"
+
+namespace elsewhere::preload {
+namespace {
+
+constexpr int kMaxOwn = 8;
+constinit std::atomic<int> own[kMaxOwn] = {-1, -1, -1, -1, -1, -1, -1, -1};
+
+int FirstOwnNumber() {
+  rlimit limit{};
+  if (raw::Syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, raw::Address(&limit)) != 0)
+    return abi::kFirstOwnDescriptor;
+  if (limit.rlim_cur > abi::kFirstOwnDescriptor + kMaxOwn) return abi::kFirstOwnDescriptor;
+  return limit.rlim_cur > 2 * kMaxOwn ? static_cast<int>(limit.rlim_cur) - kMaxOwn : 3;
+}
+
+// The lowest number of ours in [first, last], or -1.
+int LowestOwn(unsigned first, unsigned last) {
+  int lowest = -1;
+  for (const auto& entry : own) {
+    const int fd = entry.load(std::memory_order_relaxed);
+    if (fd < 0 || static_cast<unsigned>(fd) < first || static_cast<unsigned>(fd) > last) continue;
+    if (lowest < 0 || fd < lowest) lowest = fd;
+  }
+  return lowest;
+}
+
+void Replace(int from, int to) {
+  for (auto& entry : own) {
+    int expected = from;
+    if (entry.compare_exchange_strong(expected, to)) return;
+  }
+}
+
+// Closes [first, last] but ours. `flags` as of close_range.
+int CloseRange(unsigned first, unsigned last, int flags) {
+  for (;;) {
+    const int hole = LowestOwn(first, last);
+    const unsigned end = hole < 0 ? last : static_cast<unsigned>(hole) - 1;
+    if (hole < 0 || static_cast<unsigned>(hole) > first) {
+      if (real::close_range(first, end, flags) != 0) return -1;
+    }
+    if (hole < 0 || static_cast<unsigned>(hole) == last) return 0;
+    first = static_cast<unsigned>(hole) + 1;
+  }
+}
+
+// A vfork child has a descriptor table of its own but its parent's memory: there, kinds stay as they are.
+void Forget(int fd) {
+  if (IsKnown(fd) && !IsOwn(fd) && !InVforkChild()) SetKind(fd, DescriptorKind::kNothing);
+}
+
+void ForgetRange(unsigned first, unsigned last) {
+  for (unsigned fd = first; fd <= last && fd < kDescriptorCount; ++fd) Forget(static_cast<int>(fd));
+}
+
+// Before `fd` is given a new meaning: what is ours goes elsewhere, what was known is forgotten. False: no
+// place.
+bool MakeRoom(int fd) {
+  Forget(fd);
+  if (!IsOwn(fd) || InVforkChild()) return true;
+  const long flags = raw::Syscall(SYS_fcntl, fd, F_GETFD);
+  const long moved =
+      raw::Syscall(SYS_fcntl, fd, (flags & FD_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, FirstOwnNumber());
+  if (moved < 0) {
+    errno = static_cast<int>(-moved);
+    return false;
+  }
+  MarkOwn(static_cast<int>(moved));
+  AgentDescriptorMoved(fd, static_cast<int>(moved));
+  ForgetOwn(fd);
+  return true;
+}
+
+int NotOpen() {
+  errno = EBADF;
+  return -1;
+}
+
+// Where the kernel has no close_range.
+int CloseEach(unsigned first, unsigned last) {
+  rlimit limit{};
+  if (raw::Syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, raw::Address(&limit)) != 0) return -1;
+  for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; ++fd) {
+    if (!IsOwn(static_cast<int>(fd))) raw::Close(static_cast<int>(fd));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void MarkOwn(int fd) {
+  Replace(-1, fd);
+  SetKind(fd, DescriptorKind::kOwn);
+}
+
+void ForgetOwn(int fd) {
+  Replace(fd, -1);
+  SetKind(fd, DescriptorKind::kNothing);
+}
+
+void CloseOwn(int fd) {
+  ForgetOwn(fd);
+  raw::Close(fd);
+}
+
+int MoveToOwn(int fd) {
+  const long moved = raw::Syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, FirstOwnNumber());
+  raw::Close(fd);
+  if (moved >= 0) MarkOwn(static_cast<int>(moved));
+  return static_cast<int>(moved);
+}
+
+namespace hooks {
+
+int close(int fd) {
+  if (IsOwn(fd)) return NotOpen();
+  Forget(fd);
+  return real::close(fd);
+}
+
+int close_range(unsigned first, unsigned last, int flags) {
+  if (first > last) return real::close_range(first, last, flags);
+  if ((flags & CLOSE_RANGE_CLOEXEC) == 0) ForgetRange(first, last);
+  return CloseRange(first, last, flags);
+}
+
+void closefrom(int first) {
+  const unsigned from = first < 0 ? 0 : static_cast<unsigned>(first);
+  const int before = errno;
+  ForgetRange(from, ~0U);
+  if (CloseRange(from, ~0U, 0) != 0) CloseEach(from, ~0U);
+  errno = before;
+}
+
+int dup2(int from, int to) {
+  if (IsOwn(from)) return NotOpen();
+  if (from == to || to < 0) return real::dup2(from, to);
+  if (!MakeRoom(to)) return -1;
+  return real::dup2(from, to);
+}
+
+int dup3(int from, int to, int flags) {
+  if (IsOwn(from)) return NotOpen();
+  if (from == to || to < 0) return real::dup3(from, to, flags);
+  if (!MakeRoom(to)) return -1;
+  return real::dup3(from, to, flags);
+}
+
+}  // namespace hooks
+}  // namespace elsewhere::preload

@@ -1,0 +1,134 @@
+// Signals by pid, and pids in signals, for a process on a worker (at home all of this is the kernel's).
+//
+// Sending: to itself, with the kernel's pid. To another process of this host, directly, because parent and
+// child share a kernel; a SIGKILL is told to the agent first, which otherwise would take an unexplained death
+// for a lost process. To everybody else, and to groups, by the deputy at home, whose process groups are the
+// real ones. Receiving: handlers with SA_SIGINFO are kept in `handlers`, the kernel's handler is Deliver.
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include <atomic>
+
+#include "preload/agent.h"
+#include "preload/children.h"
+#include "preload/home_call.h"
+#include "preload/hooks.h"
+#include "preload/real.h"
+#include "preload/self.h"
+#include "preload/signals.h"
+#include "shim/wire/raw_syscall.h"
+
+namespace elsewhere::preload {
+namespace {
+
+using Handler = void (*)(int, siginfo_t*, void*);
+constinit std::atomic<Handler> handlers[NSIG] = {};
+
+void Deliver(int signal, siginfo_t* info, void* context) {
+  const int before = errno;
+  TranslateSiginfo(info);
+  errno = before;
+  const Handler handler = handlers[signal].load();
+  if (handler != nullptr) handler(signal, info, context);
+}
+
+bool IsOurs(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == Deliver;
+}
+
+bool IsTold(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+}
+
+// `send` makes the system call with a kernel pid.
+template <class Send>
+int SendTo(pid_t session_pid, int signal, Send send) {
+  const pid_t kernel_pid = KernelPidOf(session_pid);
+  if (kernel_pid == 0) return static_cast<int>(HomeCall(SYS_kill, {session_pid, signal}));
+  if (signal == SIGKILL) CallAgent(abi::Operation::kKill, {session_pid, signal});
+  return send(kernel_pid);
+}
+
+}  // namespace
+
+void TranslateSiginfo(siginfo_t* info) {
+  const bool from_process = info->si_code == SI_USER || info->si_code == SI_QUEUE ||
+                            info->si_code == SI_TKILL || info->si_code == SI_MESGQ;
+  if (!from_process && info->si_signo != SIGCHLD) return;
+  const pid_t session_pid = SessionPidOf(info->si_pid);
+  if (session_pid != 0) info->si_pid = session_pid;
+}
+
+void TranslateSignalHandlers() {
+  for (int signal = 1; signal < NSIG; ++signal) {
+    struct sigaction action;
+    if (real::sigaction(signal, nullptr, &action) != 0 || !IsTold(action) || IsOurs(action)) continue;
+    handlers[signal].store(action.sa_sigaction);
+    action.sa_sigaction = Deliver;
+    real::sigaction(signal, &action, nullptr);
+  }
+}
+
+namespace hooks {
+
+int kill(pid_t pid, int signal) {
+  if (pid <= 0) return static_cast<int>(HomeCall(SYS_kill, {pid, signal}));
+  return SendTo(pid, signal, [=](pid_t target) { return real::kill(target, signal); });
+}
+
+int killpg(pid_t group, int signal) {
+  if (group < 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  return hooks::kill(-group, signal);
+}
+
+int sigqueue(pid_t pid, int signal, union sigval value) {
+  return SendTo(pid, signal, [=](pid_t target) { return real::sigqueue(target, signal, value); });
+}
+
+int tgkill(pid_t group, pid_t thread, int signal) {
+  const pid_t kernel_group = KernelPidOf(group);
+  if (kernel_group == 0) return static_cast<int>(HomeCall(SYS_kill, {group, signal}));
+  return real::tgkill(kernel_group, thread == group ? kernel_group : thread, signal);
+}
+
+int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
+  if (signal < 1 || signal >= NSIG) return real::sigaction(signal, action, old);
+  const Handler before = handlers[signal].load();
+  struct sigaction ours;
+  if (action != nullptr && IsTold(*action)) {
+    ours = *action;
+    ours.sa_sigaction = Deliver;
+    handlers[signal].store(action->sa_sigaction);
+    action = &ours;
+  }
+  const int result = real::sigaction(signal, action, old);
+  if (result != 0) {
+    handlers[signal].store(before);
+  } else if (old != nullptr && IsOurs(*old)) {
+    old->sa_sigaction = before;
+  }
+  return result;
+}
+
+int sigwaitinfo(const sigset_t* set, siginfo_t* info) {
+  siginfo_t local;
+  siginfo_t* received = info != nullptr ? info : &local;
+  const int signal = real::sigwaitinfo(set, received);
+  if (signal > 0) TranslateSiginfo(received);
+  return signal;
+}
+
+int sigtimedwait(const sigset_t* set, siginfo_t* info, const struct timespec* timeout) {
+  siginfo_t local;
+  siginfo_t* received = info != nullptr ? info : &local;
+  const int signal = real::sigtimedwait(set, received, timeout);
+  if (signal > 0) TranslateSiginfo(received);
+  return signal;
+}
+
+}  // namespace hooks
+}  // namespace elsewhere::preload
