@@ -268,10 +268,10 @@ TEST_F(SemaphoresTest, IsExactlyOnceAcrossBrokenConnections) {
       ++issued;
       switch (random() % 5) {
         case 0:
-        case 1:
           ++posted[object];
           At(host).Post(object, [&](int error) { answered += error == 0 ? 1 : 100'000; });
           break;
+        case 1:
         case 2:
           ++waits;
           cancellable.push_back({host, object, next_waiter});
