@@ -2,7 +2,9 @@
 // that libc's own declarations (attributes, redirections, macros) cannot conflict with the definitions here.
 #include "preload/descriptor.h"
 #include "preload/hooks.h"
+#include "preload/memory.h"
 #include "preload/real.h"
+#include "preload/semaphore.h"
 #include "preload/self.h"
 
 namespace elsewhere::preload {

@@ -37,7 +37,7 @@ struct Options {
   std::vector<std::string> command;  // with kRun: never empty
 };
 
-// Hosts are numbered below abi::kCellCount / abi::kCellsPerHost, and 0 is home.
+// Hosts are numbered from 1; 0 is home.
 inline constexpr uint32_t kMostWorkers = 63;
 
 // The value of an environment variable; nullptr: not set. As getenv, but the caller's choice.

@@ -24,7 +24,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 2;
+inline constexpr uint32_t kAbiVersion = 3;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -48,8 +48,6 @@ inline constexpr uint32_t kTableMagic = 0x45544231;  // "1BTE"
 inline constexpr uint32_t kSlotCount = 16384;
 inline constexpr uint32_t kProcessCount = 32768;  // open addressing; at most half full
 inline constexpr uint32_t kCellCount = 65536;     // cells of named semaphores
-inline constexpr uint32_t kCellsPerHost =
-    1024;  // host h hands out cells [h * kCellsPerHost, (h + 1) * kCellsPerHost)
 inline constexpr uint32_t kSocketPathSize = 108;
 
 enum class SlotState : uint32_t {
@@ -95,6 +93,11 @@ enum class Operation : uint32_t {
   kSemTryWait = 36,
   kSemPost = 37,
   kSemGetValue = 38,
+  // A process-shared semaphore is made in shared memory. arguments: the object's first host, device and inode there,
+  // offset, value. result: 0: nobody on another host has this memory; else the object to promote the word with.
+  kSemInit = 40,
+  kSemInherit = 41,  // arguments: kernel pid of a child, 1 in the last call for it. payload: uint32_t cells it holds.
+  kSemDestroy = 42,
   kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
 };
 
@@ -124,11 +127,11 @@ struct ProcessEntry {
 };
 static_assert(sizeof(ProcessEntry) == 16);
 
-// A named semaphore's sem_t points into a cell's `word` (layout: shim/wire/semaphore.h).
+// A named semaphore's sem_t points into a cell's `word` (layout: shim/wire/semaphore.h). Home's agent hands cells out; a
+// semaphore has the same cell on every host.
 struct alignas(64) Cell {
   uint8_t word[32];
-  std::atomic<uint32_t> references;
-  uint8_t reserved[28];
+  uint8_t reserved[32];
 };
 static_assert(sizeof(Cell) == 64);
 

@@ -1,0 +1,139 @@
+// Semaphores that processes share. Private ones never come here: the wrappers leave a sem_t without our magic
+// to libc.
+//
+// A word of ours (shim/wire/semaphore.h) is made where sem_init(pshared = 1) is asked for memory that
+// processes share, and in the cells of named semaphores. Everything is done on the word until it is promoted,
+// then through the agent, which publishes shared memory before a post, and returns from a wait when what was
+// published before the post is here.
+#include "preload/semaphore.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "preload/agent.h"
+#include "preload/hooks.h"
+#include "preload/memory.h"
+#include "preload/real.h"
+
+namespace elsewhere::preload {
+namespace {
+
+using wire::Semaphore;
+using wire::SemaphoreOutcome;
+
+int Fail(int error) {
+  errno = error;
+  return -1;
+}
+
+// 0, or -1 and errno; not for kPromoted.
+int Answer(SemaphoreOutcome outcome) {
+  switch (outcome) {
+    case SemaphoreOutcome::kDone:
+      return 0;
+    case SemaphoreOutcome::kWouldBlock:
+      return Fail(EAGAIN);
+    case SemaphoreOutcome::kInterrupted:
+      return Fail(EINTR);
+    case SemaphoreOutcome::kTimedOut:
+      return Fail(ETIMEDOUT);
+    case SemaphoreOutcome::kInvalid:
+      return Fail(EINVAL);
+    default:
+      return Fail(EOVERFLOW);
+  }
+}
+
+int64_t ObjectOf(const Semaphore* word) {
+  return static_cast<int64_t>(word->object.load(std::memory_order_acquire));
+}
+
+int WaitThroughAgent(const Semaphore* word, clockid_t clock, const timespec* deadline) {
+  const int64_t which = deadline != nullptr ? clock : -1;
+  const int64_t seconds = deadline != nullptr ? deadline->tv_sec : 0;
+  const int64_t nanoseconds = deadline != nullptr ? deadline->tv_nsec : 0;
+  return static_cast<int>(CallAgent(abi::Operation::kSemWait, {ObjectOf(word), which, seconds, nanoseconds},
+                                    {}, Interruption::kAllowed));
+}
+
+int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
+  Semaphore* word = AsWord(semaphore);
+  const SemaphoreOutcome outcome = wire::SemaphoreWait(word, deadline, clock);
+  return outcome == SemaphoreOutcome::kPromoted ? WaitThroughAgent(word, clock, deadline) : Answer(outcome);
+}
+
+}  // namespace
+
+namespace hooks {
+
+int sem_init(sem_t* semaphore, int shared, unsigned value) {
+  SharedPlace place;
+  if (shared == 0 || !FindSharedPlace(semaphore, &place)) {
+    if (IsShared(semaphore)) AsWord(semaphore)->magic = 0;  // of what lay here before
+    return real::sem_init(semaphore, shared, value);
+  }
+  if (value > wire::kSemaphoreMaximum) return Fail(EINVAL);
+  const int before = errno;
+  // 0: nobody on another host has this memory. No agent: there is no other host.
+  const int64_t object =
+      CallAgent(abi::Operation::kSemInit,
+                {static_cast<int64_t>(place.host), static_cast<int64_t>(place.device),
+                 static_cast<int64_t>(place.inode), static_cast<int64_t>(place.offset), value});
+  if (object < 0 && errno != ENOTCONN) return Fail(ENOSPC);
+  errno = before;
+  wire::SemaphoreInit(AsWord(semaphore), value);
+  uint32_t count = 0;
+  if (object > 0) wire::SemaphorePromote(AsWord(semaphore), static_cast<uint64_t>(object), &count);
+  return 0;
+}
+
+int sem_destroy(sem_t* semaphore) {
+  if (named::IsCell(semaphore)) return Fail(EINVAL);
+  Semaphore* word = AsWord(semaphore);
+  if (wire::IsPromoted(word)) {
+    const int before = errno;
+    CallAgent(abi::Operation::kSemDestroy, {ObjectOf(word)});
+    errno = before;
+  }
+  word->magic = 0;
+  return 0;
+}
+
+int sem_wait(sem_t* semaphore) {
+  return Wait(semaphore, CLOCK_REALTIME, nullptr);
+}
+
+int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
+  return Wait(semaphore, CLOCK_REALTIME, deadline);
+}
+
+int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
+  if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC) return Fail(EINVAL);
+  return Wait(semaphore, clock, deadline);
+}
+
+int sem_trywait(sem_t* semaphore) {
+  Semaphore* word = AsWord(semaphore);
+  const SemaphoreOutcome outcome = wire::SemaphoreTryWait(word);
+  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+  return static_cast<int>(CallAgent(abi::Operation::kSemTryWait, {ObjectOf(word)}));
+}
+
+int sem_post(sem_t* semaphore) {
+  Semaphore* word = AsWord(semaphore);
+  const SemaphoreOutcome outcome = wire::SemaphorePost(word);
+  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+  return static_cast<int>(CallAgent(abi::Operation::kSemPost, {ObjectOf(word)}));
+}
+
+int sem_getvalue(sem_t* semaphore, int* value) {
+  const Semaphore* word = AsWord(semaphore);
+  if (wire::SemaphoreGetValue(word, value)) return 0;
+  const int64_t count = CallAgent(abi::Operation::kSemGetValue, {ObjectOf(word)});
+  if (count < 0) return -1;
+  *value = static_cast<int>(count);
+  return 0;
+}
+
+}  // namespace hooks
+}  // namespace elsewhere::preload
