@@ -77,6 +77,11 @@ struct HeldDescriptor {
   int32_t flags = 0;  // FD_CLOEXEC
 };
 
+// HeldDescriptor::number for an object that shared mappings of the image map (image::Object), by its index.
+inline constexpr int32_t MappedObject(uint32_t index) {
+  return -1000 - static_cast<int32_t>(index);
+}
+
 // What a component may do around the life of a process. Defaults: nothing. `done` functions are called
 // exactly once, at once or later, on the loop's thread.
 class Component {

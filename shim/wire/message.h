@@ -54,6 +54,7 @@ enum class MessageType : uint16_t {
   kHostBye = 2,
   kHeartbeat = 3,
   kShutdown = 4,
+  kHostGone = 5,
   kJob = 16,
   kJobRejected = 17,
   kStarted = 18,
@@ -100,17 +101,16 @@ struct Envelope {
 
 // ---- Hosts ----
 
-// A worker is ready. It repeats this when home asks for nothing; home answers with jobs only.
+// A worker is ready for jobs.
 struct HostHello {
   static constexpr MessageType kType = MessageType::kHostHello;
-  uint32_t slots = 0;         // processes it would like to run at once
-  uint64_t memory_bytes = 0;  // that it may use for them
-  std::string cpu_features;   // canonical, one name after the other with a blank; compared by home
-  std::string machine;        // equal for hosts that share a file system and clock (boot id)
-  int32_t agent_pid = 0;      // as the engine's machine sees it; 0 unknown
+  uint32_t slots = 0;                      // processes it would like to run at once
+  uint64_t memory_free = 0;                // bytes that it may use for them
+  std::array<uint64_t, 8> cpu_features{};  // shim/image/cpu_features.h
+  std::string machine;                     // equal for hosts that share a kernel and its clocks (boot id)
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.slots, s.memory_bytes, s.cpu_features, s.machine, s.agent_pid);
+    return std::tie(s.slots, s.memory_free, s.cpu_features, s.machine);
   }
 };
 
@@ -123,13 +123,24 @@ struct HostBye {
   }
 };
 
+// Home to itself: the engine says that the worker is gone. It stands behind what that worker still sent.
+struct HostGone {
+  static constexpr MessageType kType = MessageType::kHostGone;
+  HostId host = 0;
+  std::string reason;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.host, s.reason);
+  }
+};
+
 struct Heartbeat {
   static constexpr MessageType kType = MessageType::kHeartbeat;
   uint32_t running = 0;
-  uint64_t memory_used = 0;
+  uint64_t memory_free = 0;  // bytes
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.running, s.memory_used);
+    return std::tie(s.running, s.memory_free);
   }
 };
 
@@ -164,16 +175,16 @@ struct JobDescriptor {
 struct Job {
   static constexpr MessageType kType = MessageType::kJob;
   Incarnation incarnation = 0;
-  int32_t session_pid = 0;  // the deputy's
-  int32_t parent_pid = 0;   // session pid of the parent at the fork
-  uint64_t published_nanoseconds = 0;
+  int32_t session_pid = 0;        // the deputy's
+  int32_t parent_pid = 0;         // session pid of the parent at the fork
+  bool same_machine = false;      // processor mask and clocks mean the same there
   std::vector<uint8_t> manifest;  // shim/wire/image.h, its chunks named by pack
   std::vector<JobDescriptor> descriptors;
   std::vector<uint8_t> memory;  // shared segments, for the memory component
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.incarnation, s.session_pid, s.parent_pid, s.published_nanoseconds, s.manifest,
-                    s.descriptors, s.memory);
+    return std::tie(s.incarnation, s.session_pid, s.parent_pid, s.same_machine, s.manifest, s.descriptors,
+                    s.memory);
   }
 };
 
@@ -209,9 +220,10 @@ struct Exited {
   int32_t status = 0;               // as waitpid gives it
   bool expected = true;             // false: SIGKILL that nobody of the session sent
   std::array<int64_t, 16> usage{};  // struct rusage, field by field (PackUsage)
+  uint64_t ended_nanoseconds = 0;   // CLOCK_MONOTONIC of the worker when it saw the end
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.incarnation, s.status, s.expected, s.usage);
+    return std::tie(s.incarnation, s.status, s.expected, s.usage, s.ended_nanoseconds);
   }
 };
 
@@ -387,7 +399,7 @@ inline std::array<int64_t, 16> PackUsage(const rusage& u) {
   return {u.ru_utime.tv_sec, u.ru_utime.tv_usec, u.ru_stime.tv_sec, u.ru_stime.tv_usec,
           u.ru_maxrss,       u.ru_ixrss,         u.ru_idrss,        u.ru_isrss,
           u.ru_minflt,       u.ru_majflt,        u.ru_nswap,        u.ru_inblock,
-          u.ru_oublock,      u.ru_msgsnd,        u.ru_msgrcv,       u.ru_nsignals};
+          u.ru_oublock,      u.ru_nvcsw,         u.ru_nivcsw,       u.ru_nsignals};
 }
 inline rusage UnpackUsage(const std::array<int64_t, 16>& f) {
   rusage u{};
@@ -402,8 +414,8 @@ inline rusage UnpackUsage(const std::array<int64_t, 16>& f) {
   u.ru_nswap = f[10];
   u.ru_inblock = f[11];
   u.ru_oublock = f[12];
-  u.ru_msgsnd = f[13];
-  u.ru_msgrcv = f[14];
+  u.ru_nvcsw = f[13];
+  u.ru_nivcsw = f[14];
   u.ru_nsignals = f[15];
   return u;
 }

@@ -1,0 +1,243 @@
+#include "runtime/agent_core.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "shim/broker/session_keys.h"
+
+namespace elsewhere::runtime {
+
+AgentCore::AgentCore(const Options& options, store::SessionKey key)
+    : options_(options), layout_(options.directory), keys_(options.session), key_(std::move(key)) {}
+
+Result<std::unique_ptr<AgentCore>> AgentCore::Create(const Options& options, store::SessionKey key) {
+  std::unique_ptr<AgentCore> core(new AgentCore(options, std::move(key)));
+  AgentCore* self = core.get();
+  auto loop = EventLoop::Create();
+  if (!loop) return loop.error();
+  core->loop_ = std::move(*loop);
+  auto calls = CallTable::Create({.session = options.session,
+                                  .host = options.host,
+                                  .agent_socket = self->layout_.AgentSocket(options.host),
+                                  .fork_remote = options.fork_remote});
+  if (!calls) return calls.error();
+  core->calls_ = std::move(*calls);
+  core->calls_->SetCancelled([self](CallId id) {
+    for (auto& component : self->components_) component->CallCancelled(id);
+  });
+  core->calls_->SetDropped([self](CallId id) {
+    for (auto& component : self->components_) component->CallDropped(id);
+  });
+  core->calls_->SetIncarnationOf([self](int32_t pid) {
+    const Process* process = self->FindKernelPid(pid);
+    return process == nullptr ? Incarnation{0} : process->incarnation;
+  });
+  core->connections_ = std::make_unique<Connections>(
+      *core->loop_,
+      [self](ConnectionId id, Connections::Packet packet) { self->on_packet_(id, std::move(packet)); },
+      [self](ConnectionId id) { self->on_closed_(id); });
+  if (auto added = core->loop_->Add(core->calls_->doorbell(), EPOLLIN,
+                                    [self](uint32_t) { self->calls_->TakeCalls(); });
+      !added) {
+    return added.error();
+  }
+  return core;
+}
+
+AgentCore::~AgentCore() {
+  components_.clear();
+  for (auto& [pid, entry] : by_kernel_pid_) {
+    if (entry->process.pidfd >= 0) close(entry->process.pidfd);
+  }
+}
+
+Status AgentCore::Join(const broker::RedisUrl& url, const std::string& secret,
+                       std::chrono::milliseconds patience) {
+  const auto lost = [this](const Error& error) { Fatal(error.message); };
+  broker::ConnectionOptions options{.url = url,
+                                    .patience = patience,
+                                    .marker_key = secret.empty() ? "" : keys_.marker(),
+                                    .marker_value = secret,
+                                    .scripts = {}};
+  auto inbox = broker::InboxReader::Open(
+      options, keys_, host(), [this](const broker::InboxReader::Message& message) { Deliver(message); },
+      lost);
+  if (!inbox) return inbox.error();
+  inbox_ = std::move(*inbox);
+  options.scripts = broker::SessionScripts();
+  auto commands = broker::RedisConnection::Open(options, lost);
+  if (!commands) return commands.error();
+  commands_ = std::move(*commands);
+  sender_ =
+      std::make_unique<broker::InboxSender>(*commands_, keys_, host(), [this](HostId to, const Error& why) {
+        // A host that has left takes no messages: its end is handled where its end is noticed.
+        if (why.code == EPIPE) return spdlog::debug("host {} takes no messages: {}", to, why.message);
+        Fatal("cannot send to host " + std::to_string(to) + ": " + why.message);
+      });
+  if (auto added = loop_->Add(inbox_->fd(), EPOLLIN, [this](uint32_t) { inbox_->OnReadable(); }); !added) {
+    return added;
+  }
+  return loop_->Add(commands_->fd(), EPOLLIN, [this](uint32_t) { commands_->OnReadable(); });
+}
+
+void AgentCore::Deliver(const broker::InboxReader::Message& message) {
+  if (ending_) return;
+  const auto bytes = std::span(reinterpret_cast<const uint8_t*>(message.bytes.data()), message.bytes.size());
+  const auto opened = wire::OpenEnvelope(bytes);
+  if (!opened) return Fatal("host " + std::to_string(message.sender) + " sent a " + opened.error().message);
+  const auto handler = message_handlers_.find(opened->envelope.type);
+  if (handler == message_handlers_.end()) {
+    return spdlog::error("message of type {} from host {} has no receiver",
+                         static_cast<int>(opened->envelope.type), opened->envelope.sender);
+  }
+  handler->second(opened->envelope.sender, opened->body);
+}
+
+void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
+  if (to == host() || sender_ == nullptr) {
+    return spdlog::error("a message to host {} cannot be sent from host {}", to, host());
+  }
+  Post(to, message);
+}
+
+void AgentCore::Post(HostId to, const std::vector<uint8_t>& message) {
+  if (ending_ || sender_ == nullptr) return;
+  sender_->Send(to, std::string_view(reinterpret_cast<const char*>(message.data()), message.size()));
+}
+
+void AgentCore::SetMessageHandler(wire::MessageType type, MessageHandler handler) {
+  message_handlers_[type] = std::move(handler);
+}
+
+void AgentCore::AddHost(HostId host) {
+  if (std::find(others_.begin(), others_.end(), host) == others_.end()) others_.push_back(host);
+}
+
+void AgentCore::RemoveHost(HostId host) {
+  if (std::erase(others_, host) == 0) return;
+  for (auto& component : components_) component->HostGone(host);
+}
+
+const Process* AgentCore::FindProcess(Incarnation incarnation) const {
+  const auto found = by_incarnation_.find(incarnation);
+  return found == by_incarnation_.end() ? nullptr : found->second;
+}
+
+const Process* AgentCore::FindKernelPid(int32_t kernel_pid) const {
+  const auto found = by_kernel_pid_.find(kernel_pid);
+  return found == by_kernel_pid_.end() ? nullptr : &found->second->process;
+}
+
+const Process* AgentCore::FindSessionPid(int32_t session_pid) const {
+  const auto found = by_session_pid_.find(session_pid);
+  return found == by_session_pid_.end() ? nullptr : found->second;
+}
+
+Result<const Process*> AgentCore::Register(Process process, Gone gone) {
+  // A pid that is still known under an old process: that one's end was not looked at yet, and its pidfd says
+  // so.
+  if (const auto old = by_kernel_pid_.find(process.kernel_pid); old != by_kernel_pid_.end()) {
+    const Gone told = old->second->gone;
+    const Process copy = old->second->process;
+    told(copy);
+    Forget(process.kernel_pid);
+  }
+  if (process.pidfd < 0) {
+    process.pidfd = static_cast<int>(syscall(SYS_pidfd_open, process.kernel_pid, 0));
+    if (process.pidfd < 0) {
+      return Error{errno, "cannot watch process " + std::to_string(process.kernel_pid)};
+    }
+  }
+  auto entry = std::make_unique<Entry>(Entry{process, std::move(gone)});
+  Process* kept = &entry->process;
+  const int32_t pid = process.kernel_pid;
+  const auto added = loop_->Add(process.pidfd, EPOLLIN, [this, pid](uint32_t) {
+    const auto found = by_kernel_pid_.find(pid);
+    if (found == by_kernel_pid_.end()) return;
+    loop_->Remove(found->second->process.pidfd);
+    const Gone told = found->second->gone;
+    told(found->second->process);
+  });
+  if (!added) {
+    close(process.pidfd);
+    return added.error();
+  }
+  by_kernel_pid_[pid] = std::move(entry);
+  if (kept->incarnation != 0) by_incarnation_[kept->incarnation] = kept;
+  if (kept->session_pid != 0) by_session_pid_[kept->session_pid] = kept;
+  calls_->EnterProcess(*kept);
+  return static_cast<const Process*>(kept);
+}
+
+void AgentCore::SetSessionPid(Incarnation incarnation, int32_t session_pid) {
+  const auto found = by_incarnation_.find(incarnation);
+  if (found == by_incarnation_.end()) return;
+  found->second->session_pid = session_pid;
+  by_session_pid_[session_pid] = found->second;
+  calls_->EnterProcess(*found->second);
+}
+
+void AgentCore::SetIncarnation(int32_t kernel_pid, Incarnation incarnation, HostId runs_on) {
+  const auto found = by_kernel_pid_.find(kernel_pid);
+  if (found == by_kernel_pid_.end()) return;
+  Process& process = found->second->process;
+  if (process.incarnation != 0) by_incarnation_.erase(process.incarnation);
+  process.incarnation = incarnation;
+  process.runs_on = runs_on;
+  if (incarnation != 0) by_incarnation_[incarnation] = &process;
+  calls_->EnterProcess(process);
+}
+
+void AgentCore::Forget(int32_t kernel_pid) {
+  const auto found = by_kernel_pid_.find(kernel_pid);
+  if (found == by_kernel_pid_.end()) return;
+  const std::unique_ptr<Entry> entry = std::move(found->second);
+  by_kernel_pid_.erase(found);
+  const Process& process = entry->process;
+  calls_->RemoveProcess(kernel_pid);
+  for (auto& component : components_) component->ProcessGone(process);
+  if (const auto same = by_incarnation_.find(process.incarnation);
+      same != by_incarnation_.end() && same->second == &process) {
+    by_incarnation_.erase(same);
+  }
+  if (const auto same = by_session_pid_.find(process.session_pid);
+      same != by_session_pid_.end() && same->second == &process) {
+    by_session_pid_.erase(same);
+  }
+  loop_->Remove(process.pidfd);
+  close(process.pidfd);
+  on_forgotten_();
+}
+
+void AgentCore::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
+  DrainFrom(0, process, reason, std::move(done));
+}
+
+// The process is copied: it may be forgotten before the last component is through.
+void AgentCore::DrainFrom(size_t index, Process process, Component::DrainReason reason,
+                          std::function<void()> done) {
+  if (index == components_.size()) return done();
+  Component& component = *components_[index];
+  component.Drain(process, reason, [this, index, process, reason, done = std::move(done)]() mutable {
+    DrainFrom(index + 1, process, reason, std::move(done));
+  });
+}
+
+void AgentCore::Fatal(std::string message) {
+  if (ending_) return;
+  spdlog::error("the session ends: {}", message);
+  End();
+  on_fatal_(message);
+}
+
+void AgentCore::End() {
+  if (ending_) return;
+  ending_ = true;
+  calls_->End(EIO);
+  for (auto& component : components_) component->SessionEnding();
+}
+
+}  // namespace elsewhere::runtime

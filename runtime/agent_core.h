@@ -1,0 +1,138 @@
+// The core that home agent and worker agent share (runtime/agent.h): table, connections, mailbox, processes,
+// components.
+//
+// Start-up has two halves, so that processes may connect while Redis is still starting: Create makes the
+// table and the sockets; Join connects to the broker. Messages sent before Join are a bug.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/agent.h"
+#include "runtime/call_table.h"
+#include "runtime/connections.h"
+#include "shim/broker/inbox.h"
+#include "shim/broker/redis_connection.h"
+#include "shim/store/seal.h"
+
+namespace elsewhere::runtime {
+
+class AgentCore final : public Agent {
+ public:
+  struct Options {
+    std::string session;
+    std::string directory;
+    HostId host = 0;
+    bool fork_remote = true;
+  };
+  static Result<std::unique_ptr<AgentCore>> Create(const Options& options, store::SessionKey key);
+  ~AgentCore() override;
+
+  // Connects both connections. `secret`: the marker's value, empty where it is not known to this host.
+  Status Join(const broker::RedisUrl& url, const std::string& secret, std::chrono::milliseconds patience);
+  void Add(std::unique_ptr<Component> component) { components_.push_back(std::move(component)); }
+  const std::vector<std::unique_ptr<Component>>& components() const { return components_; }
+
+  EventLoop& loop() override { return *loop_; }
+  HostId host() const override { return options_.host; }
+  const SessionLayout& layout() const override { return layout_; }
+  const std::string& session_id() const override { return options_.session; }
+  abi::Table& table() override { return calls_->table(); }
+  CallTable& calls() { return *calls_; }
+  Connections& connections() { return *connections_; }
+  SessionReport& report() override { return report_; }
+  broker::RedisConnection& broker() override { return *commands_; }
+  const broker::SessionKeys& keys() const { return keys_; }
+  broker::InboxReader& inbox() { return *inbox_; }
+  store::SessionKey& key() override { return key_; }
+  const std::vector<HostId>& OtherHosts() const override { return others_; }
+  void AddHost(HostId host);
+  void RemoveHost(HostId host);  // tells the components
+
+  // Into this host's own inbox: handled after everything that stands there already.
+  template <wire::AnyMessage M>
+  void SendToSelf(const M& message) {
+    Post(host(), wire::Encode(host(), NextSequence(), message));
+  }
+
+  void OnCall(abi::Operation operation, CallHandler handler) override {
+    calls_->OnCall(operation, std::move(handler));
+  }
+  void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) override {
+    calls_->Complete(id, result, error, payload);
+  }
+  const Process* FindProcess(Incarnation incarnation) const override;
+  const Process* FindKernelPid(int32_t kernel_pid) const override;
+  const Process* FindSessionPid(int32_t session_pid) const override;
+  void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) override;
+  void Fatal(std::string message) override;
+  bool ending() const override { return ending_; }
+
+  // Registers a process; `gone` runs when its pidfd says that it is dead, before it is forgotten with Forget.
+  // ESRCH: it is dead already (and was reaped).
+  using Gone = std::function<void(const Process&)>;
+  Result<const Process*> Register(Process process, Gone gone);
+  void SetSessionPid(Incarnation incarnation, int32_t session_pid);
+  void SetIncarnation(int32_t kernel_pid, Incarnation incarnation, HostId runs_on);
+  void Forget(int32_t kernel_pid);
+  size_t process_count() const { return by_kernel_pid_.size(); }
+
+  // What happens with a fatal message, and with packets. Set once, before anything runs.
+  void SetFatal(std::function<void(const std::string&)> fatal) { on_fatal_ = std::move(fatal); }
+  void SetPacket(std::function<void(ConnectionId, Connections::Packet)> packet) {
+    on_packet_ = std::move(packet);
+  }
+  // Runs after a process was forgotten.
+  void SetForgotten(std::function<void()> forgotten) { on_forgotten_ = std::move(forgotten); }
+  void SetClosed(std::function<void(ConnectionId)> closed) { on_closed_ = std::move(closed); }
+
+  // The session is over: calls fail, nothing is sent any more, components let go.
+  void End();
+  Incarnation NewIncarnation() { return wire::MakeIncarnation(host(), ++last_incarnation_); }
+
+ protected:
+  uint64_t NextSequence() override { return ++last_sequence_; }
+  void SendEncoded(HostId to, std::vector<uint8_t> message) override;
+  void SetMessageHandler(wire::MessageType type, MessageHandler handler) override;
+
+ private:
+  struct Entry {
+    Process process;
+    Gone gone;
+  };
+
+  AgentCore(const Options& options, store::SessionKey key);
+  void Post(HostId to, const std::vector<uint8_t>& message);
+  void Deliver(const broker::InboxReader::Message& message);
+  void DrainFrom(size_t index, Process process, Component::DrainReason reason, std::function<void()> done);
+
+  const Options options_;
+  const SessionLayout layout_;
+  const broker::SessionKeys keys_;
+  store::SessionKey key_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<CallTable> calls_;
+  std::unique_ptr<Connections> connections_;
+  std::unique_ptr<broker::RedisConnection> commands_;
+  std::unique_ptr<broker::InboxReader> inbox_;
+  std::unique_ptr<broker::InboxSender> sender_;
+  SessionReport report_;
+  std::vector<HostId> others_;
+  std::vector<std::unique_ptr<Component>> components_;
+  std::map<wire::MessageType, MessageHandler> message_handlers_;
+  std::unordered_map<int32_t, std::unique_ptr<Entry>> by_kernel_pid_;
+  std::unordered_map<Incarnation, Process*> by_incarnation_;
+  std::unordered_map<int32_t, Process*> by_session_pid_;
+  uint64_t last_sequence_ = 0;
+  uint64_t last_incarnation_ = 0;
+  bool ending_ = false;
+  std::function<void(const std::string&)> on_fatal_ = [](const std::string&) {};
+  std::function<void(ConnectionId, Connections::Packet)> on_packet_;
+  std::function<void(ConnectionId)> on_closed_;
+  std::function<void()> on_forgotten_ = [] {};
+};
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,434 @@
+#include "runtime/deputies.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+
+#include "runtime/clock.h"
+#include "shim/broker/session_keys.h"
+#include "shim/wire/image_view.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+// A pack of at most this size is put by the loop itself when the store is a directory: a file of a megabyte
+// is written sooner than a thread is woken and answers.
+constexpr uint64_t kPutHere = 1 << 20;
+
+constexpr char kHomeClaimant[] = "home";
+
+struct Plain {  // a packet that says all by its type
+  abi::PacketHeader header;
+};
+
+// The bytes of a memfd, read (never mapped: its sender could shrink it under us).
+Result<std::vector<uint8_t>> ReadManifest(int descriptor, uint64_t size) {
+  if (size < sizeof(image::Header) || size > image::kMaxManifest) {
+    return Error{EPROTO, "a manifest of " + std::to_string(size) + " bytes"};
+  }
+  std::vector<uint8_t> bytes(size);
+  uint64_t have = 0;
+  while (have < size) {
+    const ssize_t got = pread(descriptor, bytes.data() + have, size - have, static_cast<off_t>(have));
+    if (got <= 0) return Error{EPROTO, "the manifest is shorter than was said"};
+    have += static_cast<uint64_t>(got);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Deputies::Deputies(AgentCore& core, WorkerPool& workers, store::AsyncStore& store, Options options)
+    : core_(core), workers_(workers), store_(store), options_(options) {
+  core_.OnMessage<wire::Started>([this](HostId from, wire::Started&& m) { OnStarted(from, m); });
+  core_.OnMessage<wire::JobRejected>([this](HostId from, wire::JobRejected&& m) { OnRejected(from, m); });
+  core_.OnMessage<wire::Exited>([this](HostId from, wire::Exited&& m) { OnExited(from, m); });
+  core_.OnMessage<wire::HomeCall>([this](HostId from, wire::HomeCall&& m) { OnHomeCall(from, m); });
+  core_.OnMessage<wire::NestedFork>([this](HostId from, wire::NestedFork&& m) { OnNestedFork(from, m); });
+  core_.OnMessage<wire::Stopped>([this](HostId from, wire::Stopped&& m) {
+    Deputy* deputy = Find(m.incarnation);
+    if (deputy == nullptr || deputy->host != from) return;
+    core_.connections().Send(deputy->connection, Plain{}, abi::Packet::kStop);
+  });
+  core_.OnMessage<wire::Continued>([](HostId, wire::Continued&&) {});  // SIGCONT reached the deputy itself
+}
+
+Deputies::Deputy* Deputies::Find(Incarnation incarnation) {
+  const auto found = by_incarnation_.find(incarnation);
+  return found == by_incarnation_.end() ? nullptr : found->second.get();
+}
+
+void Deputies::ReplaceCrowdedArena() {
+  if (catalog_ != nullptr && !catalog_->arena()->Crowded()) return;
+  const uint64_t bytes =
+      options_.arena_bytes != 0 ? options_.arena_bytes : image::ArenaFile::DefaultCapacity();
+  auto arena = image::ArenaFile::Create(bytes);
+  if (!arena) return spdlog::error("no arena: {}", arena.error().message);
+  // The packs of the old catalog may be wanted until its last image has started; then they go.
+  store::AsyncStore* store = &store_;
+  catalog_ = std::shared_ptr<image::PackCatalog>(new image::PackCatalog(std::move(*arena), core_.key()),
+                                                 [store](image::PackCatalog* catalog) {
+                                                   for (const std::string& key : catalog->Keys())
+                                                     store->Delete(key, [](Result<Ok>) {});
+                                                   delete catalog;
+                                                 });
+}
+
+void Deputies::Hello(ConnectionId connection, const abi::Hello& hello) {
+  if (hello.role == static_cast<uint32_t>(abi::Role::kNestedDeputy)) return HelloNested(connection, hello);
+  ReplaceCrowdedArena();
+  const Incarnation incarnation = core_.NewIncarnation();
+  Process process{.kernel_pid = hello.pid, .session_pid = hello.pid, .incarnation = incarnation};
+  const auto registered = core_.Register(process, [this](const Process& gone) { Gone(gone); });
+  if (!registered || catalog_ == nullptr) return core_.connections().Close(connection);
+  auto deputy = std::make_unique<Deputy>();
+  deputy->incarnation = incarnation;
+  deputy->pid = hello.pid;
+  deputy->parent = hello.parent;
+  deputy->connection = connection;
+  deputy->catalog = catalog_;
+  by_connection_[connection] = incarnation;
+  by_incarnation_[incarnation] = std::move(deputy);
+  const int given[] = {core_.calls().memfd(), core_.calls().doorbell(), catalog_->arena()->memfd()};
+  core_.connections().Send(connection, abi::Welcome{{}, abi::kAbiVersion, core_.host()},
+                           abi::Packet::kWelcome, given);
+}
+
+void Deputies::Receive(ConnectionId connection, Connections::Packet packet) {
+  Deputy* deputy = Find(by_connection_.at(connection));
+  if (deputy == nullptr) return;
+  switch (packet.type) {
+    case abi::Packet::kCapture:
+      return deputy->state == State::kConnected ? StartCapture(*deputy, std::move(packet))
+                                                : TakeDescriptors(*deputy, packet);
+    case abi::Packet::kSignal:
+      if (const auto* signal = packet.As<abi::SignalPacket>()) OnSignalPacket(*deputy, *signal);
+      return;
+    case abi::Packet::kHomeResult:
+      if (const auto* result = packet.As<abi::HomePacket>()) OnHomeResult(*result);
+      return;
+    case abi::Packet::kRunsLocally: {
+      // From here on it is an ordinary process of home.
+      const int32_t pid = deputy->pid;
+      Forget(deputy->incarnation);
+      core_.SetIncarnation(pid, 0, wire::kHome);
+      return;
+    }
+    default:
+      spdlog::error("deputy {} sent a packet of type {}", deputy->pid, static_cast<int>(packet.type));
+  }
+}
+
+void Deputies::Closed(ConnectionId connection) {
+  // Its pidfd tells when it is dead; one that runs locally just needs the connection no more.
+  if (Deputy* deputy = Find(by_connection_[connection])) deputy->connection = 0;
+  by_connection_.erase(connection);
+}
+
+void Deputies::StartCapture(Deputy& deputy, Connections::Packet packet) {
+  const auto* capture = packet.As<abi::Capture>();
+  if (capture == nullptr || packet.descriptors.empty()) return RunLocally(deputy, "malformed capture");
+  auto manifest = ReadManifest(packet.descriptors.front().get(), capture->manifest_size);
+  if (!manifest) return RunLocally(deputy, manifest.error().message);
+  deputy.manifest = std::move(*manifest);
+  deputy.descriptors_expected = capture->descriptor_count;
+  deputy.capture_done = Now();
+  core_.report().capture_nanoseconds += capture->capture_nanoseconds;
+  packet.descriptors.erase(packet.descriptors.begin());
+  deputy.state = State::kReceiving;
+  TakeDescriptors(deputy, packet);
+}
+
+void Deputies::TakeDescriptors(Deputy& deputy, Connections::Packet& packet) {
+  if (deputy.state != State::kReceiving) return;
+  for (auto& descriptor : packet.descriptors) {
+    deputy.descriptors.push_back(
+        HeldDescriptor{.number = -1, .descriptor = descriptor.Release(), .flags = 0});
+  }
+  if (deputy.descriptors.size() >= deputy.descriptors_expected) Captured(deputy);
+}
+
+void Deputies::Captured(Deputy& deputy) {
+  image::View view;
+  if (const char* wrong = image::View::Open(deputy.manifest.data(), deputy.manifest.size(), &view)) {
+    return RunLocally(deputy, wrong);
+  }
+  for (const image::Descriptor& descriptor : view.descriptors()) {
+    if (descriptor.attached == image::kNone) continue;
+    if (descriptor.attached >= deputy.descriptors.size()) return RunLocally(deputy, "malformed capture");
+    HeldDescriptor& held = deputy.descriptors[descriptor.attached];
+    held.number = descriptor.number;
+    held.flags = static_cast<int32_t>(descriptor.descriptor_flags);
+  }
+  const image::CpuFeatures features = image::ThisCpu();
+  std::copy(features.begin(), features.end(), image::Editor(view).header().identity.cpu_features);
+  deputy.captured_bytes = 0;
+  for (const image::Chunk& chunk : view.chunks()) deputy.captured_bytes += chunk.length;
+  deputy.state = State::kWaiting;
+  Place(deputy);
+}
+
+// Chooses a worker and sets everything going that must be done before the job can be published.
+void Deputies::Place(Deputy& deputy) {
+  static const image::CpuFeatures kFeatures = image::ThisCpu();
+  if (core_.ending()) return;
+  const auto host = workers_.Choose(kFeatures, deputy.captured_bytes);
+  if (!host && host.error().code == EAGAIN) return;  // WorkersChanged comes
+  if (!host) return RunLocally(deputy, host.error().message);
+  deputy.host = *host;
+  deputy.counted = true;
+  workers_.Began(*host);
+  deputy.state = State::kUploading;
+  core_.SetIncarnation(deputy.pid, deputy.incarnation, deputy.host);
+  deputy.job = wire::Job{};
+  deputy.job.incarnation = deputy.incarnation;
+  deputy.job.session_pid = deputy.pid;
+  deputy.job.parent_pid = deputy.parent;
+  deputy.job.same_machine = workers_.OnThisMachine(deputy.host);
+  const Process* process = core_.FindProcess(deputy.incarnation);
+  if (process == nullptr) return;
+  deputy.taken_by.assign(core_.components().size(), false);
+  for (size_t i = 0; i < core_.components().size(); ++i) {
+    const auto taken =
+        core_.components()[i]->Captured(*process, deputy.manifest, deputy.descriptors, deputy.job);
+    if (!taken) {
+      Withdraw(deputy);
+      return RunLocally(deputy, taken.error().message);
+    }
+    deputy.taken_by[i] = true;
+  }
+  if (const auto assigned = Assign(deputy); !assigned) {
+    Withdraw(deputy);
+    return RunLocally(deputy, assigned.error().message);
+  }
+}
+
+Status Deputies::Assign(Deputy& deputy) {
+  image::View view;
+  if (const char* wrong = image::View::Open(deputy.manifest.data(), deputy.manifest.size(), &view)) {
+    return Error{EPROTO, wrong};
+  }
+  auto plan = deputy.catalog->Assign(view);
+  if (!plan) return plan.error();
+  deputy.job.manifest = std::move(plan->manifest);
+  core_.report().bytes_captured += plan->captured_bytes;
+  core_.report().bytes_shipped += plan->shipped_bytes;
+  core_.report().bytes_deduplicated += plan->captured_bytes - plan->shipped_bytes;
+  deputy.waits = {plan->waits.begin(), plan->waits.end()};
+  for (image::PackNumber pack : plan->waits) {
+    pack_waiters_[deputy.catalog.get()][pack].push_back(deputy.incarnation);
+  }
+  if (deputy.waits.empty()) {
+    Publish(deputy);
+    return Ok{};
+  }
+  const auto catalog = deputy.catalog;  // the deputy may be gone after a Put
+  for (auto& write : plan->writes) Put(catalog, std::move(write));
+  return Ok{};
+}
+
+void Deputies::Put(const std::shared_ptr<image::PackCatalog>& catalog, image::PackCatalog::PackWrite write) {
+  const bool here = write.size <= kPutHere && store_.store().url().starts_with("dir:");
+  const image::PackNumber number = write.number;
+  const store::SessionKey* key = options_.seal_packs ? &core_.key() : nullptr;
+  // `catalog` keeps the arena mapped while the pieces are read.
+  auto put = [catalog, key, write = std::move(write)](store::ObjectStore& store) -> Result<Ok> {
+    Result<store::ObjectInfo> done = Error{};
+    if (key == nullptr) {
+      done = store.PutPieces(write.key, write.pieces);
+    } else {
+      std::string plain;
+      plain.reserve(write.size);
+      for (std::string_view piece : write.pieces) plain += piece;
+      auto sealed = key->Seal(plain, write.key);
+      if (!sealed) return sealed.error();
+      done = store.Put(write.key, *sealed);
+    }
+    if (!done) return done.error();
+    return Ok{};
+  };
+  if (here) return PackDone(catalog, number, put(store_.store()));
+  store_.Run<Ok>(std::move(put),
+                 [this, catalog, number](Result<Ok> done) { PackDone(catalog, number, done); });
+}
+
+void Deputies::PackDone(const std::shared_ptr<image::PackCatalog>& catalog, image::PackNumber pack,
+                        const Status& status) {
+  if (status) {
+    catalog->Stored(pack);
+  } else {
+    catalog->Failed(pack);
+  }
+  auto& waiters_of = pack_waiters_[catalog.get()];
+  const std::vector<Incarnation> waiters = std::move(waiters_of[pack]);
+  waiters_of.erase(pack);
+  if (waiters_of.empty()) pack_waiters_.erase(catalog.get());
+  if (core_.ending()) return;
+  for (Incarnation incarnation : waiters) {
+    Deputy* deputy = Find(incarnation);
+    if (deputy == nullptr || deputy->state != State::kUploading || deputy->waits.erase(pack) == 0) continue;
+    if (!status) {
+      Withdraw(*deputy);
+      RunLocally(*deputy, status.error().code == ENOSPC ? "the store is full"
+                                                        : "the store failed: " + status.error().message);
+    } else if (deputy->waits.empty()) {
+      Publish(*deputy);
+    }
+  }
+}
+
+void Deputies::Publish(Deputy& deputy) {
+  deputy.published = Now();
+  core_.report().upload_nanoseconds += deputy.published - deputy.capture_done;
+  deputy.state = State::kPublished;
+  core_.Send(deputy.host, deputy.job);
+  deputy.job.manifest.clear();
+  deputy.job.manifest.shrink_to_fit();
+  deputy.manifest.clear();
+  deputy.manifest.shrink_to_fit();
+  CloseDescriptors(deputy);
+}
+
+// Takes back what was promised to the chosen worker and to the components.
+void Deputies::Withdraw(Deputy& deputy) {
+  for (size_t i = 0; i < deputy.taken_by.size(); ++i) {
+    if (deputy.taken_by[i]) core_.components()[i]->JobWithdrawn(deputy.job);
+  }
+  deputy.taken_by.clear();
+  if (deputy.counted) workers_.Ended(deputy.host);
+  deputy.counted = false;
+}
+
+void Deputies::RunLocally(Deputy& deputy, const std::string& reason) {
+  if (core_.ending()) return;
+  if (options_.strict) {
+    return core_.Fatal("--strict: child " + std::to_string(deputy.pid) + " cannot run elsewhere: " + reason);
+  }
+  CloseDescriptors(deputy);
+  deputy.state = State::kLocal;
+  ++core_.report().forks_local;
+  ++core_.report().fallbacks[reason];
+  abi::Refused packet{};
+  std::strncpy(packet.reason, reason.c_str(), sizeof packet.reason - 1);
+  core_.connections().Send(deputy.connection, packet, abi::Packet::kRunLocal);
+}
+
+void Deputies::OnStarted(HostId from, const wire::Started& started) {
+  Deputy* deputy = Find(started.incarnation);
+  if (deputy == nullptr || deputy->host != from || deputy->state != State::kPublished) return;
+  deputy->state = State::kRunning;
+  deputy->catalog.reset();
+  ++core_.report().forks_remote;
+  if (started.received_nanoseconds > deputy->published) {
+    core_.report().invoke_nanoseconds += started.received_nanoseconds - deputy->published;
+  }
+  core_.report().restore_nanoseconds += started.fetch_nanoseconds + started.restore_nanoseconds;
+  core_.report().bytes_fetched += started.fetched_bytes;
+  core_.connections().Send(deputy->connection, Plain{}, abi::Packet::kStarted);
+}
+
+void Deputies::OnRejected(HostId from, const wire::JobRejected& rejected) {
+  Deputy* deputy = Find(rejected.incarnation);
+  if (deputy == nullptr || deputy->host != from || deputy->state != State::kPublished) return;
+  Withdraw(*deputy);
+  RunLocally(*deputy, rejected.reason);
+}
+
+void Deputies::WorkersChanged() {
+  std::vector<Incarnation> waiting;
+  for (const auto& [incarnation, deputy] : by_incarnation_) {
+    if (deputy->state == State::kWaiting) waiting.push_back(incarnation);
+  }
+  for (Incarnation incarnation : waiting) {
+    Deputy* deputy = Find(incarnation);
+    if (deputy != nullptr && deputy->state == State::kWaiting) Place(*deputy);
+  }
+}
+
+void Deputies::WorkerGone(HostId host, const std::string& reason) {
+  workers_.Remove(host);
+  std::vector<Incarnation> affected;
+  for (const auto& [incarnation, deputy] : by_incarnation_) {
+    if (deputy->host == host && deputy->state != State::kLocal) affected.push_back(incarnation);
+  }
+  for (Incarnation incarnation : affected) {
+    Deputy* deputy = Find(incarnation);
+    if (deputy == nullptr || core_.ending()) return;
+    if (deputy->state == State::kRunning) {
+      return core_.Fatal("worker " + std::to_string(host) + " is gone (" + reason + ") while process " +
+                         std::to_string(deputy->pid) + " was running on it");
+    }
+    if (deputy->state == State::kUploading) {
+      Withdraw(*deputy);
+      deputy->state = State::kWaiting;
+      deputy->waits.clear();
+      Place(*deputy);
+    } else if (deputy->state == State::kPublished) {
+      broker::Claim(core_.broker(), core_.keys(), incarnation, kHomeClaimant,
+                    [this, incarnation, host](Result<std::string> winner) {
+                      Deputy* claimed = Find(incarnation);
+                      if (claimed == nullptr || claimed->state != State::kPublished) return;
+                      if (!winner || *winner != kHomeClaimant) {
+                        return core_.Fatal("worker " + std::to_string(host) + " died with process " +
+                                           std::to_string(claimed->pid));
+                      }
+                      Withdraw(*claimed);
+                      RunLocally(*claimed, "its worker died before it started");
+                    });
+    }
+  }
+  WorkersChanged();
+}
+
+void Deputies::Gone(const Process& process) {
+  const int32_t pid = process.kernel_pid;
+  Deputy* deputy = Find(process.incarnation);
+  if (deputy != nullptr && !core_.ending()) {
+    const HostId host = deputy->host;
+    const State state = deputy->state;
+    if (state == State::kUploading || state == State::kPublished) Withdraw(*deputy);
+    if (state == State::kPublished || state == State::kRunning) {
+      core_.Send(host, wire::Kill{process.incarnation});
+    }
+    Forget(process.incarnation);
+  }
+  core_.Forget(pid);
+}
+
+void Deputies::Forget(Incarnation incarnation) {
+  const auto found = by_incarnation_.find(incarnation);
+  if (found == by_incarnation_.end()) return;
+  Deputy& deputy = *found->second;
+  CloseDescriptors(deputy);
+  if (deputy.counted) workers_.Ended(deputy.host);
+  if (deputy.connection != 0) {
+    by_connection_.erase(deputy.connection);
+    core_.connections().Close(deputy.connection);
+  }
+  by_incarnation_.erase(found);
+}
+
+void Deputies::CloseDescriptors(Deputy& deputy) {
+  for (HeldDescriptor& held : deputy.descriptors) {
+    if (held.descriptor >= 0) close(held.descriptor);
+  }
+  deputy.descriptors.clear();
+}
+
+void Deputies::RemovePacks(store::ObjectStore& store) {
+  if (catalog_ == nullptr) return;
+  const std::vector<std::string> keys = catalog_->Keys();
+  if (const auto deleted = store.DeleteMany(keys); !deleted) {
+    spdlog::warn("packs are left in the store: {}", deleted.error().message);
+  }
+}
+
+void Deputies::KillAll() {
+  for (const auto& [incarnation, deputy] : by_incarnation_) kill(deputy->pid, SIGKILL);
+}
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,142 @@
+// Home: the deputies, from the fork at home to the end of the process that runs elsewhere.
+//
+// A deputy's life (DESIGN.md, D4 and section 4):
+//
+//   kConnected -> kReceiving   the capture's packets
+//              -> kWaiting     workers are starting; nothing is decided
+//              -> kUploading   a worker is chosen, components have taken their descriptors, packs are on
+//              their way
+//              -> kPublished   the job is in the worker's inbox; whoever wins the claim may run the child
+//              -> kRunning     Started came: the deputy is a proxy
+//              -> kEnding      Exited came: components drain, then the deputy is told how to end
+//   kLocal: until kPublished, or when home wins the claim after the worker's death, the deputy runs the child
+//   itself.
+//
+// Rules:
+//  - A deputy's end is its pidfd's. One that ends before it was told to fences its incarnation: it is
+//  forgotten here
+//    first (so whatever still comes from there is dropped), then the worker is told to kill it.
+//  - A nested deputy begins as kRunning: its process runs before it exists. What comes for its incarnation
+//  earlier
+//    (its exit) waits in `nested_`.
+//  - Never twice: kRunLocal is sent only before the job is published, after JobRejected (the worker promises
+//  that
+//    nothing of it ran), or after the claim was won for home.
+// Thread-safety: one loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/agent_core.h"
+#include "runtime/usage_book.h"
+#include "runtime/worker_pool.h"
+#include "shim/image/pack_catalog.h"
+#include "shim/store/async_store.h"
+
+namespace elsewhere::runtime {
+
+class Deputies {
+ public:
+  struct Options {
+    bool strict = false;
+    bool seal_packs = false;   // the store is not the session's own directory
+    uint64_t arena_bytes = 0;  // capacity; 0: ArenaFile::DefaultCapacity()
+  };
+  Deputies(AgentCore& core, WorkerPool& workers, store::AsyncStore& store, Options options);
+
+  // Called for Hello packets of deputies, and for every later packet on their connections.
+  void Hello(ConnectionId connection, const abi::Hello& hello);
+  bool Owns(ConnectionId connection) const { return by_connection_.contains(connection); }
+  void Receive(ConnectionId connection, Connections::Packet packet);
+  void Closed(ConnectionId connection);
+
+  void WorkersChanged();  // one became ready, or none will
+  void WorkerGone(HostId host, const std::string& reason);
+  size_t count() const { return by_incarnation_.size(); }
+  UsageBook& usage() { return usage_; }
+  void KillAll();                               // every deputy, with SIGKILL
+  void RemovePacks(store::ObjectStore& store);  // all that are left; blocks; at the end
+
+ private:
+  enum class State { kConnected, kReceiving, kWaiting, kUploading, kPublished, kRunning, kEnding, kLocal };
+  struct Deputy {
+    Incarnation incarnation = 0;
+    int32_t pid = 0;
+    int32_t parent = 0;
+    ConnectionId connection = 0;
+    State state = State::kConnected;
+    HostId host = 0;
+    bool counted = false;  // in the pool's numbers
+    std::vector<uint8_t> manifest;
+    size_t descriptors_expected = 0;
+    std::vector<HeldDescriptor> descriptors;
+    std::shared_ptr<image::PackCatalog> catalog;
+    std::set<image::PackNumber> waits;
+    wire::Job job;
+    std::vector<bool> taken_by;  // components whose Captured succeeded
+    uint64_t captured_bytes = 0;
+    uint64_t capture_done = 0;  // CLOCK_MONOTONIC nanoseconds
+    uint64_t published = 0;
+  };
+  struct Nested {  // a child on a worker whose deputy does not exist yet
+    Incarnation caller = 0;
+    HostId host = 0;
+    std::optional<wire::Exited> exited;
+  };
+  struct PendingHomeCall {
+    HostId host = 0;
+    Incarnation incarnation = 0;
+    uint64_t id = 0;
+  };
+
+  // deputies.cpp: to the start
+  Deputy* Find(Incarnation incarnation);
+  void StartCapture(Deputy& deputy, Connections::Packet packet);
+  void TakeDescriptors(Deputy& deputy, Connections::Packet& packet);
+  void Captured(Deputy& deputy);
+  void Place(Deputy& deputy);
+  Status Assign(Deputy& deputy);
+  void Put(const std::shared_ptr<image::PackCatalog>& catalog, image::PackCatalog::PackWrite write);
+  void PackDone(const std::shared_ptr<image::PackCatalog>& catalog, image::PackNumber pack,
+                const Status& status);
+  void Publish(Deputy& deputy);
+  void Withdraw(Deputy& deputy);
+  void RunLocally(Deputy& deputy, const std::string& reason);
+  void OnStarted(HostId from, const wire::Started& started);
+  void OnRejected(HostId from, const wire::JobRejected& rejected);
+  void Gone(const Process& process);
+  void Forget(Incarnation incarnation);
+  void CloseDescriptors(Deputy& deputy);
+  void ReplaceCrowdedArena();
+
+  // deputies_running.cpp: from there to the end
+  void HelloNested(ConnectionId connection, const abi::Hello& hello);
+  void OnExited(HostId from, const wire::Exited& exited);
+  void End(Deputy& deputy, const wire::Exited& exited);
+  void OnSignalPacket(Deputy& deputy, const abi::SignalPacket& packet);
+  void OnHomeCall(HostId from, const wire::HomeCall& call);
+  void OnHomeResult(const abi::HomePacket& packet);
+  void OnNestedFork(HostId from, const wire::NestedFork& fork);
+  void FailNested(HostId host, Incarnation child, int error);
+
+  AgentCore& core_;
+  WorkerPool& workers_;
+  store::AsyncStore& store_;
+  const Options options_;
+  std::shared_ptr<image::PackCatalog> catalog_;
+  UsageBook usage_;
+  std::unordered_map<Incarnation, std::unique_ptr<Deputy>> by_incarnation_;
+  std::unordered_map<ConnectionId, Incarnation> by_connection_;
+  std::map<image::PackCatalog*, std::map<image::PackNumber, std::vector<Incarnation>>> pack_waiters_;
+  std::unordered_map<Incarnation, Nested> nested_;
+  std::unordered_map<uint64_t, PendingHomeCall> home_calls_;
+  uint64_t last_home_call_ = 0;
+};
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,120 @@
+// Deputies whose process runs elsewhere: signals, home calls, nested forks, the end. Rules in deputies.h.
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+
+#include "runtime/clock.h"
+#include "runtime/deputies.h"
+
+namespace elsewhere::runtime {
+
+void Deputies::OnSignalPacket(Deputy& deputy, const abi::SignalPacket& packet) {
+  if (deputy.state != State::kRunning) return;
+  core_.Send(deputy.host, wire::Signal{.incarnation = deputy.incarnation,
+                                       .signal = packet.signal,
+                                       .code = packet.code,
+                                       .sender = packet.sender,
+                                       .user = packet.user,
+                                       .value = packet.value});
+}
+
+void Deputies::OnHomeCall(HostId from, const wire::HomeCall& call) {
+  Deputy* deputy = Find(call.incarnation);
+  if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) {
+    return core_.Send(from, wire::HomeResult{call.incarnation, call.id, -ESRCH});
+  }
+  const uint64_t id = ++last_home_call_;
+  home_calls_[id] = PendingHomeCall{from, call.incarnation, call.id};
+  abi::HomePacket packet{};
+  packet.id = id;
+  packet.number = call.number;
+  std::copy(call.arguments.begin(), call.arguments.end(), packet.arguments);
+  core_.connections().Send(deputy->connection, packet, abi::Packet::kHomeCall);
+}
+
+void Deputies::OnHomeResult(const abi::HomePacket& packet) {
+  const auto pending = home_calls_.find(packet.id);
+  if (pending == home_calls_.end()) return;
+  const PendingHomeCall call = pending->second;
+  home_calls_.erase(pending);
+  if (core_.ending()) return;
+  core_.Send(call.host, wire::HomeResult{call.incarnation, call.id, packet.result});
+}
+
+void Deputies::OnNestedFork(HostId from, const wire::NestedFork& fork) {
+  Deputy* caller = Find(fork.caller);
+  if (caller == nullptr || caller->host != from || caller->state != State::kRunning) {
+    return FailNested(from, fork.child, ESRCH);
+  }
+  nested_[fork.child] = Nested{fork.caller, from, std::nullopt};
+  core_.connections().Send(caller->connection, abi::ForkPacket{{}, fork.child}, abi::Packet::kForkDeputy);
+}
+
+void Deputies::FailNested(HostId host, Incarnation child, int error) {
+  nested_.erase(child);
+  core_.Send(host, wire::NestedForked{child, -1, error});
+}
+
+void Deputies::HelloNested(ConnectionId connection, const abi::Hello& hello) {
+  const auto found = nested_.find(hello.token);
+  if (found == nested_.end()) return core_.connections().Close(connection);
+  const Nested nested = found->second;
+  nested_.erase(found);
+  const Incarnation incarnation = hello.token;
+  Process process{
+      .kernel_pid = hello.pid, .session_pid = hello.pid, .incarnation = incarnation, .runs_on = nested.host};
+  if (!core_.Register(process, [this](const Process& gone) { Gone(gone); })) {
+    core_.connections().Close(connection);
+    return FailNested(nested.host, incarnation, ESRCH);
+  }
+  auto deputy = std::make_unique<Deputy>();
+  deputy->incarnation = incarnation;
+  deputy->pid = hello.pid;
+  deputy->parent = hello.parent;
+  deputy->connection = connection;
+  deputy->state = State::kRunning;
+  deputy->host = nested.host;
+  deputy->counted = true;
+  workers_.Began(nested.host);
+  by_connection_[connection] = incarnation;
+  Deputy& kept = *(by_incarnation_[incarnation] = std::move(deputy));
+  ++core_.report().forks_remote;
+  ++core_.report().forks_nested;
+  core_.connections().Send(connection, abi::Welcome{{}, abi::kAbiVersion, core_.host()},
+                           abi::Packet::kWelcome);
+  core_.Send(nested.host, wire::NestedForked{incarnation, hello.pid, 0});
+  if (nested.exited) End(kept, *nested.exited);
+}
+
+void Deputies::OnExited(HostId from, const wire::Exited& exited) {
+  if (const auto nested = nested_.find(exited.incarnation); nested != nested_.end()) {
+    nested->second.exited = exited;  // its deputy is on the way
+    return;
+  }
+  Deputy* deputy = Find(exited.incarnation);
+  if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) return;
+  End(*deputy, exited);
+}
+
+void Deputies::End(Deputy& deputy, const wire::Exited& exited) {
+  if (!exited.expected) {
+    return core_.Fatal("process " + std::to_string(deputy.pid) + " was killed on worker " +
+                       std::to_string(deputy.host) + " and not by this session (out of memory?)");
+  }
+  deputy.state = State::kEnding;
+  usage_.Record(deputy.pid, deputy.parent, wire::UnpackUsage(exited.usage));
+  const Incarnation incarnation = deputy.incarnation;
+  const Process* process = core_.FindProcess(incarnation);
+  if (process == nullptr) return;
+  const Component::DrainReason reason{.ended = true, .killed = WIFSIGNALED(exited.status)};
+  core_.Drain(*process, reason, [this, incarnation, exited] {
+    Deputy* drained = Find(incarnation);
+    if (drained == nullptr || core_.ending()) return;
+    const uint64_t now = Now();
+    if (exited.ended_nanoseconds != 0 && now > exited.ended_nanoseconds) {
+      core_.report().join_nanoseconds += now - exited.ended_nanoseconds;
+    }
+    core_.connections().Send(drained->connection, abi::ExitPacket{{}, exited.status, 0}, abi::Packet::kExit);
+  });
+}
+
+}  // namespace elsewhere::runtime

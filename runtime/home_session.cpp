@@ -1,0 +1,301 @@
+#include "runtime/home_session.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/components.h"
+#include "runtime/launch/processes.h"
+#include "runtime/launch/session_directory.h"
+#include "runtime/process_setup.h"
+#include "runtime/registrar.h"
+#include "shim/broker/session_keys.h"
+#include "shim/engine/local_engine.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+constexpr std::chrono::milliseconds kPatience{30'000};
+constexpr std::chrono::milliseconds kConnectLimit{10'000};
+constexpr std::chrono::milliseconds kKillLimit{5'000};
+
+std::span<const uint8_t> BytesOf(const rusage& usage) {
+  return {reinterpret_cast<const uint8_t*>(&usage), sizeof usage};
+}
+
+}  // namespace
+
+int HomeSession::Run(const Options& options) {
+  HomeSession session(options);
+  // Held as long as this process lives: tells sweepers that the session is alive.
+  const int lock = open(session.layout_.Lock().c_str(), O_RDONLY | O_CLOEXEC);
+  if (lock >= 0) flock(lock, LOCK_SH);
+  if (const auto started = session.Start(); !started) {
+    spdlog::error("cannot start: {}", started.error().message);
+    session.Fail(started.error().message);
+    return 1;
+  }
+  if (!session.finished_) session.core_->loop().Run();
+  return 0;
+}
+
+Status HomeSession::Start() {
+  if (auto status = StartCore(); !status) return status;
+  if (auto status = StartBroker(); !status) return status;
+  if (auto status = StartStore(); !status) return status;
+  deputies_ = std::make_unique<Deputies>(
+      *core_, workers_, *async_store_,
+      Deputies::Options{.strict = options_.strict, .seal_packs = !options_.store.empty()});
+  AddComponents(*core_);
+  RegisterCalls();
+  if (auto status = StartWorkers(); !status) return status;
+  // Only now: what a process may ask for is all there.
+  if (auto served = core_->connections().Serve(store::UniqueFd(options_.listener)); !served) return served;
+  Tell(control::kReady);
+  return Ok{};
+}
+
+Status HomeSession::StartCore() {
+  auto key = store::SessionKey::Generate();
+  if (!key) return key.error();
+  auto core = AgentCore::Create({.session = options_.session,
+                                 .directory = options_.directory,
+                                 .host = wire::kHome,
+                                 .fork_remote = options_.fork_remote},
+                                std::move(*key));
+  if (!core) return core.error();
+  core_ = std::move(*core);
+  report().workers = options_.workers;
+  core_->SetPacket([this](ConnectionId id, Connections::Packet packet) { OnPacket(id, std::move(packet)); });
+  core_->SetClosed([this](ConnectionId id) {
+    if (deputies_->Owns(id)) deputies_->Closed(id);
+  });
+  core_->SetFatal([this](const std::string& message) { Fail(message); });
+  core_->SetForgotten([this] { FinishIfEmpty(); });
+  fcntl(options_.control, F_SETFL, fcntl(options_.control, F_GETFL) | O_NONBLOCK);
+  if (auto added = core_->loop().Add(options_.control, EPOLLIN, [this](uint32_t) { OnControl(); }); !added) {
+    return added;
+  }
+  return core_->loop().Add(options_.lifeline, EPOLLIN, [this](uint32_t events) {
+    if ((events & EPOLLHUP) == 0) {  // somebody wrote into it: not a sign of anything
+      char bytes[256];
+      (void)!read(options_.lifeline, bytes, sizeof bytes);
+      return;
+    }
+    core_->loop().Remove(options_.lifeline);
+    lifeline_ended_ = true;
+    FinishIfEmpty();
+  });
+}
+
+Status HomeSession::StartBroker() {
+  broker::RedisUrl url;
+  if (options_.redis.empty()) {
+    auto redis = broker::PrivateRedis::Start({.directory = options_.directory});
+    if (!redis) return redis.error();
+    redis_ = std::move(*redis);
+    url = redis_->url();
+    redis_url_ = "unix://" + layout_.RedisSocket();
+    auto added = core_->loop().Add(redis_->pidfd(), EPOLLIN, [this](uint32_t) {
+      core_->loop().Remove(redis_->pidfd());
+      core_->Fatal("the session's redis-server died");
+    });
+    if (!added) return added;
+  } else {
+    auto parsed = broker::ParseRedisUrl(options_.redis);
+    if (!parsed) return parsed.error();
+    url = *parsed;
+    redis_url_ = options_.redis;
+  }
+  auto client = broker::SyncClient::Connect(url, kConnectLimit);
+  if (!client) return client.error();
+  const std::string secret = MarkerSecret(core_->key());
+  if (auto created = broker::CreateSession(**client, core_->keys(), secret); !created) return created;
+  session_created_ = true;
+  for (HostId host = 0; host <= options_.workers; ++host) {
+    if (auto joined = broker::JoinHost(**client, core_->keys(), host); !joined) return joined;
+  }
+  return core_->Join(url, secret, options_.redis.empty() ? std::chrono::milliseconds(0) : kPatience);
+}
+
+Status HomeSession::StartStore() {
+  store_url_ = options_.store.empty() ? "dir:" + layout_.Store() : options_.store;
+  auto store = store::OpenStore(store_url_);
+  if (!store) return store.error();
+  store_ = *store;
+  auto async_store = store::AsyncStore::Create(store_);
+  if (!async_store) return async_store.error();
+  async_store_ = std::move(*async_store);
+  return core_->loop().Add(async_store_->event_fd(), EPOLLIN, [this](uint32_t) { async_store_->Drain(); });
+}
+
+Status HomeSession::StartWorkers() {
+  auto engine = engine::LocalEngine::Make();
+  if (!engine) return engine.error();
+  engine_ = std::move(*engine);
+  if (auto added = core_->loop().Add(engine_->event_descriptor(), EPOLLIN, [this](uint32_t) { OnEngine(); });
+      !added) {
+    return added;
+  }
+  core_->OnMessage<wire::HostHello>([this](HostId from, wire::HostHello&& hello) {
+    workers_.Ready(from, hello);
+    core_->AddHost(from);
+    deputies_->WorkersChanged();
+  });
+  core_->OnMessage<wire::Heartbeat>(
+      [this](HostId from, wire::Heartbeat&& beat) { workers_.Report(from, beat); });
+  core_->OnMessage<wire::HostBye>(
+      [this](HostId from, wire::HostBye&& bye) { OnWorkerGone(from, bye.reason); });
+  core_->OnMessage<wire::HostGone>(
+      [this](HostId, wire::HostGone&& gone) { OnWorkerGone(gone.host, gone.reason); });
+  core_->OnMessage<wire::Note>([this](HostId, wire::Note&& note) { ++report().notes[note.text]; });
+  if (!options_.fork_remote) return Ok{};
+  const std::string hex = core_->key().ToHex();
+  const store::UniqueFd key(memfd_create("elsewhere-key", MFD_CLOEXEC));
+  if (!key || pwrite(key.get(), hex.data(), hex.size(), 0) != static_cast<ssize_t>(hex.size())) {
+    return Error{errno, "no memory for the session key"};
+  }
+  for (HostId host = 1; host <= options_.workers; ++host) {
+    if (auto started = StartOneWorker(host, key.get()); !started) return started;
+  }
+  return Ok{};
+}
+
+Status HomeSession::StartOneWorker(HostId host, int key) {
+  engine::WorkerCommand command;
+  command.arguments = {ProgramPath(), "worker",           "--session", options_.session,
+                       "--directory", options_.directory, "--host",    std::to_string(host),
+                       "--redis",     redis_url_,         "--store",   store_url_,
+                       "--key",       std::to_string(key)};
+  if (!options_.store.empty()) command.arguments.push_back("--sealed");
+  if (options_.verbose) command.arguments.push_back("--verbose");
+  command.environment = {std::string(abi::kEnvSession) + "=" + options_.session};
+  for (const char* name : {"PATH", "HOME", "TMPDIR", "LANG", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
+                           "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"}) {
+    if (const char* value = std::getenv(name)) command.environment.push_back(std::string(name) + "=" + value);
+  }
+  command.descriptors = {key};
+  if (auto started = engine_->Start(host, command); !started) return started;
+  workers_.Expect(host);
+  return Ok{};
+}
+
+void HomeSession::RegisterCalls() {
+  using abi::Operation;
+  core_->OnCall(Operation::kUsage, [this](CallId id, const Call& call) {
+    const auto usage = deputies_->usage().Find(static_cast<int32_t>(call.arguments[0]));
+    if (!usage) return core_->Complete(id, -1, ESRCH);
+    core_->Complete(id, 0, 0, BytesOf(*usage));
+  });
+  core_->OnCall(Operation::kChildrenUsage, [this](CallId id, const Call& call) {
+    core_->Complete(id, 0, 0, BytesOf(deputies_->usage().SumOfChildren(call.kernel_pid)));
+  });
+  core_->OnCall(Operation::kWhoAmI,
+                [this](CallId id, const Call& call) { core_->Complete(id, call.kernel_pid); });
+  core_->OnCall(Operation::kKill, [this](CallId id, const Call&) { core_->Complete(id, 0); });
+  core_->OnCall(Operation::kNote, [this](CallId, const Call& call) {
+    ++report().notes[std::string(call.payload.begin(), call.payload.end())];
+  });
+}
+
+void HomeSession::OnPacket(ConnectionId connection, Connections::Packet packet) {
+  if (deputies_->Owns(connection)) return deputies_->Receive(connection, std::move(packet));
+  const abi::Hello* hello = CheckHello(*core_, connection, packet);
+  if (hello == nullptr) return;
+  if (hello->role == static_cast<uint32_t>(abi::Role::kProcess)) {
+    return WelcomeProcess(*core_, connection, *hello, hello->pid);
+  }
+  deputies_->Hello(connection, *hello);
+}
+
+void HomeSession::OnControl() {
+  char bytes[kControlMessageSize];
+  for (;;) {
+    const ssize_t size = recv(options_.control, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0 && errno == EAGAIN) return;
+    if (size <= 0) {
+      core_->loop().Remove(options_.control);
+      if (!root_ended_) core_->Fatal("the launcher was killed");
+      return;
+    }
+    const std::string message(bytes, static_cast<size_t>(size));
+    const size_t blank = message.find(' ');
+    OnControlMessage(message.substr(0, blank), blank == std::string::npos ? "" : message.substr(blank + 1));
+    if (finished_) return;
+  }
+}
+
+void HomeSession::OnControlMessage(const std::string& word, const std::string& text) {
+  if (word == control::kReport) return Tell(std::string(control::kReport) + " " + report().ToJson());
+  if (word == control::kEnd) return core_->Fatal(text);
+  if (word != control::kRootEnded) return;
+  root_ended_ = true;
+  Tell(std::string(control::kReport) + " " + report().ToJson());
+  const int status = std::atoi(text.c_str());
+  if (WIFSIGNALED(status)) return Finish(true);
+  FinishIfEmpty();
+}
+
+void HomeSession::OnEngine() {
+  for (const engine::LostWorker& lost : engine_->TakeLost()) {
+    // What the worker sent before it died stands in our inbox; this goes behind it.
+    core_->SendToSelf(wire::HostGone{lost.host, lost.reason});
+  }
+}
+
+void HomeSession::OnWorkerGone(HostId host, const std::string& reason) {
+  if (core_->ending()) return;
+  spdlog::warn("worker {} is gone: {}", host, reason);
+  core_->RemoveHost(host);
+  engine_->Stop(host);
+  deputies_->WorkerGone(host, reason);
+}
+
+void HomeSession::Tell(const std::string& message) {
+  (void)!send(options_.control, message.data(), std::min(message.size(), kControlMessageSize), MSG_NOSIGNAL);
+}
+
+void HomeSession::FinishIfEmpty() {
+  if (finished_ || !lifeline_ended_ || !root_ended_) return;
+  if (deputies_ != nullptr && deputies_->count() != 0) return;
+  if (core_->process_count() != 0) return;
+  Finish(false);
+}
+
+void HomeSession::Fail(const std::string& reason) {
+  Tell(std::string(control::kFailed) + " " + reason);
+  Finish(true);
+}
+
+void HomeSession::Finish(bool kill_everything) {
+  if (finished_) return;
+  finished_ = true;
+  if (core_ != nullptr) core_->End();
+  if (deputies_ != nullptr && kill_everything) deputies_->KillAll();
+  if (engine_ != nullptr) engine_->StopAll();
+  if (kill_everything) {
+    struct stat lifeline {};
+    fstat(options_.lifeline, &lifeline);
+    const SessionMark mark{.id = options_.session, .lifeline_number = -1, .lifeline_inode = lifeline.st_ino};
+    redis_.reset();
+    KillProcesses(mark, kKillLimit);
+  }
+  if (redis_ == nullptr && !options_.redis.empty() && session_created_) {
+    const auto url = broker::ParseRedisUrl(options_.redis);
+    auto client = broker::SyncClient::Connect(*url, kConnectLimit);
+    if (client) (void)broker::RemoveSession(**client, core_->keys());
+  }
+  redis_.reset();
+  if (!options_.store.empty() && store_ != nullptr && deputies_ != nullptr) deputies_->RemovePacks(*store_);
+  RemoveTree(options_.directory);
+  Tell(control::kEnded);
+  if (core_ != nullptr) core_->loop().Stop();
+}
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,80 @@
+#include "runtime/process_setup.h"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <climits>
+#include <fstream>
+#include <vector>
+
+namespace elsewhere::runtime {
+
+Result<std::map<std::string, std::string>> ParseArguments(int argc, char** argv,
+                                                          const std::string& switches) {
+  std::map<std::string, std::string> values;
+  for (int i = 0; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (!argument.starts_with("--")) return Error{EINVAL, "unexpected argument '" + argument + "'"};
+    const std::string name = argument.substr(2);
+    if (switches.find(" " + name + " ") != std::string::npos) {
+      values[name] = "1";
+    } else if (i + 1 < argc) {
+      values[name] = argv[++i];
+    } else {
+      return Error{EINVAL, argument + " needs a value"};
+    }
+  }
+  return values;
+}
+
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void StartLog(const std::string& path, const std::string& name, bool to_standard_error) {
+  std::vector<spdlog::sink_ptr> sinks;
+  try {
+    sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(path));
+  } catch (const spdlog::spdlog_ex&) {
+    // No log is no reason not to work.
+  }
+  if (to_standard_error) sinks.push_back(std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>(name, sinks.begin(), sinks.end());
+  logger->flush_on(spdlog::level::info);
+  logger->set_pattern("%H:%M:%S.%e elsewhere " + name + ": %v");
+  spdlog::set_default_logger(logger);
+}
+
+std::string ProgramPath() {
+  char path[PATH_MAX];
+  const ssize_t size = readlink("/proc/self/exe", path, sizeof path);
+  return size > 0 ? std::string(path, static_cast<size_t>(size)) : std::string();
+}
+
+std::string RestorerPath() {
+  const std::string program = ProgramPath();
+  const std::string directory = program.substr(0, program.rfind('/'));
+  for (const char* place : {"/elsewhere-restorer", "/../../libexec/elsewhere/elsewhere-restorer"}) {
+    if (access((directory + place).c_str(), X_OK) == 0) return directory + place;
+  }
+  return directory + "/elsewhere-restorer";
+}
+
+uint64_t AvailableMemory() {
+  std::ifstream file("/proc/meminfo");
+  std::string name;
+  uint64_t kilobytes = 0;
+  std::string unit;
+  while (file >> name >> kilobytes >> unit) {
+    if (name == "MemAvailable:") return kilobytes * 1024;
+  }
+  return 0;
+}
+
+}  // namespace elsewhere::runtime

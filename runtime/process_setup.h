@@ -1,0 +1,27 @@
+// What agent and worker do first in their process.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "shim/wire/result.h"
+
+namespace elsewhere::runtime {
+
+// "--name value" pairs; names in `switches` stand alone and get the value "1". EINVAL names what is wrong.
+Result<std::map<std::string, std::string>> ParseArguments(int argc, char** argv, const std::string& switches);
+
+// Soft limit of descriptors up to the hard one: an agent holds several for each child.
+void RaiseDescriptorLimit();
+
+// Log lines go to `path` and, if asked, to standard error.
+void StartLog(const std::string& path, const std::string& name, bool to_standard_error);
+
+// Directory of this program.
+std::string ProgramPath();
+// elsewhere-restorer, in a build tree beside this program, installed in libexec.
+std::string RestorerPath();
+
+uint64_t AvailableMemory();  // bytes, as /proc/meminfo says
+
+}  // namespace elsewhere::runtime

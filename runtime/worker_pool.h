@@ -1,0 +1,55 @@
+// The workers of a session as home sees them: which are there, how full they are, and where the next child
+// goes.
+//
+// Choice: among the workers that are ready, can run the image's code and have memory for it, the one with the
+// fewest children for its slots; equal ones in turn, so that siblings spread. Slots are a wish, not a limit:
+// a fork never queues behind a running process (DESIGN.md, D9). Memory is the limit. Thread-safety: none, one
+// loop.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "shim/image/cpu_features.h"
+#include "shim/wire/message.h"
+#include "shim/wire/result.h"
+
+namespace elsewhere::runtime {
+
+// Equal on two hosts exactly if they share a kernel.
+std::string MachineName();
+
+class WorkerPool {
+ public:
+  // The engine was asked for this worker.
+  void Expect(wire::HostId host) { workers_[host].expected = true; }
+  void Ready(wire::HostId host, const wire::HostHello& hello);
+  void Report(wire::HostId host, const wire::Heartbeat& heartbeat);
+  void Remove(wire::HostId host) { workers_.erase(host); }
+
+  void Began(wire::HostId host);
+  void Ended(wire::HostId host);
+
+  // EAGAIN: some worker is still on its way. Any other error: run it at home, for that reason.
+  Result<wire::HostId> Choose(const image::CpuFeatures& features, uint64_t image_bytes);
+  bool OnThisMachine(wire::HostId host) const;
+  bool Starting() const;
+  size_t ready_count() const;
+
+ private:
+  struct Worker {
+    bool expected = false;
+    bool ready = false;
+    bool same_machine = false;
+    uint32_t slots = 1;
+    uint32_t children = 0;
+    uint64_t memory_free = 0;
+    uint64_t promised = 0;  // bytes, since memory_free was reported
+    image::CpuFeatures cpu_features{};
+  };
+  std::map<wire::HostId, Worker> workers_;
+  wire::HostId last_choice_ = 0;
+};
+
+}  // namespace elsewhere::runtime
