@@ -1,5 +1,10 @@
 // fork().
 //
+// At home the parent returns as soon as the kernel's fork does. The child is the deputy: it captures itself,
+// and comes back here either in a restored copy on a worker, or as itself when it runs at home after all.
+// Signals are blocked from before the fork until the child is what it will be, so that they reach the program
+// and not the deputy.
+//
 // On a worker a fork is the kernel's: the child stays on the same host, a true snapshot for free. Its pid in
 // the session is that of a deputy which the caller's deputy forks at home; until that is known the parent
 // does not return, with signals blocked so that no handler waits for a child that has no name yet. The child
@@ -12,9 +17,12 @@
 #include <utmp.h>
 
 #include "preload/agent.h"
+#include "preload/capture/context.h"
 #include "preload/children.h"
+#include "preload/deputy_start.h"
 #include "preload/fork.h"
 #include "preload/hooks.h"
+#include "preload/ipc.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "shim/wire/raw_syscall.h"
@@ -32,26 +40,42 @@ uint64_t SetSignalMask(uint64_t mask) {
 
 using ForkFunction = RealFunction<pid_t()>;
 
-pid_t ForkOnWorker(const ForkFunction& real_fork) {
-  const uint64_t mask = SetSignalMask(~uint64_t{0});
-  pid_t pid = real_fork();
-  if (pid == 0) {
-    ResetSelfAfterFork();
-  } else if (pid > 0) {
-    pid = RegisterNestedChild(pid);
-  }
-  SetSignalMask(mask);
-  return pid;
+// In a child that is an ordinary process of this host.
+void BecomeChild() {
+  ResetSelfAfterFork();
+  IpcAfterForkInChild(false);
 }
 
-pid_t ForkLocally(const ForkFunction& real_fork) {
-  const pid_t pid = real_fork();
-  if (pid == 0) ResetSelfAfterFork();
-  return pid;
+void BecomeDeputyOrChild(pid_t parent, uint64_t start) {
+  image::Registers registers;
+  ForgetAgentAfterFork();
+  IpcAfterForkInChild(true);
+  if (elsewhere_context_save(&registers) == 0) {
+    BecomeDeputy(registers, parent, start);
+    ResetSelfAfterFork();
+  } else {
+    ContinueElsewhere();
+  }
 }
 
 pid_t Fork(const ForkFunction& real_fork) {
-  return OnWorker() ? ForkOnWorker(real_fork) : ForkLocally(real_fork);
+  const bool elsewhere = !OnWorker() && self.in_session && self.fork_remote;
+  const uint64_t start = elsewhere ? NowNanoseconds() : 0;
+  const pid_t parent = self.kernel_pid;
+  const uint64_t mask = SetSignalMask(~uint64_t{0});
+  if (elsewhere) had_remote_children.store(true, std::memory_order_relaxed);
+  IpcBeforeFork();
+  pid_t pid = real_fork();
+  if (pid != 0) {
+    IpcAfterForkInParent(pid);
+    if (pid > 0 && OnWorker()) pid = RegisterNestedChild(pid);
+  } else if (elsewhere) {
+    BecomeDeputyOrChild(parent, start);
+  } else {
+    BecomeChild();
+  }
+  SetSignalMask(mask);
+  return pid;
 }
 
 }  // namespace
