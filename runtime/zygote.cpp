@@ -13,6 +13,8 @@
 namespace elsewhere::runtime {
 namespace {
 
+constexpr int kRestorerSocket = 3;
+
 Error SystemError(const std::string& what) {
   const int code = errno;
   return Error{code, what + ": " + std::generic_category().message(code)};
@@ -26,10 +28,10 @@ Error SystemError(const std::string& what) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
-  const int kept = fcntl(socket, F_DUPFD, 3);
-  char number[16];
-  snprintf(number, sizeof number, "%d", kept);
-  char* const arguments[] = {const_cast<char*>("elsewhere-restorer"), number, nullptr};
+  // dup2 of a descriptor onto itself would leave it close-on-exec.
+  if (socket == kRestorerSocket) fcntl(socket, F_SETFD, 0);
+  if (socket != kRestorerSocket && dup2(socket, kRestorerSocket) < 0) _exit(127);
+  char* const arguments[] = {const_cast<char*>("elsewhere-restorer"), nullptr};
   char* const environment[] = {nullptr};
   execve(program, arguments, environment);
   _exit(127);
