@@ -62,7 +62,7 @@ inline void SetKind(int fd, DescriptorKind kind) {
 bool BeforeInput(int fd, size_t bytes, int flags);
 bool BeforeOutput(int fd);
 
-// ---- Descriptors of ours (a few per process: the agent's socket and doorbell, the lifeline) ----
+// ---- Descriptors of ours (the agent's socket and doorbell, the lifeline, shared memory's) ----
 
 // Moves `fd` out of the way of the program's numbers, close-on-exec. The new number, or -errno; fd is closed
 // either way.

@@ -17,33 +17,27 @@
 namespace elsewhere::preload {
 namespace {
 
-constexpr int kMaxOwn = 8;
-constinit std::atomic<int> own[kMaxOwn] = {-1, -1, -1, -1, -1, -1, -1, -1};
+// All of ours lie in [own_low, own_high]; the bounds only widen.
+constinit std::atomic<int> own_low = kDescriptorCount;
+constinit std::atomic<int> own_high = -1;
+constexpr int kRoom = 16;  // numbers that are left to us where the limit is low
 
 int FirstOwnNumber() {
   rlimit limit{};
   if (raw::Syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, raw::Address(&limit)) != 0)
     return abi::kFirstOwnDescriptor;
-  if (limit.rlim_cur > abi::kFirstOwnDescriptor + kMaxOwn) return abi::kFirstOwnDescriptor;
-  return limit.rlim_cur > 2 * kMaxOwn ? static_cast<int>(limit.rlim_cur) - kMaxOwn : 3;
+  if (limit.rlim_cur > abi::kFirstOwnDescriptor + kRoom) return abi::kFirstOwnDescriptor;
+  return limit.rlim_cur > 2 * kRoom ? static_cast<int>(limit.rlim_cur) - kRoom : 3;
 }
 
 // The lowest number of ours in [first, last], or -1.
 int LowestOwn(unsigned first, unsigned last) {
-  int lowest = -1;
-  for (const auto& entry : own) {
-    const int fd = entry.load(std::memory_order_relaxed);
-    if (fd < 0 || static_cast<unsigned>(fd) < first || static_cast<unsigned>(fd) > last) continue;
-    if (lowest < 0 || fd < lowest) lowest = fd;
+  const auto low = static_cast<unsigned>(own_low.load(std::memory_order_relaxed));
+  const int high = own_high.load(std::memory_order_relaxed);
+  for (unsigned fd = first > low ? first : low; fd <= last && static_cast<int>(fd) <= high; ++fd) {
+    if (IsOwn(static_cast<int>(fd))) return static_cast<int>(fd);
   }
-  return lowest;
-}
-
-void Replace(int from, int to) {
-  for (auto& entry : own) {
-    int expected = from;
-    if (entry.compare_exchange_strong(expected, to)) return;
-  }
+  return -1;
 }
 
 // Closes [first, last] but ours. `flags` as of close_range.
@@ -104,12 +98,15 @@ int CloseEach(unsigned first, unsigned last) {
 }  // namespace
 
 void MarkOwn(int fd) {
-  Replace(-1, fd);
+  int low = own_low.load(std::memory_order_relaxed), high = own_high.load(std::memory_order_relaxed);
+  while (fd < low && !own_low.compare_exchange_weak(low, fd, std::memory_order_relaxed)) {
+  }
+  while (fd > high && !own_high.compare_exchange_weak(high, fd, std::memory_order_relaxed)) {
+  }
   SetKind(fd, DescriptorKind::kOwn);
 }
 
 void ForgetOwn(int fd) {
-  Replace(fd, -1);
   SetKind(fd, DescriptorKind::kNothing);
 }
 

@@ -1,7 +1,9 @@
 // fork().
 //
-// At home the child of the real fork is the deputy of a child that runs elsewhere (preload/deputy.h); the parent
-// returns at once.
+// At home the parent returns as soon as the kernel's fork does. The child is the deputy: it captures itself,
+// and comes back here either in a restored copy on a worker, or as itself when it runs at home after all.
+// Signals are blocked from before the fork until the child is what it will be, so that they reach the program
+// and not the deputy.
 //
 // On a worker a fork is the kernel's: the child stays on the same host, a true snapshot for free. Its pid in
 // the session is that of a deputy which the caller's deputy forks at home; until that is known the parent
@@ -11,16 +13,16 @@
 #include <pty.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 #include <utmp.h>
 
 #include "preload/agent.h"
 #include "preload/capture/context.h"
 #include "preload/children.h"
-#include "preload/deputy.h"
+#include "preload/deputy_start.h"
 #include "preload/fork.h"
 #include "preload/hooks.h"
+#include "preload/ipc.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "shim/wire/raw_syscall.h"
@@ -38,54 +40,42 @@ uint64_t SetSignalMask(uint64_t mask) {
 
 using ForkFunction = RealFunction<pid_t()>;
 
-pid_t ForkOnWorker(const ForkFunction& real_fork) {
-  const uint64_t mask = SetSignalMask(~uint64_t{0});
-  pid_t pid = real_fork();
-  if (pid == 0) {
-    ResetSelfAfterFork();
-  } else if (pid > 0) {
-    pid = RegisterNestedChild(pid);
-  }
-  SetSignalMask(mask);
-  return pid;
-}
-
-pid_t ForkLocally(const ForkFunction& real_fork) {
-  const pid_t pid = real_fork();
-  if (pid == 0) ResetSelfAfterFork();
-  return pid;
-}
-
-// In the child of a fork at home. Returns where the child is to run: here if it was not taken, on a worker the second
-// time. A frame of its own: what it knew before the capture is what it knows after the restore.
-__attribute__((noinline)) void LeaveHome(uint64_t fork_nanoseconds) {
+// In a child that is an ordinary process of this host.
+void BecomeChild() {
   ResetSelfAfterFork();
-  image::Registers registers;
-  if (elsewhere_context_save(&registers) == 0) {
-    BeDeputy(registers, fork_nanoseconds);
-  } else {
-    BecomeRestored(restore_note);
-  }
+  IpcAfterForkInChild(false);
 }
 
-pid_t ForkRemotely(const ForkFunction& real_fork) {
-  timespec now{};
-  raw::Syscall(SYS_clock_gettime, CLOCK_MONOTONIC, raw::Address(&now));
-  const uint64_t nanoseconds = static_cast<uint64_t>(now.tv_sec) * 1000000000U + static_cast<uint64_t>(now.tv_nsec);
-  const uint64_t mask = SetSignalMask(~uint64_t{0});
-  const pid_t pid = real_fork();
-  if (pid == 0) {
-    LeaveHome(nanoseconds);
-  } else if (pid > 0) {
-    had_remote_children.store(true, std::memory_order_relaxed);
+void BecomeDeputyOrChild(pid_t parent, uint64_t start) {
+  image::Registers registers;
+  ForgetAgentAfterFork();
+  IpcAfterForkInChild(true);
+  if (elsewhere_context_save(&registers) == 0) {
+    BecomeDeputy(registers, parent, start);
+    ResetSelfAfterFork();
+  } else {
+    ContinueElsewhere();
   }
-  SetSignalMask(mask);
-  return pid;
 }
 
 pid_t Fork(const ForkFunction& real_fork) {
-  if (OnWorker()) return ForkOnWorker(real_fork);
-  return self.in_session && self.fork_remote ? ForkRemotely(real_fork) : ForkLocally(real_fork);
+  const bool elsewhere = !OnWorker() && self.in_session && self.fork_remote;
+  const uint64_t start = elsewhere ? NowNanoseconds() : 0;
+  const pid_t parent = self.kernel_pid;
+  const uint64_t mask = SetSignalMask(~uint64_t{0});
+  if (elsewhere) had_remote_children.store(true, std::memory_order_relaxed);
+  IpcBeforeFork();
+  pid_t pid = real_fork();
+  if (pid != 0) {
+    IpcAfterForkInParent(pid);
+    if (pid > 0 && OnWorker()) pid = RegisterNestedChild(pid);
+  } else if (elsewhere) {
+    BecomeDeputyOrChild(parent, start);
+  } else {
+    BecomeChild();
+  }
+  SetSignalMask(mask);
+  return pid;
 }
 
 }  // namespace

@@ -122,6 +122,7 @@ void BecomeRestored(const abi::RestoreNote& note) {
   self.lifeline = -1;
   TakeAgentAfterRestore(note.doorbell);
   ForgetChildren();
+  CorrectOwnEnvironment();
   TranslateSignalHandlers();
 }
 

@@ -4,8 +4,8 @@
 #include "preload/hooks.h"
 #include "preload/memory.h"
 #include "preload/real.h"
-#include "preload/semaphore.h"
 #include "preload/self.h"
+#include "preload/semaphore.h"
 
 namespace elsewhere::preload {
 

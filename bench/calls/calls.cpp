@@ -207,6 +207,11 @@ int main(int argc, char** argv) {
   for (const char* name : {"read", "write", "lseek"}) {
     Print("wrapper", name, MeasureWrapper(wrappers, noop, name, descriptor), "ns", 1.0);
   }
+  static sem_t semaphore;
+  sem_init(&semaphore, 0, 0);
+  for (const char* name : {"sem_wait", "sem_post", "sem_trywait"}) {
+    Print("wrapper", name, MeasureWrapper(wrappers, noop, name, &semaphore), "ns", 1.0);
+  }
   MeasureCalls();
   Print("start-up", "/bin/true", MeasureStart(), "ms", 0.3);
   return all_within_limits ? 0 : 1;

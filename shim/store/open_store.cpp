@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <string>
 
 #include "shim/store/directory_store.h"
+#include "shim/store/s3_store.h"
 
 namespace elsewhere::store {
 
@@ -15,7 +17,20 @@ Result<std::shared_ptr<ObjectStore>> OpenStore(std::string_view url, const Store
     if (!store) return store.error();
     return std::shared_ptr<ObjectStore>(std::move(*store));
   }
-  return Error{EINVAL, "store " + std::string(url) + ": unknown kind; write dir:/absolute/path"};
+  constexpr std::string_view kS3 = "s3://";
+  if (url.starts_with(kS3)) {
+    std::string bucket(url.substr(kS3.size()));
+    size_t slash = bucket.find('/');
+    std::string prefix = slash == bucket.npos ? "" : bucket.substr(slash + 1);
+    bucket.resize(std::min(slash, bucket.size()));
+    if (bucket.empty())
+      return Error{EINVAL, "store " + std::string(url) + ": write s3://bucket or s3://bucket/prefix"};
+    auto store = S3Store::Open(bucket, prefix, options);
+    if (!store) return store.error();
+    return std::shared_ptr<ObjectStore>(std::move(*store));
+  }
+  return Error{
+      EINVAL, "store " + std::string(url) + ": unknown kind; write dir:/absolute/path or s3://bucket/prefix"};
 }
 
 }  // namespace elsewhere::store

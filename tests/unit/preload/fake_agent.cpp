@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "shim/wire/abi.h"
+#include "shim/wire/arena.h"
 
 namespace {
 
@@ -29,7 +30,7 @@ using namespace elsewhere;
 
 constexpr int32_t kShift = 1'000'000;
 
-int table_descriptor, doorbell;
+int table_descriptor, doorbell, arena;
 abi::Table* table;
 
 void MakeTable(uint32_t host, const std::string& socket_path) {
@@ -45,6 +46,16 @@ void MakeTable(uint32_t host, const std::string& socket_path) {
   doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
+void MakeArena() {
+  constexpr uint64_t kCapacity = 1 << 30;
+  arena = memfd_create("elsewhere-arena", MFD_CLOEXEC);
+  if (ftruncate(arena, kCapacity) != 0) std::abort();
+  void* memory = mmap(nullptr, kCapacity, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, arena, 0);
+  if (memory == MAP_FAILED) std::abort();
+  elsewhere::arena::Format(static_cast<elsewhere::arena::ArenaHeader*>(memory), kCapacity, 0);
+  munmap(memory, kCapacity);
+}
+
 void Name(int32_t kernel_pid) {
   abi::ProcessEntry* entry = &table->processes[abi::ProcessHash(kernel_pid)];
   while (entry->kernel_pid > 0 && entry->kernel_pid != kernel_pid) ++entry;
@@ -52,27 +63,54 @@ void Name(int32_t kernel_pid) {
   entry->kernel_pid = kernel_pid;
 }
 
-void Welcome(int connection) {
-  abi::Hello hello{};
-  if (recv(connection, &hello, sizeof hello, 0) != sizeof hello) return;
-  Name(hello.pid);
+void SendWelcome(int connection, bool deputy) {
   abi::Welcome welcome{};
   welcome.header = {static_cast<uint32_t>(abi::Packet::kWelcome), sizeof welcome};
   welcome.version = abi::kAbiVersion;
-  const int descriptors[] = {table_descriptor, doorbell};
+  const int descriptors[] = {table_descriptor, doorbell, arena};
+  const size_t size = sizeof(int) * (deputy ? 3 : 2);
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)] = {};
   iovec part{&welcome, sizeof welcome};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control;
-  message.msg_controllen = sizeof control;
+  message.msg_controllen = CMSG_SPACE(size);
   cmsghdr* header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof descriptors);
-  std::memcpy(CMSG_DATA(header), descriptors, sizeof descriptors);
+  header->cmsg_len = CMSG_LEN(size);
+  std::memcpy(CMSG_DATA(header), descriptors, size);
   sendmsg(connection, &message, MSG_NOSIGNAL);
+}
+
+void Receive(int connection) {
+  union {
+    abi::PacketHeader header;
+    abi::Hello hello;
+    abi::Capture capture;
+    abi::Refused refused;
+  } packet{};
+  if (recv(connection, &packet, sizeof packet, 0) < static_cast<ssize_t>(sizeof packet.header)) return;
+  switch (static_cast<abi::Packet>(packet.header.type)) {
+    case abi::Packet::kHello:
+      Name(packet.hello.pid);
+      SendWelcome(connection, packet.hello.role == static_cast<uint32_t>(abi::Role::kDeputy));
+      break;
+    case abi::Packet::kCapture: {
+      if (packet.header.size != sizeof packet.capture) break;  // further descriptors
+      std::fprintf(stderr, "captured\n");
+      abi::Refused back{};
+      back.header = {static_cast<uint32_t>(abi::Packet::kRunLocal), sizeof back};
+      send(connection, &back, sizeof back, MSG_NOSIGNAL);
+      break;
+    }
+    case abi::Packet::kRunsLocally:
+      std::fprintf(stderr, "runs locally %s\n", packet.refused.reason);
+      break;
+    default:
+      break;
+  }
 }
 
 void Answer(abi::Slot& slot) {
@@ -139,7 +177,6 @@ void SetVariables(const char* host, const std::string& socket_path) {
   setenv(abi::kEnvAgent, socket_path.c_str(), 1);
   setenv(abi::kEnvSession, "0123456789abcdef0123456789abcdef", 1);
   setenv(abi::kEnvHost, host, 1);
-  setenv(abi::kEnvFork, "local", 1);
   setenv(abi::kEnvPreload, PRELOAD, 1);
 }
 
@@ -156,6 +193,7 @@ int main(int argc, char** argv) {
   char directory[] = "/tmp/fake-agent-XXXXXX";
   if (mkdtemp(directory) == nullptr) return 125;
   const std::string path = std::string(directory) + "/agent.sock";
+  MakeArena();
   MakeTable(static_cast<uint32_t>(std::atoi(argv[1])), path);
   const int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   sockaddr_un address{};
@@ -177,7 +215,7 @@ int main(int argc, char** argv) {
     if (polled[1].revents != 0) TakeCalls();
     for (size_t i = 3; i < polled.size(); ++i) {
       if (polled[i].revents == 0) continue;
-      if ((polled[i].revents & POLLIN) != 0) Welcome(polled[i].fd);
+      if ((polled[i].revents & POLLIN) != 0) Receive(polled[i].fd);
       if ((polled[i].revents & POLLHUP) != 0) {
         close(polled[i].fd);
         polled[i].fd = -1;

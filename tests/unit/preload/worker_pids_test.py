@@ -104,6 +104,22 @@ def test_programs():
     assert os.waitpid(pid, 0) == (pid, 0)
 
 
+def test_shell():
+    import ctypes
+    libc = ctypes.CDLL(None)
+    command = " ".join(ME + ["--pid"]) + " > /dev/null; exit 5"
+    assert libc.system(command.encode()) == 5 << 8
+    libc.popen.restype = ctypes.c_void_p
+    libc.fgets.restype = ctypes.c_char_p
+    stream = ctypes.c_void_p(libc.popen(" ".join(ME + ["--pid"]).encode(), b"r"))
+    line = ctypes.create_string_buffer(100)
+    session, kernel = map(int, libc.fgets(line, 100, stream).split())
+    assert session == kernel + SHIFT and libc.pclose(stream) == 0
+    stream = ctypes.c_void_p(libc.popen(b"read word; test $word = hello && exit 3", b"w"))
+    libc.fputs(b"hello\n", stream)
+    assert libc.pclose(stream) == 3 << 8
+
+
 def test_groups():
     assert os.getpgrp() == 4242 and os.getsid(0) == 4242 and os.getpgid(0) == 4242
 

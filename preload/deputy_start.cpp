@@ -1,0 +1,254 @@
+// The deputy until it is decided where its process runs (DESIGN.md, D4 and section 4).
+//
+//   Hello, Welcome (table, doorbell, arena)     no agent, or it refuses: the child runs here
+//   capture                                     not possible: the child runs here, and the agent is told why
+//   Capture with manifest and descriptors
+//   RunLocal -> RunsLocally                     the child runs here
+//   Started                                     it runs elsewhere: proxy
+//   end of file                                 nobody can tell whether it was started: end, with a message.
+//   Never twice
+//
+// All memory is as it was at the fork until the decision, so that returning is being the child. What is
+// written before the capture (the table's mapping, the note's room) is part of the image.
+#include "preload/deputy_start.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/rseq.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preload/agent.h"
+#include "preload/capture/capture.h"
+#include "preload/deputy_proxy.h"
+#include "preload/descriptor.h"
+#include "preload/ipc.h"
+#include "preload/self.h"
+#include "shim/wire/abi.h"
+#include "shim/wire/raw_syscall.h"
+
+extern "C" void* __curbrk;  // libc's record of the break
+
+namespace elsewhere::preload {
+
+namespace {
+
+constexpr uint32_t kDescriptorsPerPacket = 250;
+
+// Filled in by the restorer of the process's new host.
+constinit abi::RestoreNote note = {};
+
+void CloseAll(const int* descriptors, int count) {
+  for (int i = 0; i < count; ++i) {
+    if (descriptors[i] >= 0) raw::Close(descriptors[i]);
+  }
+}
+
+long SendPacket(int socket, const void* packet, size_t size, const int* descriptors, uint32_t count) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * (kDescriptorsPerPacket + 1))];
+  iovec part{const_cast<void*>(packet), size};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (count != 0) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+    memset(control, 0, message.msg_controllen);
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+    memcpy(CMSG_DATA(header), descriptors, sizeof(int) * count);
+  }
+  return raw::Syscall(SYS_sendmsg, socket, raw::Address(&message), MSG_NOSIGNAL);
+}
+
+// The numbers of [first, first + count) of the manifest's descriptors.
+bool ReadNumbers(int manifest, uint32_t first, uint32_t count, int* numbers) {
+  image::SectionEntry section;
+  const size_t at = offsetof(image::Header, sections) +
+                    sizeof section * static_cast<uint32_t>(image::Section::kDescriptors);
+  if (raw::Syscall(SYS_pread64, manifest, raw::Address(&section), sizeof section, raw::Word(at)) !=
+      sizeof section)
+    return false;
+  for (uint32_t i = 0; i < count; ++i) {
+    image::Descriptor entry;
+    const uint64_t position = section.offset + uint64_t{first + i} * sizeof entry;
+    if (raw::Syscall(SYS_pread64, manifest, raw::Address(&entry), sizeof entry, raw::Word(position)) !=
+        sizeof entry)
+      return false;
+    numbers[i] = entry.number;
+  }
+  return true;
+}
+
+bool SendCapture(int socket, const capture::Result& captured, const abi::Capture& packet) {
+  int descriptors[kDescriptorsPerPacket + 1] = {captured.manifest};
+  uint32_t sent = 0;
+  do {
+    const uint32_t left = captured.descriptors - sent;
+    const uint32_t count = left < kDescriptorsPerPacket ? left : kDescriptorsPerPacket;
+    if (sent == 0) {
+      if (!ReadNumbers(captured.manifest, 0, count, descriptors + 1)) return false;
+      if (SendPacket(socket, &packet, sizeof packet, descriptors, count + 1) < 0) return false;
+    } else {
+      const abi::PacketHeader header{static_cast<uint32_t>(abi::Packet::kCapture), sizeof header};
+      if (!ReadNumbers(captured.manifest, sent, count, descriptors)) return false;
+      if (SendPacket(socket, &header, sizeof header, descriptors, count) < 0) return false;
+    }
+    sent += count;
+  } while (sent < captured.descriptors);
+  return true;
+}
+
+void SendReason(int socket, abi::Packet type, const char* reason) {
+  abi::Refused packet{};
+  packet.header = {static_cast<uint32_t>(type), sizeof packet};
+  const size_t length = strnlen(reason, sizeof packet.reason - 1);
+  memcpy(packet.reason, reason, length);
+  SendPacket(socket, &packet, sizeof packet, nullptr, 0);
+}
+
+// ---- Joining
+// ---------------------------------------------------------------------------------------------------------
+
+struct Joined {
+  int socket;
+  int arena;
+  const abi::Table* table;
+};
+
+bool ReceiveWelcome(int socket, int (&descriptors)[3]) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)];
+  abi::Refused packet;
+  iovec part{&packet, sizeof packet};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const long size = raw::Syscall(SYS_recvmsg, socket, raw::Address(&message), MSG_CMSG_CLOEXEC);
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (size >= 0 && header != nullptr && header->cmsg_type == SCM_RIGHTS)
+    memcpy(descriptors, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
+  return size == sizeof(abi::Welcome) && packet.header.type == static_cast<uint32_t>(abi::Packet::kWelcome) &&
+         descriptors[2] >= 0;
+}
+
+bool Join(pid_t parent, Joined* joined) {
+  joined->socket = ConnectToAgent(self.agent_socket);
+  if (joined->socket < 0) return false;
+  abi::Hello hello{};
+  hello.header = {static_cast<uint32_t>(abi::Packet::kHello), sizeof hello};
+  hello.version = abi::kAbiVersion;
+  hello.role = static_cast<uint32_t>(abi::Role::kDeputy);
+  hello.pid = static_cast<int32_t>(raw::Syscall(SYS_getpid));
+  hello.parent = parent;
+  int descriptors[3] = {-1, -1, -1};
+  if (SendPacket(joined->socket, &hello, sizeof hello, nullptr, 0) < 0 ||
+      !ReceiveWelcome(joined->socket, descriptors)) {
+    CloseAll(descriptors, 3);
+    CloseOwn(joined->socket);
+    return false;
+  }
+  joined->table = MapAgentTable(descriptors[0]);
+  joined->arena = descriptors[2];
+  CloseAll(descriptors, 2);
+  return true;
+}
+
+// ---- Capture and decision
+// ----------------------------------------------------------------------------------------------
+
+capture::Result CaptureSelf(const image::Registers& registers, const Joined& joined) {
+  const int own[] = {joined.socket, self.lifeline};
+  capture::Request request{};
+  request.registers = &registers;
+  request.arena = joined.arena;
+  request.own_descriptors = own;
+  request.own_descriptor_count = self.lifeline >= 0 ? 2 : 1;
+  request.agent_table = joined.table;
+  if (__rseq_size != 0) {
+    request.rseq =
+        reinterpret_cast<uint64_t>(__builtin_thread_pointer()) + static_cast<uint64_t>(__rseq_offset);
+    request.rseq_size = sizeof(struct rseq);
+    request.rseq_signature = RSEQ_SIG;
+  }
+  request.note = &note;
+  request.note_size = sizeof note;
+  request.curbrk = &__curbrk;
+  capture::Result result;
+  capture::Capture(request, &result);
+  return result;
+}
+
+[[noreturn]] void EndUndecided() {
+  constexpr char kMessage[] =
+      "elsewhere: the agent is gone; a child that may run elsewhere cannot be run here\n";
+  raw::Syscall(SYS_write, 2, raw::Address(kMessage), sizeof kMessage - 1);
+  for (;;) raw::Syscall(SYS_exit_group, 1);
+}
+
+// True: runs elsewhere. False: the agent gave the child back.
+bool AwaitDecision(int socket) {
+  abi::Refused packet{};
+  for (;;) {
+    const long size = raw::Syscall(SYS_recvfrom, socket, raw::Address(&packet), sizeof packet);
+    if (size == -EINTR) continue;
+    if (size < static_cast<long>(sizeof(abi::PacketHeader))) EndUndecided();
+    if (packet.header.type == static_cast<uint32_t>(abi::Packet::kStarted)) return true;
+    if (packet.header.type == static_cast<uint32_t>(abi::Packet::kRunLocal)) return false;
+  }
+}
+
+bool KeepHere(int socket, const char* reason) {
+  SendReason(socket, abi::Packet::kRunsLocally, reason);
+  return false;
+}
+
+// True: the child runs elsewhere.
+bool HandOver(const image::Registers& registers, const Joined& joined, uint64_t fork_nanoseconds) {
+  if (const char* reason = ReasonToStayHome(); reason != nullptr) return KeepHere(joined.socket, reason);
+  abi::Capture packet{};
+  packet.header = {static_cast<uint32_t>(abi::Packet::kCapture), sizeof packet};
+  packet.fork_nanoseconds = fork_nanoseconds;
+  const uint64_t start = NowNanoseconds();
+  const capture::Result captured = CaptureSelf(registers, joined);
+  if (captured.problem != nullptr) return KeepHere(joined.socket, captured.problem);
+  packet.manifest_size = captured.size;
+  packet.descriptor_count = captured.descriptors;
+  packet.capture_nanoseconds = NowNanoseconds() - start;
+  if (!SendCapture(joined.socket, captured, packet)) EndUndecided();
+  raw::Close(captured.manifest);
+  return AwaitDecision(joined.socket) || KeepHere(joined.socket, "");
+}
+
+}  // namespace
+
+uint64_t NowNanoseconds() {
+  timespec now{};
+  raw::Syscall(SYS_clock_gettime, CLOCK_MONOTONIC, raw::Address(&now));
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void BecomeDeputy(const image::Registers& registers, pid_t parent, uint64_t fork_nanoseconds) {
+  Joined joined{-1, -1, nullptr};
+  if (!Join(parent, &joined)) return;
+  if (HandOver(registers, joined, fork_nanoseconds)) RunProxy(joined.socket);
+  raw::Close(joined.arena);
+  CloseOwn(joined.socket);
+}
+
+void ContinueElsewhere() {
+  if (note.magic != abi::kRestoreNoteMagic || note.version != abi::kAbiVersion) {
+    constexpr char kMessage[] = "elsewhere: the worker runs another version of elsewhere\n";
+    raw::Syscall(SYS_write, 2, raw::Address(kMessage), sizeof kMessage - 1);
+    for (;;) raw::Syscall(SYS_exit_group, 127);
+  }
+  BecomeRestored(note);
+  IpcAfterRestore();
+}
+
+}  // namespace elsewhere::preload

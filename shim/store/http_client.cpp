@@ -1,0 +1,283 @@
+#include "shim/store/http_client.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <cstring>
+#include <semaphore>
+
+namespace elsewhere::store {
+namespace {
+
+CURLM* NewMulti(unsigned connections) {
+  static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
+  CURLM* multi = initialised == CURLE_OK ? curl_multi_init() : nullptr;
+  if (!multi) std::abort();
+  curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, long(connections));
+  curl_multi_setopt(multi, CURLMOPT_PIPELINING, long{CURLPIPE_NOTHING});
+  return multi;
+}
+
+int CodeOf(CURLcode code) {
+  switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+      return EHOSTUNREACH;
+    case CURLE_COULDNT_CONNECT:
+      return ECONNREFUSED;
+    case CURLE_OPERATION_TIMEDOUT:
+      return ETIMEDOUT;
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_GOT_NOTHING:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_WRITE_ERROR:
+      return ECONNRESET;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+      return EPROTO;
+    default:
+      return EIO;
+  }
+}
+
+}  // namespace
+
+struct HttpClient::Transfer {
+  const HttpRequest& request;
+  HttpResponse response{};
+  CURL* easy = nullptr;
+  curl_slist* headers = nullptr;
+  size_t piece = 0, piece_offset = 0;  // of the request's body
+  char message[CURL_ERROR_SIZE] = "";
+  std::optional<Result<HttpResponse>> result{};
+  std::binary_semaphore done{0};
+
+  void Rewind() { piece = piece_offset = 0; }
+
+  static size_t Read(char* buffer, size_t size, size_t count, void* self) {
+    auto* transfer = static_cast<Transfer*>(self);
+    auto& pieces = transfer->request.body;
+    size_t room = size * count, filled = 0;
+    while (filled < room && transfer->piece < pieces.size()) {
+      std::string_view rest = pieces[transfer->piece].substr(transfer->piece_offset);
+      size_t taken = rest.copy(buffer + filled, room - filled);
+      filled += taken;
+      transfer->piece_offset += taken;
+      if (taken == rest.size()) {
+        ++transfer->piece;
+        transfer->piece_offset = 0;
+      }
+    }
+    return filled;
+  }
+
+  // curl asks for the beginning again when a kept-alive connection turns out to be closed.
+  static int Seek(void* self, curl_off_t offset, int origin) {
+    if (offset != 0 || origin != SEEK_SET) return CURL_SEEKFUNC_CANTSEEK;
+    static_cast<Transfer*>(self)->Rewind();
+    return CURL_SEEKFUNC_OK;
+  }
+
+  static size_t Write(char* data, size_t size, size_t count, void* self) {
+    auto* transfer = static_cast<Transfer*>(self);
+    auto& response = transfer->response;
+    size_t length = size * count;
+    if (!transfer->request.into || response.status / 100 != 2) {
+      response.body.append(data, length);
+      return length;
+    }
+    if (length > transfer->request.into->size() - response.into_size) return 0;
+    memcpy(transfer->request.into->data() + response.into_size, data, length);
+    response.into_size += length;
+    return length;
+  }
+
+  static size_t Header(char* data, size_t size, size_t count, void* self) {
+    auto& response = static_cast<Transfer*>(self)->response;
+    std::string_view line(data, size * count);
+    if (line.starts_with("HTTP/")) {  // also after 100 Continue
+      response = {};
+      size_t space = line.find(' ');
+      if (space != line.npos) response.status = atoi(line.data() + space);
+      return line.size();
+    }
+    size_t colon = line.find(':');
+    if (colon == line.npos) return line.size();
+    std::string name(line.substr(0, colon));
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return char(tolower(c)); });
+    size_t from = line.find_first_not_of(" \t", colon + 1), to = line.find_last_not_of(" \t\r\n");
+    response.headers[name] = from == line.npos || to < from ? "" : line.substr(from, to - from + 1);
+    if (name == "content-length" && !static_cast<Transfer*>(self)->request.into)
+      response.body.reserve(std::min<size_t>(strtoull(response.headers[name].c_str(), nullptr, 10), 1 << 30));
+    return size * count;
+  }
+};
+
+HttpClient::HttpClient(HttpOptions options)
+    : options_(std::move(options)), multi_(NewMulti(options_.connections)) {
+  // Signals belong to the program's own threads.
+  sigset_t all, saved;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &saved);
+  thread_ = std::thread([this] { Loop(); });
+  pthread_sigmask(SIG_SETMASK, &saved, nullptr);
+}
+
+HttpClient::~HttpClient() {
+  Interrupt();
+  thread_.join();
+  for (void* easy : idle_) curl_easy_cleanup(easy);
+  curl_multi_cleanup(multi_);
+}
+
+void HttpClient::Interrupt() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  interrupted_.notify_all();
+  curl_multi_wakeup(multi_);
+}
+
+bool HttpClient::Sleep(unsigned milliseconds) {
+  std::unique_lock lock(mutex_);
+  return !interrupted_.wait_for(lock, std::chrono::milliseconds(milliseconds), [this] { return stopping_; });
+}
+
+Result<HttpResponse> HttpClient::Perform(const HttpRequest& request) {
+  Transfer transfer{request};
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return Error{ECANCELED, "interrupted"};
+    queue_.push_back(&transfer);
+  }
+  curl_multi_wakeup(multi_);
+  transfer.done.acquire();
+  return std::move(*transfer.result);
+}
+
+void HttpClient::Loop() {
+  for (;;) {
+    StartQueued();
+    {
+      std::lock_guard lock(mutex_);
+      if (stopping_) break;
+    }
+    int running = 0;
+    curl_multi_perform(multi_, &running);
+    FinishDone();
+    {
+      std::lock_guard lock(mutex_);
+      if (!queue_.empty() && active_.size() < options_.connections) continue;
+    }
+    // Returns at a socket's event, at curl's next timer or at a wake-up.
+    curl_multi_poll(multi_, nullptr, 0, 3600 * 1000, nullptr);
+  }
+  while (!active_.empty()) Finish(active_.back(), Error{ECANCELED, "interrupted"});
+  std::lock_guard lock(mutex_);
+  for (Transfer* transfer : queue_) {
+    transfer->result = Error{ECANCELED, "interrupted"};
+    transfer->done.release();
+  }
+  queue_.clear();
+}
+
+void HttpClient::StartQueued() {
+  while (active_.size() < options_.connections) {
+    Transfer* transfer;
+    {
+      std::lock_guard lock(mutex_);
+      if (queue_.empty() || stopping_) return;
+      transfer = queue_.front();
+      queue_.pop_front();
+    }
+    Prepare(transfer);
+    active_.push_back(transfer);
+    curl_multi_add_handle(multi_, transfer->easy);
+  }
+}
+
+void HttpClient::Prepare(Transfer* transfer) {
+  if (idle_.empty()) {
+    transfer->easy = curl_easy_init();
+    if (!transfer->easy) std::abort();
+  } else {
+    transfer->easy = idle_.back();
+    idle_.pop_back();
+    curl_easy_reset(transfer->easy);
+  }
+  CURL* easy = transfer->easy;
+  const HttpRequest& request = transfer->request;
+  for (auto& header : request.headers)
+    transfer->headers = curl_slist_append(transfer->headers, header.c_str());
+  // The answer to a request is never worth a round trip of its own.
+  transfer->headers = curl_slist_append(transfer->headers, "Expect:");
+  curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+  curl_easy_setopt(easy, CURLOPT_URL, request.url.c_str());
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->message);
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, long{CURL_HTTP_VERSION_1_1});
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, long(options_.connect_timeout_ms));
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, long((options_.stall_timeout_ms + 999) / 1000));
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L << 10);
+  curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 256L << 10);
+  if (!options_.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, options_.ca_file.c_str());
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, Transfer::Header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, Transfer::Write);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+  if (request.method == "HEAD") {
+    curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+  } else if (request.method == "PUT" || request.method == "POST") {
+    curl_off_t size = 0;
+    for (auto piece : request.body) size += curl_off_t(piece.size());
+    curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, size);
+    curl_easy_setopt(easy, CURLOPT_READFUNCTION, Transfer::Read);
+    curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, Transfer::Seek);
+    curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
+  }
+  if (request.method != "HEAD" && request.method != "GET")
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+}
+
+void HttpClient::FinishDone() {
+  int left;
+  while (CURLMsg* message = curl_multi_info_read(multi_, &left)) {
+    if (message->msg != CURLMSG_DONE) continue;
+    CURLcode code = message->data.result;
+    Transfer* transfer = nullptr;
+    curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+    if (code == CURLE_OK) {
+      Finish(transfer, std::move(transfer->response));
+    } else {
+      const char* text = transfer->message[0] ? transfer->message : curl_easy_strerror(code);
+      Finish(transfer, Error{CodeOf(code), text});
+    }
+  }
+}
+
+// After release() the transfer belongs to its waiting caller again and may be gone.
+void HttpClient::Finish(Transfer* transfer, Result<HttpResponse> result) {
+  curl_multi_remove_handle(multi_, transfer->easy);
+  curl_slist_free_all(transfer->headers);
+  idle_.push_back(transfer->easy);
+  std::erase(active_, transfer);
+  transfer->result = std::move(result);
+  transfer->done.release();
+}
+
+}  // namespace elsewhere::store

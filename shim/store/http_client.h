@@ -1,0 +1,91 @@
+// HttpClient: HTTP/1.1 requests over kept-alive connections, by libcurl's multi interface on one thread of
+// its own.
+//
+// Thread-safety: Perform may be called from any thread and blocks its caller until the whole answer is there;
+// requests beyond the connection limit wait their turn. Ownership: what a request refers to must live until
+// Perform returns. Errors of the transport (an answer of any status is a success here):
+//   ECONNREFUSED, EHOSTUNREACH, ETIMEDOUT, ECONNRESET (broken midway): may be repeated
+//   EPROTO the server's certificate is not trusted or TLS fails; ECANCELED after Interrupt; EIO anything else
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "shim/wire/result.h"
+
+namespace elsewhere::store {
+
+struct HttpOptions {
+  unsigned connections = 16;
+  unsigned connect_timeout_ms = 5000;
+  unsigned stall_timeout_ms = 30000;  // no byte moved for so long; rounded up to seconds
+  std::string ca_file{};              // PEM; empty: the system's
+};
+
+struct HttpRequest {
+  std::string method;
+  std::string url;
+  std::vector<std::string> headers{};        // "Name: value"
+  std::span<const std::string_view> body{};  // with PUT and POST
+  std::optional<std::span<char>> into =
+      std::nullopt;  // where the body of a 2xx answer goes; ECONNRESET if it is too small
+};
+
+struct HttpResponse {
+  int status = 0;
+  std::map<std::string, std::string> headers{};  // names in lower case
+  std::string body{};
+  uint64_t into_size = 0;
+
+  std::string_view header(const std::string& name) const {
+    auto found = headers.find(name);
+    return found == headers.end() ? std::string_view() : found->second;
+  }
+};
+
+class HttpClient {
+ public:
+  explicit HttpClient(HttpOptions options);
+  ~HttpClient();
+  HttpClient(const HttpClient&) = delete;
+  HttpClient& operator=(const HttpClient&) = delete;
+
+  Result<HttpResponse> Perform(const HttpRequest& request);
+
+  // Waits, unless interrupted: false then.
+  bool Sleep(unsigned milliseconds);
+
+  // Ends everything in progress and all that comes with ECANCELED.
+  void Interrupt();
+
+ private:
+  struct Transfer;
+  void Loop();
+  void StartQueued();
+  void FinishDone();
+  void Finish(Transfer* transfer, Result<HttpResponse> result);
+  void Prepare(Transfer* transfer);
+
+  const HttpOptions options_;
+  void* const multi_;  // CURLM; only the thread touches it, but for wake-ups
+
+  std::mutex mutex_;
+  std::condition_variable interrupted_;
+  std::deque<Transfer*> queue_;
+  bool stopping_ = false;
+  std::vector<Transfer*> active_;  // the thread's own
+  std::vector<void*> idle_;        // CURL handles kept for reuse; the thread's own
+  std::thread thread_;
+};
+
+}  // namespace elsewhere::store

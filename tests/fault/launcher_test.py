@@ -1,0 +1,275 @@
+#!/usr/bin/python3
+"""What `elsewhere` itself answers: bad input, statuses, signals, the terminal, what lives on. Usage: LAUNCHER [TEST...]"""
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import leftovers
+
+LAUNCHER = os.path.abspath(sys.argv.pop(1))
+SECONDS = 30
+
+
+def run(*arguments, environment=None):
+    done = subprocess.run([LAUNCHER, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                          timeout=SECONDS, env={**os.environ, **(environment or {})})
+    return done.returncode, done.stdout, done.stderr
+
+
+def eventually(condition):
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+class BadInput(unittest.TestCase):
+    def refused(self, status, mentioned, *arguments, environment=None):
+        """Ends with that status and one line, and COMMAND was not started."""
+        with tempfile.TemporaryDirectory() as directory:
+            trace = directory + "/started"
+            arguments = [argument.replace("TRACE", trace) for argument in arguments]
+            got, output, errors = run(*arguments, environment=environment)
+            self.assertEqual(status, got, errors)
+            self.assertEqual("", output)
+            self.assertEqual(1, errors.count("\n"), errors)
+            self.assertTrue(errors.startswith("elsewhere: "), errors)
+            self.assertIn(mentioned, errors)
+            self.assertFalse(os.path.exists(trace), "the command was started")
+
+    def test_usage(self):
+        self.refused(2, "elsewhere --help")
+        self.refused(2, "no command", "run")
+        self.refused(2, "'--colour'", "run", "--colour", "touch", "TRACE")
+        self.refused(2, "'0'", "run", "--workers", "0", "touch", "TRACE")
+        self.refused(2, "1 to 63", "run", "--workers", "1000", "touch", "TRACE")
+        self.refused(2, "'mars'", "run", "--engine", "mars", "touch", "TRACE")
+        self.refused(2, "ELSEWHERE_FORK: 'x'", "run", "touch", "TRACE", environment={"ELSEWHERE_FORK": "x"})
+
+    def test_command_not_found(self):
+        self.refused(127, "'no-such-command'", "run", "no-such-command")
+        self.refused(127, "'./no/such'", "run", "./no/such")
+
+    def test_command_not_executable(self):
+        self.refused(126, "'/etc/passwd'", "run", "/etc/passwd")
+        self.refused(126, "directory", "run", "/tmp")
+
+    def test_unreachable_redis(self):
+        self.refused(125, "127.0.0.1:1", "run", "--redis", "redis://127.0.0.1:1", "touch", "TRACE")
+        self.refused(125, "/no/such.sock", "run", "--redis", "unix:///no/such.sock", "touch", "TRACE")
+        self.refused(125, "http://x", "run", "--redis", "http://x", "touch", "TRACE")
+
+    def test_wrong_password(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = directory + "/redis.sock"
+            server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", path, "--save", "",
+                                       "--requirepass", "secret", "--dir", directory], stdout=subprocess.DEVNULL)
+            try:
+                self.assertTrue(eventually(lambda: os.path.exists(path)))
+                self.refused(125, "password", "run", "--redis", f"unix://{path}", "touch", "TRACE")
+                self.refused(125, "password", "run", "--redis", f"unix://{path}?password=wrong", "touch", "TRACE")
+                self.assertEqual((0, "", ""), run("run", "--redis", f"unix://{path}?password=secret", "true"))
+            finally:
+                server.kill()
+                server.wait()
+
+    def test_a_stranger_instead_of_redis(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            job = subprocess.Popen([LAUNCHER, "run", "--redis", f"redis://127.0.0.1:{port}", "true"],
+                                   stderr=subprocess.PIPE, text=True)
+            connection = server.accept()[0]
+            connection.sendall(b"SSH-2.0-stranger\r\n")
+            connection.close()
+            errors = job.communicate(timeout=SECONDS)[1]
+            self.assertEqual(125, job.returncode, errors)
+            self.assertEqual(1, errors.count("\n"), errors)
+
+    def test_unwritable_store(self):
+        self.refused(125, "/proc/none", "run", "--store", "dir:/proc/none", "touch", "TRACE")
+        self.refused(125, "ftp://x", "run", "--store", "ftp://x", "touch", "TRACE")
+        with tempfile.NamedTemporaryFile() as file:
+            self.refused(125, file.name, "run", "--store", "dir:" + file.name, "touch", "TRACE")
+
+
+class Statuses(unittest.TestCase):
+    def test_are_the_commands(self):
+        for status in (0, 1, 7, 255):
+            self.assertEqual((status, "", ""), run("run", "--", "sh", "-c", f"exit {status}"))
+
+    def test_a_signal_is_128_and_its_number(self):
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGUSR1):
+            self.assertEqual(128 + number, run("run", "sh", "-c", f"kill -{int(number)} $$")[0])
+
+    def test_streams_are_the_commands(self):
+        self.assertEqual((0, "out\n", "err\n"), run("run", "sh", "-c", "echo out; echo err >&2"))
+        done = subprocess.run([LAUNCHER, "run", "cat"], input="in", capture_output=True, text=True, check=True)
+        self.assertEqual(("in", ""), (done.stdout, done.stderr))
+
+    def test_a_script_without_interpreter_line_is_run_by_the_shell(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = directory + "/script"
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("echo $1\n")
+            os.chmod(path, 0o755)
+            self.assertEqual((0, "word\n", ""), run("run", path, "word"))
+
+    def test_static_programs_run_natively_and_are_named(self):
+        with tempfile.TemporaryDirectory() as directory:
+            subprocess.run(["gcc", "-static", "-x", "c", "-", "-o", directory + "/static"], check=True, text=True,
+                           input="int main(void) { return 5; }")
+            status, output, errors = run("run", directory + "/static")
+            self.assertEqual((5, ""), (status, output))
+            self.assertIn("statically linked", errors)
+            status, _, errors = run("run", "--strict", directory + "/static")
+            self.assertEqual(125, status)
+            self.assertIn("--strict", errors)
+
+    def test_where_redis_and_store_are_is_not_told_to_the_command(self):
+        with tempfile.TemporaryDirectory() as directory:
+            _, output, _ = run("run", "env", environment={"ELSEWHERE_STORE": "dir:" + directory + "/store"})
+            self.assertIn("ELSEWHERE_SESSION=", output)
+            self.assertNotIn("ELSEWHERE_STORE", output)
+            self.assertNotIn("ELSEWHERE_REDIS", output)
+
+    def test_json_statistics_are_the_last_line(self):
+        _, output, errors = run("run", "--stats=json", "sh", "-c", "echo err >&2")
+        self.assertEqual("", output)
+        self.assertRegex(errors, r'\Aerr\n\{.*"forks_remote":\s*0.*\}\n\Z')
+
+
+class Signals(unittest.TestCase):
+    HANDLER = ("import signal, sys, time\n"
+               "def handle(number, frame): print(int(number), flush=True); sys.exit(9)\n"
+               "for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1): signal.signal(number, handle)\n"
+               "print('ready', flush=True)\n"
+               "while True: time.sleep(1)\n")
+    COUNTER = ("import signal, time\n"
+               "count = 0\n"
+               "def handle(number, frame):\n"
+               "    global count; count += 1; print('got', count, flush=True)\n"
+               "signal.signal(signal.SIGINT, handle)\n"
+               "print('ready', flush=True)\n"
+               "end = time.monotonic() + LIMIT\n"
+               "while time.monotonic() < end: time.sleep(0.1)\n"
+               "print('total', count, flush=True)\n")
+
+    def test_are_forwarded(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            job = subprocess.Popen([LAUNCHER, "run", "/usr/bin/python3", "-c", self.HANDLER], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+            self.assertEqual("ready\n", job.stdout.readline())
+            job.send_signal(number)
+            self.assertEqual((f"{int(number)}\n", ""), job.communicate(timeout=SECONDS))
+            self.assertEqual(9, job.returncode)
+
+    def test_ignored_ones_stay_ignored(self):
+        job = subprocess.run(["sh", "-c", f"trap '' HUP; {LAUNCHER} run sh -c 'kill -HUP $$; echo alive'"],
+                             capture_output=True, text=True, timeout=SECONDS, check=False)
+        self.assertEqual("alive\n", job.stdout)
+
+    def terminal(self, script):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(LAUNCHER, [LAUNCHER, "run", "/usr/bin/python3", "-c", script])
+        self.addCleanup(os.close, terminal)
+        return pid, terminal
+
+    @staticmethod
+    def read_until(terminal, wanted):
+        text = b""
+        while wanted not in text:
+            try:
+                more = os.read(terminal, 4096)
+            except OSError:  # nobody has the other side open any more
+                more = b""
+            if not more:
+                break
+            text += more
+        return text
+
+    def test_the_first_interrupt_reaches_the_command_once(self):
+        pid, terminal = self.terminal(self.COUNTER.replace("LIMIT", "1"))
+        self.read_until(terminal, b"ready")
+        os.write(terminal, b"\x03")
+        self.assertIn(b"total 1", self.read_until(terminal, b"total 1"))
+        self.assertEqual(0, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    def test_the_second_interrupt_ends_everything(self):
+        pid, terminal = self.terminal(self.COUNTER.replace("LIMIT", "1000"))
+        self.read_until(terminal, b"ready")
+        os.write(terminal, b"\x03")
+        self.read_until(terminal, b"got 1")
+        os.write(terminal, b"\x03")
+        self.assertIn(b"elsewhere: interrupted twice", self.read_until(terminal, b"interrupted twice"))
+        self.assertEqual(130, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+class Ends(unittest.TestCase):
+    PRINT_ID = "echo $ELSEWHERE_SESSION; "
+
+    def assert_nothing_is_left(self, session):
+        self.assertTrue(eventually(lambda: not leftovers.of(session)), leftovers.of(session))
+
+    def test_nothing_is_left(self):
+        status, output, _ = run("run", "sh", "-c", self.PRINT_ID)
+        self.assertEqual(0, status)
+        self.assertRegex(output, r"\A[0-9a-f]{32}\n\Z")
+        self.assertEqual([], leftovers.of(output.strip()))
+
+    def test_the_launcher_returns_with_the_root_and_the_session_lives_on(self):
+        begin = time.monotonic()
+        _, output, _ = run("run", "sh", "-c", self.PRINT_ID + "sleep 2 >/dev/null 2>&1 &")
+        self.assertLess(time.monotonic() - begin, 1.5)
+        self.assertIn("sleep 2", " ".join(leftovers.of(output.strip())))
+        self.assert_nothing_is_left(output.strip())
+
+    def test_a_root_killed_by_a_signal_takes_all_along(self):
+        status, output, _ = run("run", "sh", "-c", self.PRINT_ID + "sleep 1000 >/dev/null 2>&1 & kill -9 $$")
+        self.assertEqual(137, status)
+        self.assertEqual([], leftovers.of(output.strip()))
+
+    def test_a_killed_agent_in_the_background_takes_all_along(self):
+        _, output, _ = run("run", "sh", "-c", self.PRINT_ID + "sleep 1000 >/dev/null 2>&1 &")
+        session = output.strip()
+        agent = next(pid for pid, command in leftovers.of_session(session).items() if " agent --session" in command)
+        os.kill(agent, signal.SIGKILL)
+        self.assert_nothing_is_left(session)
+
+    def test_what_a_dead_session_left_is_removed_at_the_next_start(self):
+        job = subprocess.Popen([LAUNCHER, "run", "sh", "-c", self.PRINT_ID + "exec sleep 1000"], stdout=subprocess.PIPE,
+                               text=True)
+        session = job.stdout.readline().strip()
+        # All of ours at once, so that nobody can clean up; COMMAND survives.
+        ours = [pid for pid, command in leftovers.of_session(session).items() if not command.startswith(("sleep", "sh"))]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in [job.pid, *ours]:
+                os.kill(pid, number)
+        job.communicate()
+        self.assertTrue(leftovers.files(session))
+        self.assertEqual(0, run("run", "true")[0])
+        self.assert_nothing_is_left(session)
+
+
+class Doctor(unittest.TestCase):
+    def test_says_one_line_for_each_thing(self):
+        status, output, errors = run("doctor")
+        self.assertEqual((0, ""), (status, errors), output)
+        for what in ("cores", "session directory", "Redis", "store", "preload"):
+            self.assertTrue(re.search(rf"^ok +{what}", output, re.M), output)
+
+    def test_says_what_is_missing(self):
+        status, output, _ = run("doctor", "--redis", "redis://127.0.0.1:1")
+        self.assertEqual(1, status)
+        self.assertIn("MISSING  Redis", output)
+
+
+if __name__ == "__main__":
+    unittest.main()
