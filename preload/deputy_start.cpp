@@ -22,9 +22,9 @@
 
 #include "preload/agent.h"
 #include "preload/capture/capture.h"
-#include "preload/deputy_proxy.h"
 #include "preload/descriptor.h"
 #include "preload/ipc.h"
+#include "preload/proxy/proxy.h"
 #include "preload/self.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
@@ -162,6 +162,14 @@ bool Join(pid_t parent, Joined* joined) {
 // ---- Capture and decision
 // ----------------------------------------------------------------------------------------------
 
+// What libc registered for this thread, for the image and for the proxy, which takes it back.
+void FindRseq(uint64_t* address, uint32_t* size, uint32_t* signature) {
+  if (__rseq_size == 0) return;
+  *address = reinterpret_cast<uint64_t>(__builtin_thread_pointer()) + static_cast<uint64_t>(__rseq_offset);
+  *size = sizeof(struct rseq);
+  *signature = RSEQ_SIG;
+}
+
 capture::Result CaptureSelf(const image::Registers& registers, const Joined& joined) {
   const int own[] = {joined.socket, self.lifeline};
   capture::Request request{};
@@ -170,12 +178,7 @@ capture::Result CaptureSelf(const image::Registers& registers, const Joined& joi
   request.own_descriptors = own;
   request.own_descriptor_count = self.lifeline >= 0 ? 2 : 1;
   request.agent_table = joined.table;
-  if (__rseq_size != 0) {
-    request.rseq =
-        reinterpret_cast<uint64_t>(__builtin_thread_pointer()) + static_cast<uint64_t>(__rseq_offset);
-    request.rseq_size = sizeof(struct rseq);
-    request.rseq_signature = RSEQ_SIG;
-  }
+  FindRseq(&request.rseq, &request.rseq_size, &request.rseq_signature);
   request.note = &note;
   request.note_size = sizeof note;
   request.curbrk = &__curbrk;
@@ -203,13 +206,24 @@ bool AwaitDecision(int socket) {
   }
 }
 
-bool KeepHere(int socket, const char* reason) {
+void KeepHere(int socket, const char* reason) {
   SendReason(socket, abi::Packet::kRunsLocally, reason);
-  return false;
 }
 
-// True: the child runs elsewhere.
-bool HandOver(const image::Registers& registers, const Joined& joined, uint64_t fork_nanoseconds) {
+// The child runs elsewhere: nothing but its place in the process tree is needed here.
+[[noreturn]] void BecomeProxy(int socket, int manifest) {
+  proxy::Start start{};
+  start.socket = socket;
+  start.lifeline = self.lifeline;
+  start.manifest = manifest;
+  start.agent_socket = self.agent_socket;
+  FindRseq(&start.rseq, &start.rseq_size, &start.rseq_signature);
+  proxy::Become(start);
+  EndUndecided();  // no memory for a proxy: the agent sees that this process is gone, and ends the child
+}
+
+// Returns if the child is to run here.
+void HandOver(const image::Registers& registers, const Joined& joined, uint64_t fork_nanoseconds) {
   if (const char* reason = ReasonToStayHome(); reason != nullptr) return KeepHere(joined.socket, reason);
   abi::Capture packet{};
   packet.header = {static_cast<uint32_t>(abi::Packet::kCapture), sizeof packet};
@@ -221,8 +235,9 @@ bool HandOver(const image::Registers& registers, const Joined& joined, uint64_t 
   packet.descriptor_count = captured.descriptors;
   packet.capture_nanoseconds = NowNanoseconds() - start;
   if (!SendCapture(joined.socket, captured, packet)) EndUndecided();
+  if (AwaitDecision(joined.socket)) BecomeProxy(joined.socket, captured.manifest);
   raw::Close(captured.manifest);
-  return AwaitDecision(joined.socket) || KeepHere(joined.socket, "");
+  KeepHere(joined.socket, "");
 }
 
 }  // namespace
@@ -236,7 +251,7 @@ uint64_t NowNanoseconds() {
 void BecomeDeputy(const image::Registers& registers, pid_t parent, uint64_t fork_nanoseconds) {
   Joined joined{-1, -1, nullptr};
   if (!Join(parent, &joined)) return;
-  if (HandOver(registers, joined, fork_nanoseconds)) RunProxy(joined.socket);
+  HandOver(registers, joined, fork_nanoseconds);
   raw::Close(joined.arena);
   CloseOwn(joined.socket);
 }

@@ -22,9 +22,9 @@
 #include <map>
 #include <string>
 
-#include "shim/wire/arena.h"
 #include "shim/wire/image_view.h"
 #include "shim/wire/restore_request.h"
+#include "tests/unit/image/arena_file.h"
 #include "tests/unit/image/harness.h"
 
 namespace elsewhere::harness {
@@ -134,7 +134,8 @@ class Worker {
       Answer(report.id, -2, "");
     } else {
       char text[128];
-      snprintf(text, sizeof(text), "%.60s: %.40s at %#lx", report.text, strerror(report.value), report.address);
+      snprintf(text, sizeof(text), "%.60s: %.40s at %#lx", report.text, strerror(report.value),
+               report.address);
       Answer(report.id, -1, text);
       failed_[report.id] = true;
     }
@@ -321,14 +322,11 @@ class Home {
   uint64_t capture_least_ = UINT64_MAX, restore_least_ = UINT64_MAX, whole_least_ = UINT64_MAX;
 };
 
+// Inherited by the tested program, high enough not to be in its way.
 int MakeArena() {
-  const int arena = memfd_create("image-test-arena", 0);
-  if (arena < 0 || ftruncate(arena, kArenaSize) != 0) Die("arena");
-  void* header = mmap(nullptr, arena::kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, arena, 0);
-  arena::Format(static_cast<arena::ArenaHeader*>(header), kArenaSize,
-                __builtin_cpu_supports("avx2") ? arena::kCpuAvx2 : 0);
-  munmap(header, arena::kPageSize);
+  const int arena = MakeArenaFile(kArenaSize);
   const int high = fcntl(arena, F_DUPFD, 900);
+  if (high < 0) Die("arena");
   close(arena);
   return high;
 }
