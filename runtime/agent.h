@@ -119,6 +119,12 @@ class Component {
     done();
   }
 
+  // Home: a process, a deputy or a nested deputy said Hello. `parent`: who forked it, if that is known here;
+  // for a nested deputy its caller's deputy.
+  virtual void ProcessRegistered(const Process& /*process*/, const Process* /*parent*/) {}
+  // Before any message leaves this host: what must go first is sent now, by other means than Agent::Send.
+  virtual void BeforeSend() {}
+
   // The process is gone and forgotten after this call.
   virtual void ProcessGone(const Process& /*process*/) {}
   virtual void CallDropped(CallId /*id*/) {}

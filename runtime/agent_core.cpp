@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "shim/broker/session_keys.h"
+#include "runtime/components.h"
 
 namespace elsewhere::runtime {
 
@@ -67,7 +67,7 @@ Status AgentCore::Join(const broker::RedisUrl& url, const std::string& secret,
       lost);
   if (!inbox) return inbox.error();
   inbox_ = std::move(*inbox);
-  options.scripts = broker::SessionScripts();
+  options.scripts = AllScripts();
   auto commands = broker::RedisConnection::Open(options, lost);
   if (!commands) return commands.error();
   commands_ = std::move(*commands);
@@ -100,6 +100,7 @@ void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
   if (to == host() || sender_ == nullptr) {
     return spdlog::error("a message to host {} cannot be sent from host {}", to, host());
   }
+  for (auto& component : components_) component->BeforeSend();
   Post(to, message);
 }
 
@@ -210,6 +211,11 @@ void AgentCore::Forget(int32_t kernel_pid) {
   loop_->Remove(process.pidfd);
   close(process.pidfd);
   on_forgotten_();
+}
+
+void AgentCore::TellRegistered(const Process& process, int32_t parent_pid) {
+  const Process* parent = FindKernelPid(parent_pid);
+  for (auto& component : components_) component->ProcessRegistered(process, parent);
 }
 
 void AgentCore::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {

@@ -75,6 +75,7 @@ class AgentCore final : public Agent {
   // ESRCH: it is dead already (and was reaped).
   using Gone = std::function<void(const Process&)>;
   Result<const Process*> Register(Process process, Gone gone);
+  void TellRegistered(const Process& process, int32_t parent_pid);  // home: to the components
   void SetSessionPid(Incarnation incarnation, int32_t session_pid);
   void SetIncarnation(int32_t kernel_pid, Incarnation incarnation, HostId runs_on);
   void Forget(int32_t kernel_pid);

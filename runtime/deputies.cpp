@@ -93,6 +93,7 @@ void Deputies::Hello(ConnectionId connection, const abi::Hello& hello) {
   deputy->catalog = catalog_;
   by_connection_[connection] = incarnation;
   by_incarnation_[incarnation] = std::move(deputy);
+  core_.TellRegistered(**registered, hello.parent);
   const int given[] = {core_.calls().memfd(), core_.calls().doorbell(), catalog_->arena()->memfd()};
   core_.connections().Send(connection, abi::Welcome{{}, abi::kAbiVersion, core_.host()},
                            abi::Packet::kWelcome, given);

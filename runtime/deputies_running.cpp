@@ -62,7 +62,8 @@ void Deputies::HelloNested(ConnectionId connection, const abi::Hello& hello) {
   const Incarnation incarnation = hello.token;
   Process process{
       .kernel_pid = hello.pid, .session_pid = hello.pid, .incarnation = incarnation, .runs_on = nested.host};
-  if (!core_.Register(process, [this](const Process& gone) { Gone(gone); })) {
+  const auto registered = core_.Register(process, [this](const Process& gone) { Gone(gone); });
+  if (!registered) {
     core_.connections().Close(connection);
     return FailNested(nested.host, incarnation, ESRCH);
   }
@@ -79,6 +80,8 @@ void Deputies::HelloNested(ConnectionId connection, const abi::Hello& hello) {
   Deputy& kept = *(by_incarnation_[incarnation] = std::move(deputy));
   ++core_.report().forks_remote;
   ++core_.report().forks_nested;
+  const Process* caller = core_.FindProcess(nested.caller);
+  core_.TellRegistered(**registered, caller == nullptr ? hello.parent : caller->kernel_pid);
   core_.connections().Send(connection, abi::Welcome{{}, abi::kAbiVersion, core_.host()},
                            abi::Packet::kWelcome);
   core_.Send(nested.host, wire::NestedForked{incarnation, hello.pid, 0});

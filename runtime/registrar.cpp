@@ -44,6 +44,7 @@ void WelcomeProcess(AgentCore& core, ConnectionId connection, const abi::Hello& 
     const auto registered =
         core.Register(process, [&core](const Process& gone) { core.Forget(gone.kernel_pid); });
     if (!registered) return core.connections().Close(connection);
+    if (core.is_home()) core.TellRegistered(**registered, hello.parent);
   }
   const int given[] = {core.calls().memfd(), core.calls().doorbell()};
   core.connections().Send(connection, abi::Welcome{{}, abi::kAbiVersion, core.host()}, abi::Packet::kWelcome,
