@@ -113,7 +113,12 @@ void Deputies::Receive(ConnectionId connection, Connections::Packet packet) {
       if (const auto* result = packet.As<abi::HomePacket>()) OnHomeResult(*result);
       return;
     case abi::Packet::kRunsLocally: {
-      // From here on it is an ordinary process of home.
+      // Unasked, it says why it cannot run elsewhere. From here on it is an ordinary process of home.
+      const auto* said = packet.As<abi::Refused>();
+      if (deputy->state == State::kConnected && said != nullptr &&
+          !CountLocal(*deputy, std::string(said->reason, strnlen(said->reason, sizeof said->reason)))) {
+        return;
+      }
       const int32_t pid = deputy->pid;
       Forget(deputy->incarnation);
       core_.SetIncarnation(pid, 0, wire::kHome);
@@ -304,15 +309,21 @@ void Deputies::Withdraw(Deputy& deputy) {
   deputy.counted = false;
 }
 
-void Deputies::RunLocally(Deputy& deputy, const std::string& reason) {
-  if (core_.ending()) return;
+// False: that is an error (--strict), and the session ends.
+bool Deputies::CountLocal(const Deputy& deputy, const std::string& reason) {
   if (options_.strict) {
-    return core_.Fatal("--strict: child " + std::to_string(deputy.pid) + " cannot run elsewhere: " + reason);
+    core_.Fatal("--strict: child " + std::to_string(deputy.pid) + " cannot run elsewhere: " + reason);
+    return false;
   }
-  CloseDescriptors(deputy);
-  deputy.state = State::kLocal;
   ++core_.report().forks_local;
   ++core_.report().fallbacks[reason];
+  return true;
+}
+
+void Deputies::RunLocally(Deputy& deputy, const std::string& reason) {
+  if (core_.ending() || !CountLocal(deputy, reason)) return;
+  CloseDescriptors(deputy);
+  deputy.state = State::kLocal;
   abi::Refused packet{};
   std::strncpy(packet.reason, reason.c_str(), sizeof packet.reason - 1);
   core_.connections().Send(deputy.connection, packet, abi::Packet::kRunLocal);

@@ -107,6 +107,7 @@ class Deputies {
                 const Status& status);
   void Publish(Deputy& deputy);
   void Withdraw(Deputy& deputy);
+  bool CountLocal(const Deputy& deputy, const std::string& reason);
   void RunLocally(Deputy& deputy, const std::string& reason);
   void OnStarted(HostId from, const wire::Started& started);
   void OnRejected(HostId from, const wire::JobRejected& rejected);

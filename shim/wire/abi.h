@@ -93,10 +93,12 @@ enum class Operation : uint32_t {
   kSemTryWait = 36,
   kSemPost = 37,
   kSemGetValue = 38,
-  // A process-shared semaphore is made in shared memory. arguments: the object's first host, device and inode there,
-  // offset, value. result: 0: nobody on another host has this memory; else the object to promote the word with.
+  // A process-shared semaphore is made in shared memory. arguments: the object's first host, device and inode
+  // there, offset, value. result: 0: nobody on another host has this memory; else the object to promote the
+  // word with.
   kSemInit = 40,
-  kSemInherit = 41,  // arguments: kernel pid of a child, 1 in the last call for it. payload: uint32_t cells it holds.
+  kSemInherit =
+      41,  // arguments: kernel pid of a child, 1 in the last call for it. payload: uint32_t cells it holds.
   kSemDestroy = 42,
   kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
 };
@@ -127,8 +129,8 @@ struct ProcessEntry {
 };
 static_assert(sizeof(ProcessEntry) == 16);
 
-// A named semaphore's sem_t points into a cell's `word` (layout: shim/wire/semaphore.h). Home's agent hands cells out; a
-// semaphore has the same cell on every host.
+// A named semaphore's sem_t points into a cell's `word` (layout: shim/wire/semaphore.h). Home's agent hands
+// cells out; a semaphore has the same cell on every host.
 struct alignas(64) Cell {
   uint8_t word[32];
   uint8_t reserved[32];
@@ -173,7 +175,8 @@ enum class Packet : uint32_t {
       2,        // struct Capture; descriptors: manifest memfd, then those whose entry in the manifest says so
   kSignal = 3,  // struct SignalPacket: the deputy received this one
   kHomeResult = 4,   // struct HomePacket
-  kRunsLocally = 5,  // answer to kRunLocal: the deputy has dropped its claim and is the child now
+  kRunsLocally = 5,  // struct Refused: the deputy is the child now; answer to kRunLocal, or unasked before a
+                     // capture with the reason why there is none
   // agent -> process
   kWelcome =
       16,  // struct Welcome; descriptors: table memfd, doorbell eventfd, then for a deputy the arena memfd
