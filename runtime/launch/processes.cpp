@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -45,8 +46,11 @@ char StateOf(const std::string& directory) {
   return end == text.npos || end + 2 >= text.size() ? '\0' : text[end + 2];
 }
 
-void AwaitEnd(pid_t pid, milliseconds limit) {
-  int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+int OpenProcess(pid_t pid) {
+  return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+}
+
+void AwaitEnd(int pidfd, milliseconds limit) {
   if (pidfd < 0) return;
   pollfd event{pidfd, POLLIN, 0};
   poll(&event, 1, static_cast<int>(limit.count()));
@@ -80,9 +84,24 @@ bool KillProcesses(const SessionMark& mark, milliseconds limit) {
     for (pid_t pid : found) {
       auto left = std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now());
       if (left <= milliseconds(0)) return false;
-      AwaitEnd(pid, left);
+      AwaitEnd(OpenProcess(pid), left);
     }
   }
+}
+
+void KillWithChildren(pid_t child, milliseconds limit) {
+  kill(child, SIGSTOP);
+  waitpid(child, nullptr, WUNTRACED);
+  const std::string task = "/proc/" + std::to_string(child) + "/task/" + std::to_string(child);
+  std::ifstream file(task + "/children");
+  std::vector<int> grandchildren;
+  for (pid_t pid; file >> pid;) {
+    grandchildren.push_back(OpenProcess(pid));
+    kill(pid, SIGKILL);
+  }
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  for (int pidfd : grandchildren) AwaitEnd(pidfd, limit);
 }
 
 }  // namespace elsewhere::runtime

@@ -27,4 +27,8 @@ std::vector<pid_t> FindProcesses(const SessionMark& mark);
 // none is.
 bool KillProcesses(const SessionMark& mark, std::chrono::milliseconds limit);
 
+// Kills a child of the caller that has children of its own, and these, and returns when all are gone and the
+// child is waited for. It is stopped first, so that it starts nothing new meanwhile.
+void KillWithChildren(pid_t child, std::chrono::milliseconds limit);
+
 }  // namespace elsewhere::runtime

@@ -120,6 +120,7 @@ class Supervisor {
     size_t space = message.find(' ');
     const std::string word = message.substr(0, space);
     const std::string text = space == std::string::npos ? "" : message.substr(space + 1);
+    if (word == control::kReady) ready_ = true;
     if (word == control::kFailed) AgentFailed(text);
     if (word == control::kReport) report_ = text;
     if (word == control::kEnded) {
@@ -168,12 +169,25 @@ class Supervisor {
 
   // COMMAND has ended, and the agent has been told.
   void FinishAfterRoot() {
+    if (!ready_ && !failed_ && IsPrivate() && options_.stats == Stats::kNone && NobodyIsLeft())
+      return Abandon();
     const auto report_limit = steady_clock::now() + kReportMayTake;
     while (!report_ && !ended_ && agent_alive_ && steady_clock::now() < report_limit)
       HandleEvents(report_limit);
     PrintReport();
     if (failed_ || WIFSIGNALED(root_status_) || NobodyIsLeft()) return AwaitEnd();
     if (agent_alive_ && !ended_) StayInBackground(session_);
+  }
+
+  // Nothing outside the session's directory and the agent's children knows of the session.
+  bool IsPrivate() const { return options_.redis.empty() && options_.store.empty(); }
+
+  // COMMAND was faster than the agent, so nothing can have run elsewhere: no need to wait for workers to
+  // start.
+  void Abandon() {
+    KillWithChildren(session_.agent, kKillMayTake);
+    agent_alive_ = false;
+    session_.directory.Remove();
   }
 
   bool NobodyIsLeft() const {
@@ -191,11 +205,8 @@ class Supervisor {
   }
 
   void KillEverything() {
-    if (agent_alive_) {
-      kill(session_.agent, SIGKILL);
-      waitpid(session_.agent, nullptr, 0);
-      agent_alive_ = false;
-    }
+    if (agent_alive_) KillWithChildren(session_.agent, kKillMayTake);
+    agent_alive_ = false;
     if (!KillProcesses(session_.mark, kKillMayTake)) Say("processes of the session could not be ended");
     if (!root_ended_) {
       kill(session_.root, SIGKILL);
@@ -236,6 +247,7 @@ class Supervisor {
   int interrupts_ = 0;
   bool control_open_ = true;
   bool agent_alive_ = true;
+  bool ready_ = false;  // workers run
   bool root_ended_ = false;
   int root_status_ = 0;
   bool ended_ = false;      // the agent says that nothing is left
