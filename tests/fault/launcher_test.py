@@ -252,7 +252,8 @@ class Ends(unittest.TestCase):
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in [job.pid, *ours]:
                 os.kill(pid, number)
-        job.communicate()
+        job.wait()
+        job.stdout.close()
         self.assertEqual(0, run("run", "true")[0])
         self.assert_nothing_is_left(session)
 
