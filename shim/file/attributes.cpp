@@ -1,0 +1,118 @@
+#include "shim/file/attributes.h"
+
+#include <sys/stat.h>
+#include <time.h>
+
+#include <cstdlib>
+
+namespace elsewhere::file {
+namespace {
+
+constexpr char kDirectoryType[] = "application/x-directory";
+
+std::string TimeText(int64_t ns) {
+  int64_t seconds = ns / 1'000'000'000, rest = ns % 1'000'000'000;
+  if (rest < 0) rest += 1'000'000'000, --seconds;
+  if (rest == 0) return std::to_string(seconds);
+  std::string fraction = std::to_string(rest);
+  return std::to_string(seconds) + "." + std::string(9 - fraction.size(), '0') + fraction;
+}
+
+// Other programs write seconds, seconds with a fraction, and seldom nonsense.
+int64_t TimeOf(const std::string& text, int64_t otherwise) {
+  char* end;
+  long long seconds = strtoll(text.c_str(), &end, 10);
+  if (end == text.c_str() || seconds > INT64_MAX / 1'000'000'000 || seconds < INT64_MIN / 1'000'000'000)
+    return otherwise;
+  int64_t fraction = 0, unit = 100'000'000;
+  if (*end == '.')
+    for (++end; *end >= '0' && *end <= '9'; ++end, unit /= 10) fraction += (*end - '0') * unit;
+  return *end ? otherwise : int64_t{seconds} * 1'000'000'000 + fraction;
+}
+
+bool Number(const std::string& text, unsigned* value) {
+  char* end;
+  unsigned long parsed = strtoul(text.c_str(), &end, 10);
+  if (end == text.c_str() || *end || parsed > UINT32_MAX) return false;
+  *value = unsigned(parsed);
+  return true;
+}
+
+}  // namespace
+
+bool Attributes::is_directory() const {
+  return S_ISDIR(mode);
+}
+bool Attributes::is_link() const {
+  return S_ISLNK(mode);
+}
+
+int64_t NowNs() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+Attributes AttributesOf(const std::string& key, const store::ObjectInfo& info, const Defaults& defaults) {
+  Attributes attributes;
+  bool directory = key.ends_with('/');
+  attributes.mode = directory ? S_IFDIR | defaults.directory_mode : S_IFREG | defaults.file_mode;
+  attributes.uid = defaults.uid;
+  attributes.gid = defaults.gid;
+  attributes.size = directory ? 0 : info.size;
+  attributes.mtime_ns = attributes.atime_ns = attributes.ctime_ns = info.modified_ns;
+  attributes.etag = info.etag;
+  attributes.content_type = info.content_type;
+  int64_t mtime = info.modified_ns;
+  std::string atime, ctime;
+  for (auto& [name, value] : info.metadata) {
+    unsigned number;
+    if (name == "mode" && Number(value, &number)) {
+      mode_t type = number & S_IFMT;
+      if (directory || (type != S_IFREG && type != S_IFLNK)) type = attributes.mode & S_IFMT;
+      attributes.mode = type | (number & 07777);
+    } else if (name == "uid" && Number(value, &number)) {
+      attributes.uid = number;
+    } else if (name == "gid" && Number(value, &number)) {
+      attributes.gid = number;
+    } else if (name == "mtime") {
+      mtime = TimeOf(value, info.modified_ns);
+    } else if (name == "atime") {
+      atime = value;
+    } else if (name == "ctime") {
+      ctime = value;
+    } else {
+      attributes.other[name] = value;
+    }
+  }
+  attributes.mtime_ns = mtime;
+  attributes.atime_ns = TimeOf(atime, mtime);
+  attributes.ctime_ns = TimeOf(ctime, info.modified_ns);
+  return attributes;
+}
+
+Attributes ImplicitDirectory(const Defaults& defaults) {
+  Attributes attributes;
+  attributes.mode = S_IFDIR | defaults.directory_mode;
+  attributes.uid = defaults.uid;
+  attributes.gid = defaults.gid;
+  return attributes;
+}
+
+store::Metadata MetadataOf(const Attributes& attributes) {
+  store::Metadata metadata = attributes.other;
+  metadata["mode"] = std::to_string(attributes.mode);
+  metadata["uid"] = std::to_string(attributes.uid);
+  metadata["gid"] = std::to_string(attributes.gid);
+  metadata["mtime"] = TimeText(attributes.mtime_ns);
+  metadata["atime"] = TimeText(attributes.atime_ns);
+  metadata["ctime"] = TimeText(attributes.ctime_ns);
+  return metadata;
+}
+
+std::string ContentTypeOf(const Attributes& attributes) {
+  if (attributes.is_directory()) return kDirectoryType;
+  return attributes.content_type.empty() ? "application/octet-stream" : attributes.content_type;
+}
+
+}  // namespace elsewhere::file

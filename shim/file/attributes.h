@@ -1,0 +1,49 @@
+// What stat tells about a file, and the user metadata of an object that it is kept in: the names and forms
+// that s3fs uses (mode, uid, gid, mtime, atime, ctime; decimal, times in seconds with a fraction), of which
+// rclone shares mtime. A directory is an object whose key ends in '/'; a symbolic link is an object of mode
+// S_IFLNK that holds its target.
+//
+// Thread-safety: functions without state. Sources: s3fs-fuse 1.90 metaheader.cpp; rclone's S3 backend.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#include "shim/store/object_store.h"
+
+namespace elsewhere::file {
+
+struct Attributes {
+  mode_t mode = 0;  // type and permission bits
+  uid_t uid = 0;
+  gid_t gid = 0;
+  uint64_t size = 0;  // bytes
+  int64_t mtime_ns = 0, atime_ns = 0, ctime_ns = 0;
+  std::string etag{};  // of the object; empty for a directory without one
+  std::string content_type{};
+  store::Metadata other{};  // metadata of other programs, kept as it is
+
+  bool is_directory() const;
+  bool is_link() const;
+};
+
+// For what an object does not say itself.
+struct Defaults {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t file_mode = 0644;
+  mode_t directory_mode = 0755;
+};
+
+// `key` decides whether it is a directory when the metadata has no mode.
+Attributes AttributesOf(const std::string& key, const store::ObjectInfo& info, const Defaults& defaults);
+// A directory that exists only because keys begin with its name.
+Attributes ImplicitDirectory(const Defaults& defaults);
+store::Metadata MetadataOf(const Attributes& attributes);
+std::string ContentTypeOf(const Attributes& attributes);
+
+int64_t NowNs();
+
+}  // namespace elsewhere::file

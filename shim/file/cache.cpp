@@ -1,0 +1,142 @@
+#include "shim/file/cache.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <vector>
+
+#include "shim/store/s3_sign.h"
+
+namespace elsewhere::file {
+namespace {
+
+// Occupied space is looked at now and then, not at every open.
+constexpr unsigned kOpensBetweenLooks = 64;
+
+Extents DataIn(int fd, uint64_t size) {
+  Extents data;
+  for (off_t at = 0; uint64_t(at) < size;) {
+    off_t from = lseek(fd, at, SEEK_DATA);
+    if (from < 0) break;
+    off_t to = lseek(fd, from, SEEK_HOLE);
+    if (to <= from) break;
+    data.Add(uint64_t(from), std::min(uint64_t(to), size));
+    at = to;
+  }
+  return data;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<FileCache>> FileCache::Open(const std::string& directory, uint64_t limit_bytes) {
+  std::error_code ignored;
+  std::filesystem::create_directories(std::filesystem::path(directory).parent_path(), ignored);
+  struct stat status;
+  if ((mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) || stat(directory.c_str(), &status) != 0)
+    return Error{errno, "file cache " + directory + ": " + strerror(errno)};
+  if (!S_ISDIR(status.st_mode)) return Error{ENOTDIR, "file cache " + directory + ": it is no directory"};
+  if (status.st_uid != geteuid() || (status.st_mode & 022) != 0)
+    return Error{EACCES,
+                 "file cache " + directory + ": it must belong to you and be writable by nobody else"};
+  std::shared_ptr<FileCache> cache(new FileCache(directory, limit_bytes));
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> cache->boot_;
+  if (cache->boot_.empty()) cache->boot_ = "unknown-" + std::to_string(getpid());
+  cache->Evict();
+  return cache;
+}
+
+Result<store::UniqueFd> FileCache::NewPrivate() {
+  store::UniqueFd fd(open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+    std::string name = directory_ + "/private.XXXXXX";
+    fd.Reset(mkostemp(name.data(), O_CLOEXEC));
+    if (fd) unlink(name.c_str());
+  }
+  if (!fd) return Error{errno, "file cache " + directory_ + ": " + strerror(errno)};
+  return fd;
+}
+
+std::string FileCache::NameOf(const std::string& identity) const {
+  std::string_view whole = identity;
+  return directory_ + "/" + boot_ + "." + store::Sha256Hex(std::span(&whole, 1)).substr(0, 40);
+}
+
+Result<FileCache::Version> FileCache::OpenVersion(const std::string& identity, uint64_t size) {
+  if (++opened_ % kOpensBetweenLooks == 0) Evict();
+  Version version;
+  version.name = NameOf(identity);
+  version.fd.Reset(open(version.name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  struct stat status;
+  if (!version.fd || flock(version.fd.get(), LOCK_SH | LOCK_NB) != 0 ||
+      fstat(version.fd.get(), &status) != 0) {
+    // Just being taken out or not ours: a file without a name serves as well.
+    auto fresh = NewPrivate();
+    if (!fresh) return fresh.error();
+    version = {std::move(*fresh), "", {}};
+    status.st_size = 0;
+  }
+  if (uint64_t(status.st_size) != size && ftruncate(version.fd.get(), off_t(size)) != 0)
+    return Error{errno, "file cache " + directory_ + ": " + strerror(errno)};
+  if (!version.name.empty()) {
+    version.valid = DataIn(version.fd.get(), size);
+    futimens(version.fd.get(), nullptr);  // the order of eviction
+  }
+  return version;
+}
+
+bool FileCache::TakeOut(const Version& version) {
+  if (version.name.empty()) return true;
+  if (flock(version.fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    flock(version.fd.get(), LOCK_SH | LOCK_NB);
+    return false;
+  }
+  struct stat named, open;
+  if (stat(version.name.c_str(), &named) == 0 && fstat(version.fd.get(), &open) == 0 &&
+      named.st_ino == open.st_ino)
+    unlink(version.name.c_str());
+  // The lock stays: who opened it by name a moment ago fails to share it and turns away.
+  return true;
+}
+
+void FileCache::Adopt(int fd, const std::string& identity) {
+  std::string name = NameOf(identity), link = "/proc/self/fd/" + std::to_string(fd);
+  linkat(AT_FDCWD, link.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW);
+  if (++opened_ % kOpensBetweenLooks == 0) Evict();
+}
+
+void FileCache::Evict() {
+  struct Candidate {
+    int64_t used_ns;
+    uint64_t bytes;
+    std::string name;
+  };
+  std::vector<Candidate> candidates;
+  uint64_t occupied = 0;
+  std::error_code error;
+  for (auto& entry : std::filesystem::directory_iterator(directory_, error)) {
+    struct stat status;
+    if (lstat(entry.path().c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
+    if (!entry.path().filename().string().starts_with(boot_)) {
+      unlink(entry.path().c_str());  // of an earlier boot
+      continue;
+    }
+    auto bytes = uint64_t(status.st_blocks) * 512;
+    occupied += bytes;
+    candidates.push_back(
+        {int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec, bytes, entry.path()});
+  }
+  if (occupied <= limit_) return;
+  std::sort(candidates.begin(), candidates.end(), [](auto& a, auto& b) { return a.used_ns < b.used_ns; });
+  for (auto& candidate : candidates) {
+    if (occupied <= limit_ / 10 * 9) return;
+    if (unlink(candidate.name.c_str()) == 0) occupied -= candidate.bytes;
+  }
+}
+
+}  // namespace elsewhere::file

@@ -1,0 +1,57 @@
+// FileCache: the local files that hold what is known of objects, in one directory per user, mode 0700.
+//
+// A version file holds one version of one object, sparsely: its holes are what has not been fetched, so it
+// needs no index, and another process that opens the same version finds what this one has fetched. Its name
+// contains the boot's id: after a crash of the machine a file may show zeros where data had not reached the
+// disk, so none is trusted then. A private file has no name and vanishes with its last descriptor.
+//
+// Bounded: when version files occupy more than the limit, the longest unused ones are removed; those in use
+// keep their content until closed. Holders share a lock on a version file; only a sole holder may turn it
+// into a private one. Thread-safety: all methods from any thread and process.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "shim/file/extents.h"
+#include "shim/store/unique_fd.h"
+#include "shim/wire/result.h"
+
+namespace elsewhere::file {
+
+class FileCache {
+ public:
+  // Makes the directory. EACCES when it belongs to somebody else.
+  static Result<std::shared_ptr<FileCache>> Open(const std::string& directory, uint64_t limit_bytes);
+
+  // Read and write, close-on-exec, empty.
+  Result<store::UniqueFd> NewPrivate();
+
+  struct Version {
+    store::UniqueFd fd;
+    std::string name;
+    Extents valid;  // what is there already
+  };
+  // `identity` names object and version without doubt, such as url, key and etag joined by zero bytes.
+  Result<Version> OpenVersion(const std::string& identity, uint64_t size);
+
+  // Takes a version file out of the cache, so that it may be changed. False: somebody else uses it.
+  bool TakeOut(const Version& version);
+  // Gives a private file, complete with that version's content, its place in the cache. Nobody may change it
+  // later.
+  void Adopt(int fd, const std::string& identity);
+
+ private:
+  FileCache(std::string directory, uint64_t limit) : directory_(std::move(directory)), limit_(limit) {}
+  std::string NameOf(const std::string& identity) const;
+  void Evict();
+
+  const std::string directory_;
+  const uint64_t limit_;
+  std::string boot_;
+  std::atomic<unsigned> opened_{0};
+};
+
+}  // namespace elsewhere::file

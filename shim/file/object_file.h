@@ -1,0 +1,143 @@
+// ObjectFile: one open file whose content is an object, shared by everything on this host that has it open.
+//
+// Its local file (FileCache) holds what has been fetched and what has been written. `valid_` says what of it
+// is right, `changed_` what is not yet in the store, `base_*` which version of the object it started from.
+//
+// Rules
+//  - Fetched bytes never overwrite written ones: they are put into place under the lock, only where still
+//  missing.
+//  - A version that was replaced elsewhere cannot be fetched any more: reading what is missing gives ESTALE.
+//  - Flush replaces exactly the version that this file started from. When another host was faster, the
+//  changed bytes are
+//    laid over the new version (appended bytes: behind it) and sent again: both writers' changes are in the
+//    object, where they overlap those of the later Flush. A file that was truncated replaces the other's
+//    content whole.
+//  - What Flush has confirmed is durable in the store. After a failed Flush the changes are still here; it
+//  may be
+//    repeated.
+//  - A new or emptied file that is written in sequence is sent while it is written (`stream_`); a part that
+//  is written
+//    again later is sent again.
+//
+// Errors: those of the store, with ENOENT turned into ESTALE; ENOSPC when the cache's disk is full.
+// Thread-safety: every method from any thread; those that need the store block.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "shim/file/attributes.h"
+#include "shim/file/cache.h"
+#include "shim/file/extents.h"
+#include "shim/file/upload_plan.h"
+#include "shim/file/workers.h"
+#include "shim/store/object_store.h"
+
+namespace elsewhere::file {
+
+// What the files of one mapped directory share. All of it outlives them.
+struct FileContext {
+  std::shared_ptr<store::ObjectStore> store;
+  std::shared_ptr<FileCache> cache;
+  std::shared_ptr<Workers> workers;
+};
+
+class ObjectFile {
+ public:
+  // Of an object that is there. `content`: all of it, when it is known already.
+  static Result<std::shared_ptr<ObjectFile>> Existing(std::shared_ptr<FileContext> context, std::string key,
+                                                      Attributes attributes,
+                                                      std::optional<std::string_view> content);
+  // A file that the store does not know yet.
+  static Result<std::shared_ptr<ObjectFile>> Created(std::shared_ptr<FileContext> context, std::string key,
+                                                     Attributes attributes);
+  ~ObjectFile();
+
+  // The local file: what was fetched is valid, all else reads as zeros. Owned by the ObjectFile.
+  int fd() const { return local_.fd.get(); }
+  std::string key() const;
+  Attributes attributes() const;
+  bool changed() const;
+
+  // Makes the range valid in the local file, and reads ahead when the calls come in sequence.
+  Status Prepare(uint64_t offset, uint64_t length);
+  Result<size_t> Read(std::span<char> into, uint64_t offset);
+
+  // Must be called once before the first change: turns a file of the cache into one of our own.
+  Status MakeWritable();
+  Result<size_t> Write(std::string_view data, uint64_t offset);
+  // At the end, atomically among all writers of this host; answers where.
+  Result<uint64_t> Append(std::string_view data);
+  // Says that the range was or will be written into fd() by somebody else.
+  Status NoteWritten(uint64_t offset, uint64_t length);
+  Status Truncate(uint64_t size);
+  // Mode, owner and times of `wanted`; kept in the store by the next Flush.
+  void SetAttributes(const Attributes& wanted);
+
+  Status Flush();
+
+  // The object has another key from now on, with this version if it was copied.
+  void Renamed(std::string key, const std::string& etag);
+  // The name is gone: nothing more is sent. First fetches what is missing, so that it lives on for those who
+  // have it.
+  Status Unlink();
+  bool unlinked() const;
+
+ private:
+  struct Stream;
+  struct Snapshot;
+  ObjectFile(std::shared_ptr<FileContext> context, std::string key, Attributes attributes);
+  std::string Identity() const;
+
+  Status FetchRange(uint64_t from, uint64_t to);
+  Status FetchPiece(uint64_t from, uint64_t to);
+  void ReadAhead(std::unique_lock<std::mutex>& lock, uint64_t from, uint64_t to);
+  void MarkWritten(uint64_t offset, uint64_t length, bool appended);
+  Error Failed(const Error& error) const;
+
+  Status FlushOnce();
+  bool NothingToSend() const;
+  Snapshot Begin();
+  void End(const Snapshot& snapshot, const Result<store::ObjectInfo>& sent);
+  Result<store::ObjectInfo> Send(const Snapshot& snapshot);
+  Result<store::ObjectInfo> SendAttributes(const Snapshot& snapshot);
+  Result<store::ObjectInfo> SendWhole(const Snapshot& snapshot);
+  Result<store::ObjectInfo> SendParts(const Snapshot& snapshot);
+  Result<store::ObjectInfo> SendStream(const Snapshot& snapshot);
+  Status CheckVersion(const Snapshot& snapshot);
+  Result<std::string> Content(uint64_t offset, uint64_t length);
+  Status Rebase();
+  Status MoveAppended(uint64_t by);
+
+  void StreamWritten(std::unique_lock<std::mutex>& lock, uint64_t offset, uint64_t length);
+  void SendStreamPart(std::shared_ptr<Stream> stream, unsigned index);
+  void AbandonStream();
+
+  const std::shared_ptr<FileContext> context_;
+  FileCache::Version local_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable arrived_;  // a fetch or a part of the stream ended
+  std::string key_;
+  Attributes attributes_;
+  std::string base_etag_;    // empty: not in the store
+  uint64_t base_size_ = 0;   // of that version
+  uint64_t base_limit_ = 0;  // so much of its beginning is still part of this file, where not changed
+  Extents valid_, fetching_, changed_;
+  bool writable_ = false, truncated_ = false, attributes_changed_ = false, appended_only_ = true,
+       unlinked_ = false;
+  bool flushing_ = false;
+  uint64_t truncated_while_flushing_ = UINT64_MAX;
+  uint64_t next_expected_ = 0, ahead_ = 0;  // sequential reading
+  unsigned background_ = 0;                 // tasks that refer to this file
+  std::shared_ptr<Stream> stream_;
+  std::mutex flush_mutex_;  // one Flush at a time; taken before mutex_
+};
+
+}  // namespace elsewhere::file

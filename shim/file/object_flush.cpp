@@ -1,0 +1,335 @@
+// Sending an ObjectFile: Flush, what it does when another host was faster, and the upload while writing.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "shim/file/object_file.h"
+#include "shim/file/object_stream.h"
+
+namespace elsewhere::file {
+namespace {
+
+constexpr uint64_t kWhole = 8 << 20;           // up to this size in one request
+constexpr uint64_t kLargestCopy = 5ull << 30;  // of one request, by S3's rules
+constexpr unsigned kStreamPartsAtOnce = 4;     // beyond, the writer waits
+constexpr int kConflictsBorne = 16;
+
+}  // namespace
+
+// What one attempt to flush sends. Changes made meanwhile belong to the next.
+struct ObjectFile::Snapshot {
+  std::string key;
+  Attributes attributes;
+  uint64_t base_limit = 0, base_size = 0;
+  std::string base_etag;
+  Extents changed;
+  bool truncated = false, attributes_changed = false, appended_only = false;
+  std::shared_ptr<Stream> stream;
+
+  uint64_t size() const { return attributes.size; }
+  store::PutOptions Options() const {
+    return {.if_absent = base_etag.empty(),
+            .if_match = base_etag,
+            .content_type = ContentTypeOf(attributes),
+            .metadata = MetadataOf(attributes)};
+  }
+};
+
+bool ObjectFile::NothingToSend() const {
+  return unlinked_ || (changed_.empty() && !truncated_ && !attributes_changed_ && !base_etag_.empty());
+}
+
+Status ObjectFile::Flush() {
+  std::lock_guard flush_lock(flush_mutex_);
+  for (int attempt = 0;; ++attempt) {
+    auto status = FlushOnce();
+    if (status) return status;
+    AbandonStream();
+    bool conflict = status.error().code == ESTALE || status.error().code == EEXIST;
+    if (!conflict || attempt >= kConflictsBorne) return status;
+    auto rebased = Rebase();
+    if (!rebased) return rebased;
+  }
+}
+
+ObjectFile::Snapshot ObjectFile::Begin() {
+  Snapshot snapshot{key_,     attributes_, base_limit_,         base_size_,     base_etag_,
+                    changed_, truncated_,  attributes_changed_, appended_only_, stream_};
+  changed_.Clear();
+  truncated_ = attributes_changed_ = false;
+  appended_only_ = true;
+  flushing_ = true;
+  truncated_while_flushing_ = UINT64_MAX;
+  return snapshot;
+}
+
+void ObjectFile::End(const Snapshot& snapshot, const Result<store::ObjectInfo>& sent) {
+  flushing_ = false;
+  if (sent) {
+    base_etag_ = attributes_.etag = sent->etag;
+    base_size_ = snapshot.size();
+    base_limit_ = std::min(base_size_, truncated_while_flushing_);
+    stream_.reset();
+    return;
+  }
+  Extents unsent = snapshot.changed;
+  unsent.Remove(truncated_while_flushing_, UINT64_MAX);
+  changed_.Add(unsent);
+  truncated_ = truncated_ || snapshot.truncated;
+  attributes_changed_ = attributes_changed_ || snapshot.attributes_changed;
+  appended_only_ = appended_only_ && snapshot.appended_only;
+}
+
+Status ObjectFile::FlushOnce() {
+  std::unique_lock lock(mutex_);
+  if (NothingToSend()) return Ok{};
+  // Parts under way belong to this attempt; none is begun while it lasts.
+  flushing_ = true;
+  arrived_.wait(lock, [this] { return !stream_ || stream_->sending == 0; });
+  Snapshot snapshot = Begin();
+  lock.unlock();
+  auto sent = Send(snapshot);
+  lock.lock();
+  End(snapshot, sent);
+  if (!sent) return sent.error();
+  return Ok{};
+}
+
+Result<store::ObjectInfo> ObjectFile::Send(const Snapshot& snapshot) {
+  bool content_same = snapshot.changed.empty() && !snapshot.truncated && !snapshot.base_etag.empty();
+  if (content_same && snapshot.size() <= kLargestCopy) return SendAttributes(snapshot);
+  bool streamed = snapshot.stream && snapshot.base_limit == 0 && !snapshot.stream->upload_id.empty() &&
+                  !snapshot.stream->failed;
+  if (!streamed && snapshot.size() <= kWhole) return SendWhole(snapshot);
+  if (!streamed) return SendParts(snapshot);
+  auto sent = SendStream(snapshot);
+  if (!sent || !snapshot.attributes_changed || snapshot.size() > kLargestCopy) return sent;
+  // They were changed after the upload had begun with the old ones.
+  Snapshot after = snapshot;
+  after.base_etag = sent->etag;
+  return SendAttributes(after);
+}
+
+Result<store::ObjectInfo> ObjectFile::SendAttributes(const Snapshot& snapshot) {
+  return context_->store->Copy(snapshot.key, snapshot.key,
+                               {.if_match = snapshot.base_etag,
+                                .metadata = MetadataOf(snapshot.attributes),
+                                .content_type = ContentTypeOf(snapshot.attributes)});
+}
+
+Result<std::string> ObjectFile::Content(uint64_t offset, uint64_t length) {
+  auto fetched = length > 0 ? FetchRange(offset, offset + length) : Status(Ok{});
+  if (!fetched) return fetched.error();
+  std::string content(length, '\0');
+  for (uint64_t at = 0; at < length;) {
+    ssize_t got = pread(fd(), content.data() + at, length - at, off_t(offset + at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Error{errno, std::string("the file cache: ") + strerror(errno)};
+    if (got == 0) break;  // cut meanwhile; the next flush sends it so
+    at += uint64_t(got);
+  }
+  return content;
+}
+
+Result<store::ObjectInfo> ObjectFile::SendWhole(const Snapshot& snapshot) {
+  auto content = Content(0, snapshot.size());
+  if (!content) return content.error();
+  return context_->store->Put(snapshot.key, *content, snapshot.Options());
+}
+
+// Servers differ in whether they heed conditions here, so the version is looked at first in any case.
+Status ObjectFile::CheckVersion(const Snapshot& snapshot) {
+  auto now = context_->store->Head(snapshot.key);
+  if (!now && now.error().code == ENOENT && snapshot.base_etag.empty()) return Ok{};
+  if (!now) return now.error().code == ENOENT ? Error{ESTALE, now.error().message} : now.error();
+  if (snapshot.base_etag.empty()) return Error{EEXIST, snapshot.key + " exists already"};
+  if (now->etag != snapshot.base_etag)
+    return Error{ESTALE, snapshot.key + " has another version than expected"};
+  return Ok{};
+}
+
+Result<store::ObjectInfo> ObjectFile::SendParts(const Snapshot& snapshot) {
+  auto& store = *context_->store;
+  auto plan = PlanUpload(snapshot.size(), snapshot.base_limit, snapshot.changed);
+  auto id = store.BeginUpload(snapshot.key, snapshot.Options());
+  if (!id) return id.error();
+  std::vector<store::UploadPart> parts(plan.size());
+  Status sent = context_->workers->ForEach(plan.size(), [&](size_t i) -> Status {
+    auto [offset, length, copy] = plan[i];
+    Result<store::UploadPart> part = Error{};
+    if (copy) {
+      part = store.CopyPart(snapshot.key, *id, unsigned(i + 1), snapshot.key, {offset, length},
+                            snapshot.base_etag);
+      if (!part) return Failed(part.error());
+    } else {
+      auto content = Content(offset, length);
+      if (!content) return content.error();
+      part = store.PutPart(snapshot.key, *id, unsigned(i + 1), *content);
+      if (!part) return part.error();
+    }
+    parts[i] = *part;
+    return Ok{};
+  });
+  if (sent) sent = CheckVersion(snapshot);
+  Result<store::ObjectInfo> done = sent ? store.CompleteUpload(snapshot.key, *id, parts, snapshot.Options())
+                                        : Result<store::ObjectInfo>(sent.error());
+  if (!done) (void)store.AbortUpload(snapshot.key, *id);
+  return done;
+}
+
+Result<store::ObjectInfo> ObjectFile::SendStream(const Snapshot& snapshot) {
+  auto& store = *context_->store;
+  Stream& stream = *snapshot.stream;
+  size_t count = size_t((snapshot.size() + kStreamPart - 1) / kStreamPart);
+  std::vector<store::UploadPart> parts(count);
+  Status sent = context_->workers->ForEach(count, [&](size_t i) -> Status {
+    uint64_t offset = i * kStreamPart, length = std::min(kStreamPart, snapshot.size() - offset);
+    auto known = stream.parts.find(unsigned(i));
+    if (known != stream.parts.end() && known->second.sent_version == known->second.version &&
+        known->second.length == length) {
+      parts[i] = {unsigned(i + 1), known->second.etag};
+      return Ok{};
+    }
+    auto content = Content(offset, length);
+    if (!content) return content.error();
+    auto part = store.PutPart(stream.key, stream.upload_id, unsigned(i + 1), *content);
+    if (!part) return part.error();
+    parts[i] = *part;
+    return Ok{};
+  });
+  if (sent) sent = CheckVersion(snapshot);
+  if (!sent) return sent.error();
+  return store.CompleteUpload(stream.key, stream.upload_id, parts, snapshot.Options());
+}
+
+// Takes over the version that another host has put there, and lays our changes over it.
+Status ObjectFile::Rebase() {
+  auto now = context_->store->Head(key());
+  std::unique_lock lock(mutex_);
+  if (!now && now.error().code == ENOENT && base_etag_.empty()) return Ok{};
+  if (!now) return Failed(now.error());
+  arrived_.wait(lock, [this] { return fetching_.empty(); });
+  if (now->etag == base_etag_) return Ok{};
+  uint64_t old_base = base_size_;
+  if (truncated_) {
+    if (!valid_.Missing(0, attributes_.size).empty())
+      return Error{ESTALE, key_ + ": replaced by somebody else before all of its old content was fetched"};
+    changed_.Add(0, attributes_.size);
+    base_limit_ = 0;
+  } else {
+    if (appended_only_ && !changed_.empty() && now->size != old_base) {
+      auto moved = MoveAppended(now->size - old_base);
+      if (!moved) return moved;
+    }
+    uint64_t size = std::max(now->size, changed_.end());
+    // Nothing of the old version may shine through.
+    for (auto [from, to] : changed_.Missing(0, std::max(size, attributes_.size)))
+      if (fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(from), off_t(to - from)) != 0)
+        return Error{errno, std::string("the file cache: ") + strerror(errno)};
+    if (ftruncate(fd(), off_t(size)) != 0)
+      return Error{errno, std::string("the file cache: ") + strerror(errno)};
+    valid_ = changed_;
+    valid_.Add(now->size, UINT64_MAX);
+    attributes_.size = size;
+    base_limit_ = now->size;
+  }
+  base_etag_ = now->etag;
+  base_size_ = now->size;
+  return Ok{};
+}
+
+// `by` may stand for a negative number, by wrapping around.
+Status ObjectFile::MoveAppended(uint64_t by) {
+  Extents moved;
+  std::vector<std::pair<uint64_t, std::string>> pieces;
+  for (auto [from, to] : changed_.All()) {
+    std::string data(to - from, '\0');
+    if (pread(fd(), data.data(), data.size(), off_t(from)) != ssize_t(data.size()))
+      return Error{EIO, "the file cache has lost appended bytes"};
+    pieces.emplace_back(from + by, std::move(data));
+    moved.Add(from + by, to + by);
+  }
+  for (auto& [offset, data] : pieces)
+    if (pwrite(fd(), data.data(), data.size(), off_t(offset)) != ssize_t(data.size()))
+      return Error{errno ? errno : ENOSPC, "the file cache cannot move appended bytes"};
+  changed_ = std::move(moved);
+  return Ok{};
+}
+
+void ObjectFile::StreamWritten(std::unique_lock<std::mutex>& lock, uint64_t offset, uint64_t length) {
+  if (stream_) stream_->Invalidate(offset, offset + length);
+  if (flushing_ || base_limit_ != 0 || unlinked_ || attributes_.size < 2 * kStreamPart) return;
+  if (!stream_) {
+    stream_ = std::make_shared<Stream>();
+    stream_->key = key_;
+  }
+  auto stream = stream_;
+  while (stream_ == stream && !stream->failed && !flushing_ && stream->next < kStreamParts &&
+         changed_.Contains(stream->next * kStreamPart, (stream->next + 1) * kStreamPart)) {
+    if (stream->sending >= kStreamPartsAtOnce) {
+      arrived_.wait(lock);
+      continue;
+    }
+    unsigned index = stream->next++;
+    stream->parts[index].version = 1;
+    ++stream->sending;
+    ++background_;
+    context_->workers->Start([this, stream, index] { SendStreamPart(stream, index); });
+  }
+}
+
+void ObjectFile::SendStreamPart(std::shared_ptr<Stream> stream, unsigned index) {
+  auto& store = *context_->store;
+  std::unique_lock lock(mutex_);
+  arrived_.wait(lock, [&] { return !stream->beginning; });
+  if (stream->upload_id.empty() && !stream->failed) {
+    stream->beginning = true;
+    store::PutOptions options{.content_type = ContentTypeOf(attributes_),
+                              .metadata = MetadataOf(attributes_)};
+    lock.unlock();
+    auto id = store.BeginUpload(stream->key, options);
+    lock.lock();
+    stream->beginning = false;
+    stream->failed = !id;
+    if (id) stream->upload_id = *id;
+    arrived_.notify_all();
+  }
+  if (!stream->failed) {
+    uint64_t version = stream->parts[index].version;
+    lock.unlock();
+    auto content = Content(uint64_t{index} * kStreamPart, kStreamPart);
+    auto part = content ? store.PutPart(stream->key, stream->upload_id, index + 1, *content)
+                        : Result<store::UploadPart>(content.error());
+    lock.lock();
+    if (part) {
+      auto& known = stream->parts[index];
+      known.sent_version = version;
+      known.etag = part->etag;
+      known.length = kStreamPart;
+    } else {
+      stream->failed = true;
+    }
+  }
+  --stream->sending;
+  --background_;
+  arrived_.notify_all();
+}
+
+void ObjectFile::AbandonStream() {
+  std::shared_ptr<Stream> stream;
+  {
+    std::unique_lock lock(mutex_);
+    if (!stream_) return;
+    stream = stream_;
+    stream->failed = true;
+    arrived_.wait(lock, [&] { return stream->sending == 0; });
+    if (stream_ == stream) stream_.reset();
+  }
+  // Leftovers of a failed abort are found by ListUploads.
+  if (!stream->upload_id.empty()) (void)context_->store->AbortUpload(stream->key, stream->upload_id);
+}
+
+}  // namespace elsewhere::file
