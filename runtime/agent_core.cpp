@@ -105,7 +105,7 @@ void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
 }
 
 void AgentCore::Post(HostId to, const std::vector<uint8_t>& message) {
-  if (ending_ || sender_ == nullptr) return;
+  if (ended_ || sender_ == nullptr) return;
   sender_->Send(to, std::string_view(reinterpret_cast<const char*>(message.data()), message.size()));
 }
 
@@ -234,14 +234,15 @@ void AgentCore::DrainFrom(size_t index, Process process, Component::DrainReason 
 
 void AgentCore::Fatal(std::string message) {
   if (ending_) return;
+  ending_ = true;
   spdlog::error("the session ends: {}", message);
-  End();
   on_fatal_(message);
 }
 
 void AgentCore::End() {
-  if (ending_) return;
   ending_ = true;
+  if (ended_) return;
+  ended_ = true;
   calls_->End(EIO);
   for (auto& component : components_) component->SessionEnding();
 }

@@ -81,7 +81,8 @@ class AgentCore final : public Agent {
   void Forget(int32_t kernel_pid);
   size_t process_count() const { return by_kernel_pid_.size(); }
 
-  // What happens with a fatal message, and with packets. Set once, before anything runs.
+  // What happens with a fatal message (which ends by calling End), and with packets. Set once, before
+  // anything runs.
   void SetFatal(std::function<void(const std::string&)> fatal) { on_fatal_ = std::move(fatal); }
   void SetPacket(std::function<void(ConnectionId, Connections::Packet)> packet) {
     on_packet_ = std::move(packet);
@@ -129,7 +130,8 @@ class AgentCore final : public Agent {
   std::unordered_map<int32_t, Process*> by_session_pid_;
   uint64_t last_sequence_ = 0;
   uint64_t last_incarnation_ = 0;
-  bool ending_ = false;
+  bool ending_ = false;  // nothing is sent or started any more
+  bool ended_ = false;
   std::function<void(const std::string&)> on_fatal_ = [](const std::string&) {};
   std::function<void(ConnectionId, Connections::Packet)> on_packet_;
   std::function<void(ConnectionId)> on_closed_;

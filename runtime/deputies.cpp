@@ -439,8 +439,9 @@ void Deputies::RemovePacks(store::ObjectStore& store) {
   }
 }
 
-void Deputies::KillAll() {
-  for (const auto& [incarnation, deputy] : by_incarnation_) kill(deputy->pid, SIGKILL);
+bool Deputies::IsDeputy(int32_t pid) const {
+  const Process* process = core_.FindKernelPid(pid);
+  return process != nullptr && by_incarnation_.contains(process->incarnation);
 }
 
 }  // namespace elsewhere::runtime

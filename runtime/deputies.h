@@ -60,7 +60,7 @@ class Deputies {
   void WorkerGone(HostId host, const std::string& reason);
   size_t count() const { return by_incarnation_.size(); }
   UsageBook& usage() { return usage_; }
-  void KillAll();                               // every deputy, with SIGKILL
+  bool IsDeputy(int32_t pid) const;
   void RemovePacks(store::ObjectStore& store);  // all that are left; blocks; at the end
 
  private:

@@ -32,6 +32,9 @@ void Deputies::OnHomeCall(HostId from, const wire::HomeCall& call) {
 }
 
 void Deputies::OnHomeResult(const abi::HomePacket& packet) {
+  if (const auto nested = nested_.find(packet.id); nested != nested_.end()) {
+    return FailNested(nested->second.host, packet.id, static_cast<int>(-packet.result));  // it could not fork
+  }
   const auto pending = home_calls_.find(packet.id);
   if (pending == home_calls_.end()) return;
   const PendingHomeCall call = pending->second;

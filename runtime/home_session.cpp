@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+
 #include "runtime/components.h"
 #include "runtime/launch/processes.h"
 #include "runtime/launch/session_directory.h"
@@ -273,19 +275,27 @@ void HomeSession::Fail(const std::string& reason) {
   Finish(true);
 }
 
+// Whoever reads from or waits for a child goes first: it must not take the end of the session for the
+// child's, and print a result that is wrong.
+void HomeSession::KillEverything() {
+  struct stat lifeline {};
+  fstat(options_.lifeline, &lifeline);
+  const SessionMark mark{.id = options_.session, .lifeline_number = -1, .lifeline_inode = lifeline.st_ino};
+  for (const pid_t pid : FindProcesses(mark)) {
+    const bool deputy = deputies_ != nullptr && deputies_->IsDeputy(pid);
+    const bool redis = redis_ != nullptr && redis_->pid() == pid;
+    if (!deputy && !redis) kill(pid, SIGKILL);
+  }
+  redis_.reset();
+  KillProcesses(mark, kKillLimit);
+}
+
 void HomeSession::Finish(bool kill_everything) {
   if (finished_) return;
   finished_ = true;
+  if (kill_everything) KillEverything();
   if (core_ != nullptr) core_->End();
-  if (deputies_ != nullptr && kill_everything) deputies_->KillAll();
   if (engine_ != nullptr) engine_->StopAll();
-  if (kill_everything) {
-    struct stat lifeline {};
-    fstat(options_.lifeline, &lifeline);
-    const SessionMark mark{.id = options_.session, .lifeline_number = -1, .lifeline_inode = lifeline.st_ino};
-    redis_.reset();
-    KillProcesses(mark, kKillLimit);
-  }
   if (redis_ == nullptr && !options_.redis.empty() && session_created_) {
     const auto url = broker::ParseRedisUrl(options_.redis);
     auto client = broker::SyncClient::Connect(*url, kConnectLimit);

@@ -57,6 +57,7 @@ class HomeSession {
   void Tell(const std::string& message);
   void FinishIfEmpty();
   void Fail(const std::string& reason);
+  void KillEverything();
   void Finish(bool kill_everything);
   SessionReport& report() { return core_->report(); }
 

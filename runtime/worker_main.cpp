@@ -26,7 +26,6 @@ class WorkerAgent {
   Status Start(Arguments& arguments);
   int Run() {
     core_->loop().Run();
-    jobs_->KillAll();
     return status_;
   }
 
@@ -142,6 +141,7 @@ void WorkerAgent::Leave(int status, const std::string& reason) {
     core_->Send(wire::kHome, wire::HostBye{reason});
   }
   status_ = status;
+  jobs_->KillAll();  // first: no process may see its calls fail because the session ends
   core_->End();
   core_->loop().Stop();
 }

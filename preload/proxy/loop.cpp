@@ -48,12 +48,20 @@ void Raise(int number) {
   Exit((status >> 8) & 0xff);
 }
 
+// The agent is gone, so somebody is about to end the session. Until then the parent must not take the end of
+// this deputy for the child's; should nobody be left to do it, it ends all the same.
+[[noreturn]] void AgentLost() {
+  constexpr int kMilliseconds = 5000;
+  raw::Syscall(SYS_poll, 0, 0, kMilliseconds);
+  DieBy(kSignalKill);
+}
+
 void Send(const State& state, const void* packet, uint64_t size) {
   long result;
   do {
     result = raw::Syscall(SYS_sendto, state.socket, raw::Address(packet), raw::Word(size), MSG_NOSIGNAL);
   } while (result == kInterrupted);
-  if (raw::Failed(result)) DieBy(kSignalKill);
+  if (raw::Failed(result)) AgentLost();
 }
 
 // Deputies of nested forks are reaped here; the child's own kernel tells it of its children.
@@ -143,7 +151,7 @@ void TakePacket(State* state) {
   do {
     got = raw::Syscall(SYS_recvfrom, state->socket, raw::Address(&packet), sizeof(packet));
   } while (got == kInterrupted);
-  if (got < static_cast<long>(sizeof(packet.header))) DieBy(kSignalKill);
+  if (got < static_cast<long>(sizeof(packet.header))) AgentLost();
   const auto size = static_cast<uint64_t>(got);
   switch (static_cast<abi::Packet>(packet.header.type)) {
     case abi::Packet::kHomeCall:
