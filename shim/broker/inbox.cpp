@@ -94,8 +94,9 @@ void InboxSender::Check(HostId to, const Reply& reply) const {
 void InboxSender::Send(HostId to, std::string_view message) {
   Receiver& receiver = ReceiverFor(to);
   const std::string header = EncodeInboxHeader(self_, ++receiver.last_number);
-  connection_.Command({"XADD", receiver.key, "NOMKSTREAM", "*", header, message},
-                      [this, to](const Reply& reply) { Check(to, reply); });
+  connection_.Command(
+      {"XADD", receiver.key, "NOMKSTREAM", "*", header, message},
+      [this, to](const Reply& reply) { Check(to, reply); }, Repeat::kSafe, Wake::kLater);
 }
 
 void InboxSender::Broadcast(std::span<const HostId> to, std::string_view message) {

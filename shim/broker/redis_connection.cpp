@@ -12,9 +12,11 @@
 namespace elsewhere::broker {
 namespace {
 
-constexpr size_t kReadSize = 256 * 1024;
+constexpr size_t kLazyAnswers = 32;
+constexpr size_t kLazyBytes = 64 * 1024;
+constexpr std::chrono::milliseconds kLazyDelay{5};
 constexpr size_t kCompactAbove = 64 * 1024;
-constexpr size_t kKeepCapacity = 4 * 1024 * 1024;
+constexpr size_t kKeepCapacity = 8 * 1024 * 1024;
 constexpr std::chrono::milliseconds kFirstBackoff{20};
 constexpr std::chrono::milliseconds kLongestBackoff{1'000};
 constexpr std::chrono::milliseconds kAttemptLimit{5'000};
@@ -29,7 +31,7 @@ Result<std::unique_ptr<RedisConnection>> RedisConnection::Open(ConnectionOptions
 }
 
 RedisConnection::RedisConnection(ConnectionOptions options, LostCallback on_lost)
-    : options_(std::move(options)), on_lost_(std::move(on_lost)), read_buffer_(kReadSize) {}
+    : options_(std::move(options)), on_lost_(std::move(on_lost)) {}
 
 RedisConnection::~RedisConnection() {
   transport_.reset();
@@ -164,6 +166,8 @@ void RedisConnection::BecomeReady() {
   backoff_ = kFirstBackoff;
   SetTimer(Clock::duration::zero());
   sent_ = answered_;
+  lazy_timer_ = false;
+  lazy_due_ = !pending_.empty();
   Wants(EPOLLIN);
   Flush();
 }
@@ -175,24 +179,26 @@ void RedisConnection::OnReadable() {
   ++corks_;
   const bool alive = ReadReplies();
   --corks_;
+  if (pending_.empty()) lazy_due_ = false;
   if (alive) Flush();
 }
 
 bool RedisConnection::ReadReplies() {
   for (;;) {
+    const std::span<char> room = reader_.Room();
     size_t got = 0;
-    const Io io = transport_->Read(read_buffer_.data(), read_buffer_.size(), &got);
+    const Io io = transport_->Read(room.data(), room.size(), &got);
     if (io == Io::kClosed) return Drop(Error{ECONNRESET, transport_->failure()}), false;
     if (io != Io::kDone) return true;
-    reader_.Feed({read_buffer_.data(), got});
+    reader_.Commit(got);
     for (;;) {
-      Result<OwnedReply> reply = reader_.Next();
+      const Result<Reply> reply = reader_.Next();
       if (!reply && reply.error().code == ENODATA) break;
       if (!reply) return Lose(reply.error()), false;
-      Dispatch(reply->view());
+      Dispatch(*reply);
       if (state_ != State::kGreeting && state_ != State::kReady) return false;
     }
-    if (got < read_buffer_.size() && transport_->ShortReadMeansEmpty()) return true;
+    if (got < room.size() && transport_->ShortReadMeansEmpty()) return true;
   }
 }
 
@@ -201,6 +207,7 @@ void RedisConnection::Dispatch(const Reply& reply) {
   if (pending_.empty()) return Lose(Error{EPROTO, "Redis sent an answer that nobody asked for"});
   const Callback callback = std::move(pending_.front().callback);
   answered_ += pending_.front().size;
+  if (pending_.front().wake == Wake::kPromptly) --prompt_;
   pending_.pop_front();
   if (answered_ == out_.size()) {
     out_.clear();
@@ -214,23 +221,33 @@ void RedisConnection::Dispatch(const Reply& reply) {
   if (callback) callback(reply);
 }
 
-void RedisConnection::Command(std::span<const std::string_view> arguments, Callback callback, Repeat repeat) {
+void RedisConnection::Command(std::span<const std::string_view> arguments, Callback callback, Repeat repeat,
+                              Wake wake) {
   if (lost()) return;
   const size_t before = out_.size();
   AppendCommand(&out_, arguments);
-  pending_.push_back({std::move(callback), out_.size() - before, repeat});
-  if (ready() && corks_ == 0) Flush();
+  Enqueue(out_.size() - before, std::move(callback), repeat, wake);
 }
 
 void RedisConnection::Command(std::initializer_list<std::string_view> arguments, Callback callback,
-                              Repeat repeat) {
-  Command(std::span(arguments.begin(), arguments.size()), std::move(callback), repeat);
+                              Repeat repeat, Wake wake) {
+  Command(std::span(arguments.begin(), arguments.size()), std::move(callback), repeat, wake);
 }
 
 void RedisConnection::Submit(std::string_view wire, Callback callback, Repeat repeat) {
   if (lost()) return;
   out_.append(wire);
-  pending_.push_back({std::move(callback), wire.size(), repeat});
+  Enqueue(wire.size(), std::move(callback), repeat, Wake::kPromptly);
+}
+
+void RedisConnection::Enqueue(size_t size, Callback callback, Repeat repeat, Wake wake) {
+  pending_.push_back({std::move(callback), size, repeat, wake});
+  if (wake == Wake::kPromptly) {
+    ++prompt_;
+  } else if (!lazy_timer_ && ready()) {
+    lazy_timer_ = true;
+    SetTimer(kLazyDelay);
+  }
   if (ready() && corks_ == 0) Flush();
 }
 
@@ -262,7 +279,16 @@ void RedisConnection::Flush() {
   if (broken_in_write_) return;
   if (state_ != State::kGreeting && state_ != State::kReady) return;
   const bool all = state_ == State::kGreeting ? Write(greeting_, &greeting_sent_) : Write(out_, &sent_);
-  if (all) Wants(EPOLLIN);
+  if (all) Wants(ReadEvents());
+}
+
+// Without EPOLLIN the end of the connection still shows.
+uint32_t RedisConnection::ReadEvents() const {
+  if (state_ != State::kReady) return EPOLLIN;
+  if (pending_.empty()) return wanted_events_ & ~static_cast<uint32_t>(EPOLLOUT);
+  const bool wake =
+      prompt_ > 0 || lazy_due_ || pending_.size() >= kLazyAnswers || unanswered_bytes() >= kLazyBytes;
+  return wake ? EPOLLIN : EPOLLRDHUP;
 }
 
 void RedisConnection::Wants(uint32_t events) {
@@ -281,14 +307,19 @@ void RedisConnection::SetTimer(Clock::duration delay) {
 }
 
 bool RedisConnection::TimerExpired() {
-  // In the ready state the timer is only armed by a failed write: spare every wake-up the system call.
-  if (state_ == State::kReady && !broken_in_write_) return false;
+  // Spare every wake-up the system call.
+  if (state_ == State::kReady && !broken_in_write_ && !lazy_timer_) return false;
   uint64_t expirations = 0;
   return read(timer_fd_, &expirations, sizeof expirations) == sizeof expirations;
 }
 
 void RedisConnection::OnTimer() {
   if (broken_in_write_) return Drop(Error(last_failure_));
+  if (state_ == State::kReady) {
+    lazy_timer_ = false;
+    lazy_due_ = !pending_.empty();
+    return;
+  }
   if (state_ == State::kWaiting) return Attempt();
   if (state_ == State::kConnecting || state_ == State::kGreeting)
     Drop(Error{ETIMEDOUT, "no answer within 5 s"});
@@ -330,6 +361,7 @@ void RedisConnection::Lose(const Error& why) {
   transport_.reset();
   SetTimer(Clock::duration::zero());
   pending_.clear();
+  prompt_ = 0;
   out_.clear();
   answered_ = sent_ = 0;
   if (on_lost_) on_lost_(why);
@@ -343,6 +375,7 @@ void RedisConnection::RefuseUnsafe(std::vector<Callback>* refused) {
   for (Pending& pending : pending_) {
     const size_t end = at + pending.size;
     if (pending.repeat == Repeat::kUnsafe && end <= sent_) {
+      if (pending.wake == Wake::kPromptly) --prompt_;
       if (pending.callback) refused->push_back(std::move(pending.callback));
     } else {
       kept_bytes.append(out_, at, pending.size);

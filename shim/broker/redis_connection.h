@@ -48,6 +48,10 @@ struct ConnectionOptions {
 // kSafe: executing the command twice does the same as once, or its receiver can tell.
 enum class Repeat { kSafe, kUnsafe };
 
+// kLater: nobody waits for the answer. It does not wake the loop by itself but is read with the next prompt
+// one, after some dozens of its kind, or after 5 ms.
+enum class Wake { kPromptly, kLater };
+
 class RedisConnection {
  public:
   using Callback = std::function<void(const Reply&)>;  // the reply is valid during the call
@@ -64,9 +68,10 @@ class RedisConnection {
   void OnReadable();
 
   // The arguments are copied. A null callback ignores the reply.
-  void Command(std::span<const std::string_view> arguments, Callback callback, Repeat repeat = Repeat::kSafe);
+  void Command(std::span<const std::string_view> arguments, Callback callback, Repeat repeat = Repeat::kSafe,
+               Wake wake = Wake::kPromptly);
   void Command(std::initializer_list<std::string_view> arguments, Callback callback,
-               Repeat repeat = Repeat::kSafe);
+               Repeat repeat = Repeat::kSafe, Wake wake = Wake::kPromptly);
   // `wire` is any number of formatted commands of which exactly one replies; sent again whole or not at all.
   void Submit(std::string_view wire, Callback callback, Repeat repeat = Repeat::kSafe);
 
@@ -95,6 +100,7 @@ class RedisConnection {
     Callback callback;
     size_t size;
     Repeat repeat;
+    Wake wake;
   };
 
   RedisConnection(ConnectionOptions options, LostCallback on_lost);
@@ -109,6 +115,8 @@ class RedisConnection {
   void Dispatch(const Reply& reply);
   bool Write(const std::string& bytes, size_t* sent);
   void Flush();
+  void Enqueue(size_t size, Callback callback, Repeat repeat, Wake wake);
+  uint32_t ReadEvents() const;
   void Wants(uint32_t events);
   void SetTimer(Clock::duration delay);
   bool TimerExpired();
@@ -127,7 +135,6 @@ class RedisConnection {
   std::unique_ptr<Transport> transport_;
   uint32_t wanted_events_ = 0;
   ReplyReader reader_;
-  std::vector<char> read_buffer_;
 
   std::string greeting_;
   size_t greeting_sent_ = 0;
@@ -145,6 +152,9 @@ class RedisConnection {
   size_t answered_ = 0;
   size_t sent_ = 0;
   std::deque<Pending> pending_;
+  size_t prompt_ = 0;      // of pending_: those that somebody waits for
+  bool lazy_due_ = false;  // the others have waited long enough
+  bool lazy_timer_ = false;
   int corks_ = 0;
 
   bool ever_ready_ = false;

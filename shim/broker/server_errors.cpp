@@ -1,7 +1,5 @@
 #include "shim/broker/server_errors.h"
 
-#include <hiredis/hiredis.h>
-
 #include <string>
 
 namespace elsewhere::broker {
@@ -42,15 +40,9 @@ std::string_view InfoField(std::string_view info, std::string_view name) {
 }
 
 Reply ConnectionLostReply() {
-  static char text[] = "ELSEWHERE the connection to Redis was lost before the answer";
-  static const redisReply reply = [] {
-    redisReply made{};
-    made.type = REDIS_REPLY_ERROR;
-    made.str = text;
-    made.len = sizeof text - 1;
-    return made;
-  }();
-  return Reply(&reply);
+  static const std::string_view text = "ELSEWHERE the connection to Redis was lost before the answer";
+  static const ReplyNode node{ReplyNode::Kind::kError, 0, text.size(), 0};
+  return Reply(text.data(), &node, 0);
 }
 
 }  // namespace elsewhere::broker

@@ -102,14 +102,15 @@ Result<OwnedReply> SyncClient::Exchange(const std::string& wire) {
     if (Status ready = Wait(EventsFor(io), until); !ready) return ready.error();
   }
   for (;;) {
-    Result<OwnedReply> reply = reader_.Next();
-    if (reply || reply.error().code != ENODATA) return reply;
-    char buffer[16 * 1024];
+    Result<Reply> reply = reader_.Next();
+    if (reply) return reader_.Own();
+    if (reply.error().code != ENODATA) return reply.error();
+    const std::span<char> room = reader_.Room();
     size_t done = 0;
-    const Io io = transport_->Read(buffer, sizeof buffer, &done);
+    const Io io = transport_->Read(room.data(), room.size(), &done);
     if (io == Io::kClosed) return Unreachable(transport_->failure());
     if (io == Io::kDone) {
-      reader_.Feed({buffer, done});
+      reader_.Commit(done);
     } else if (Status ready = Wait(EventsFor(io), until); !ready) {
       return ready.error();
     }
