@@ -234,10 +234,10 @@ void RedisConnection::Command(std::initializer_list<std::string_view> arguments,
   Command(std::span(arguments.begin(), arguments.size()), std::move(callback), repeat, wake);
 }
 
-void RedisConnection::Submit(std::string_view wire, Callback callback, Repeat repeat) {
+void RedisConnection::Submit(std::string_view wire, Callback callback, Repeat repeat, Wake wake) {
   if (lost()) return;
   out_.append(wire);
-  Enqueue(wire.size(), std::move(callback), repeat, Wake::kPromptly);
+  Enqueue(wire.size(), std::move(callback), repeat, wake);
 }
 
 void RedisConnection::Enqueue(size_t size, Callback callback, Repeat repeat, Wake wake) {

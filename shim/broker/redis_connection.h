@@ -73,7 +73,8 @@ class RedisConnection {
   void Command(std::initializer_list<std::string_view> arguments, Callback callback,
                Repeat repeat = Repeat::kSafe, Wake wake = Wake::kPromptly);
   // `wire` is any number of formatted commands of which exactly one replies; sent again whole or not at all.
-  void Submit(std::string_view wire, Callback callback, Repeat repeat = Repeat::kSafe);
+  void Submit(std::string_view wire, Callback callback, Repeat repeat = Repeat::kSafe,
+              Wake wake = Wake::kPromptly);
 
   // While a Batch lives commands gather and then go out in one write. Nests.
   class Batch {

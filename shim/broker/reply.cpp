@@ -178,13 +178,19 @@ OwnedReply ReplyReader::Own() const {
   return OwnedReply({buffer_.get() + begin_, parsed_}, nodes_);
 }
 
+void AppendCommandHead(std::string* out, size_t arguments) {
+  AppendLength(out, '*', arguments);
+}
+
+void AppendArgument(std::string* out, std::string_view argument) {
+  AppendLength(out, '$', argument.size());
+  out->append(argument);
+  out->append("\r\n", 2);
+}
+
 void AppendCommand(std::string* out, std::span<const std::string_view> arguments) {
-  AppendLength(out, '*', arguments.size());
-  for (const std::string_view argument : arguments) {
-    AppendLength(out, '$', argument.size());
-    out->append(argument);
-    out->append("\r\n", 2);
-  }
+  AppendCommandHead(out, arguments.size());
+  for (const std::string_view argument : arguments) AppendArgument(out, argument);
 }
 
 void AppendCommand(std::string* out, std::initializer_list<std::string_view> arguments) {

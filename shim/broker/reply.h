@@ -106,5 +106,8 @@ class ReplyReader {
 // Appends one command in wire form. Arguments may hold any bytes.
 void AppendCommand(std::string* out, std::span<const std::string_view> arguments);
 void AppendCommand(std::string* out, std::initializer_list<std::string_view> arguments);
+// The same piece by piece: the head says how many arguments follow.
+void AppendCommandHead(std::string* out, size_t arguments);
+void AppendArgument(std::string* out, std::string_view argument);
 
 }  // namespace elsewhere::broker

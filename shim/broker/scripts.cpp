@@ -43,8 +43,8 @@ std::vector<std::string_view> Views(const std::vector<std::string>& texts) {
 Script::Script(std::string_view body) : body_(body), digest_(Sha1Hex(body)) {}
 
 void RunScript(RedisConnection& connection, const Script& script, std::span<const std::string_view> keys,
-               std::span<const std::string_view> arguments, RedisConnection::Callback callback,
-               Repeat repeat) {
+               std::span<const std::string_view> arguments, RedisConnection::Callback callback, Repeat repeat,
+               Wake wake) {
   auto on_reply = [&connection, &script, keys = Copy(keys), arguments = Copy(arguments),
                    callback = std::move(callback), repeat](const Reply& reply) {
     if (reply.IsError() && reply.text().starts_with("NOSCRIPT")) {
@@ -53,7 +53,7 @@ void RunScript(RedisConnection& connection, const Script& script, std::span<cons
       callback(reply);
     }
   };
-  connection.Submit(Format("EVALSHA", script.digest(), keys, arguments), std::move(on_reply), repeat);
+  connection.Submit(Format("EVALSHA", script.digest(), keys, arguments), std::move(on_reply), repeat, wake);
 }
 
 Result<OwnedReply> RunScript(SyncClient& client, const Script& script, std::span<const std::string_view> keys,

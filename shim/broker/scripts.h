@@ -30,7 +30,7 @@ class Script {
 // themselves.
 void RunScript(RedisConnection& connection, const Script& script, std::span<const std::string_view> keys,
                std::span<const std::string_view> arguments, RedisConnection::Callback callback,
-               Repeat repeat = Repeat::kSafe);
+               Repeat repeat = Repeat::kSafe, Wake wake = Wake::kPromptly);
 
 Result<OwnedReply> RunScript(SyncClient& client, const Script& script, std::span<const std::string_view> keys,
                              std::span<const std::string_view> arguments);

@@ -18,7 +18,7 @@ namespace elsewhere::ipc {
 namespace {
 
 constexpr std::string_view kBody = R"lua(-- elsewhere semaphore 1
--- ARGV: operation, host, number, oldest unanswered number, object, inbox prefix, inbox header, then
+-- ARGV: operation, host, number, oldest unanswered number, object, then
 --   create: value     wait, try: waiter, grant     cancel: waiter     forget: dead host
 --   open: name, create (0 or 1), exclusive (0 or 1), mode, value      unlink: name
 local operation, host, number, object = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
@@ -41,7 +41,9 @@ local function set_count(name, value)
   changes[#changes + 1] = string.format('%d', value)
 end
 local function deliver(to, message)
-  return redis.call('XADD', ARGV[6] .. to, 'NOMKSTREAM', '*', ARGV[7], message)
+  -- The inboxes are named like KEYS[1]; the field is the header of an unnumbered entry by a script.
+  return redis.call('XADD', string.sub(KEYS[1], 1, -11) .. 'inbox:' .. to, 'NOMKSTREAM', '*',
+                    '\255\255\255\255\0\0\0\0\0\0\0\0', message)
 end
 local function queue(limit)
   return redis.call('ZRANGEBYLEX', KEYS[2], '[' .. object, '[' .. object .. 'g', 'LIMIT', 0, limit)
@@ -71,17 +73,17 @@ elseif operation == 'wait' or operation == 'try' then
   if not count then
     result = '22'
   elseif count > 0 then
-    if deliver(host, ARGV[9]) then set_count(object, count - 1) else result = '3' end
+    if deliver(host, ARGV[7]) then set_count(object, count - 1) else result = '3' end
   elseif operation == 'try' then
     result = '11'
   else
     local ticket = redis.call('HINCRBY', KEYS[1], 't', 1)
     redis.call('ZADD', KEYS[2], 0,
-               object .. string.format('%016x', ticket) .. host .. ':' .. ARGV[8] .. ':' .. ARGV[9])
+               object .. string.format('%016x', ticket) .. host .. ':' .. ARGV[6] .. ':' .. ARGV[7])
     set_count(object, count - 1)
   end
 elseif operation == 'cancel' then
-  local wanted = host .. ':' .. ARGV[8] .. ':'
+  local wanted = host .. ':' .. ARGV[6] .. ':'
   for _, waiting in ipairs(queue(-1)) do
     if string.sub(waiting, 33, 32 + #wanted) == wanted then
       redis.call('ZREM', KEYS[2], waiting)
@@ -91,7 +93,7 @@ elseif operation == 'cancel' then
     end
   end
 elseif operation == 'create' then
-  if count then result = '17' else set_count(object, tonumber(ARGV[8])) end
+  if count then result = '17' else set_count(object, tonumber(ARGV[6])) end
 elseif operation == 'destroy' then
   if count then
     redis.call('HDEL', KEYS[1], 'c' .. object)
@@ -101,25 +103,25 @@ elseif operation == 'destroy' then
   end
 elseif operation == 'forget' then
   for _, waiting in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-    if string.match(waiting, '^(%d+):', 33) == ARGV[8] then
+    if string.match(waiting, '^(%d+):', 33) == ARGV[6] then
       redis.call('ZREM', KEYS[2], waiting)
       redis.call('HINCRBY', KEYS[1], 'c' .. string.sub(waiting, 1, 16), 1)
     end
   end
 elseif operation == 'open' then
-  local field = 'n' .. ARGV[8]
+  local field = 'n' .. ARGV[6]
   local known = redis.call('HGET', KEYS[3], field)
   if known then
-    result = ARGV[10] == '1' and ARGV[9] == '1' and '17' or known .. ':0'
-  elseif ARGV[9] == '0' then
+    result = ARGV[8] == '1' and ARGV[7] == '1' and '17' or known .. ':0'
+  elseif ARGV[7] == '0' then
     result = '2'
   else
-    redis.call('HSET', KEYS[3], field, object .. ':' .. ARGV[11])
-    set_count(object, tonumber(ARGV[12]))
-    result = object .. ':' .. ARGV[11] .. ':1'
+    redis.call('HSET', KEYS[3], field, object .. ':' .. ARGV[9])
+    set_count(object, tonumber(ARGV[10]))
+    result = object .. ':' .. ARGV[9] .. ':1'
   end
 elseif operation == 'unlink' then
-  if redis.call('HDEL', KEYS[3], 'n' .. ARGV[8]) == 0 then result = '2' end
+  if redis.call('HDEL', KEYS[3], 'n' .. ARGV[6]) == 0 then result = '2' end
 end
 
 if result ~= '0' then

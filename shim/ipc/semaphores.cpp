@@ -7,8 +7,6 @@
 #include <charconv>
 #include <iterator>
 
-#include "shim/broker/inbox.h"
-
 namespace elsewhere::ipc {
 namespace {
 
@@ -43,39 +41,51 @@ Semaphores::Semaphores(broker::RedisConnection& connection, const broker::Sessio
       semaphores_key_(keys.semaphores()),
       waiters_key_(keys.waiters()),
       names_key_(keys.names()),
-      inbox_prefix_(keys.inbox_prefix()),
+
       self_(std::to_string(self)),
       encode_grant_(std::move(encode_grant)),
       on_failure_(std::move(on_failure)) {}
 
 void Semaphores::Issue(std::string_view operation, uint64_t object, std::vector<std::string> extra,
-                       Answer answer) {
-  static const std::string header = broker::EncodeInboxHeader(broker::kScriptSender, 0);
-  const uint64_t sequence = ++last_sequence_;
-  unanswered_.insert(sequence);
+                       Answer answer, broker::Wake wake) {
   auto issued = std::make_shared<Operation>();
-  issued->sequence = sequence;
-  issued->arguments = {std::string(operation),
-                       self_,
-                       std::to_string(sequence),
-                       std::to_string(*unanswered_.begin()),
-                       ObjectText(object),
-                       inbox_prefix_,
-                       header};
-  std::move(extra.begin(), extra.end(), std::back_inserter(issued->arguments));
+  issued->sequence = ++last_sequence_;
   issued->answer = std::move(answer);
-  Run(std::move(issued));
+  issued->wake = wake;
+  unanswered_.insert(issued->sequence);
+  const std::string sequence = std::to_string(issued->sequence);
+  const std::string oldest = std::to_string(*unanswered_.begin());
+  const std::string object_text = ObjectText(object);
+  issued->words = 9;
+  for (const std::string_view word :
+       {std::string_view("3"), std::string_view(semaphores_key_), std::string_view(waiters_key_),
+        std::string_view(names_key_), operation, std::string_view(self_), std::string_view(sequence),
+        std::string_view(oldest), std::string_view(object_text)})
+    broker::AppendArgument(&issued->call, word);
+  for (const std::string& word : extra) broker::AppendArgument(&issued->call, word);
+  issued->words += extra.size();
+  Run(std::move(issued), false);
 }
 
-void Semaphores::Run(std::shared_ptr<Operation> operation) {
-  const std::array<std::string_view, 3> keys{semaphores_key_, waiters_key_, names_key_};
-  const std::vector<std::string_view> arguments(operation->arguments.begin(), operation->arguments.end());
-  broker::RunScript(connection_, SemaphoreScript(), keys, arguments,
-                    [this, operation](const broker::Reply& reply) { OnReply(operation, reply); });
+void Semaphores::Run(std::shared_ptr<Operation> operation, bool with_body) {
+  const broker::Script& script = SemaphoreScript();
+  std::string wire;
+  wire.reserve(operation->call.size() + 80 + (with_body ? script.body().size() : 0));
+  broker::AppendCommandHead(&wire, operation->words + 2);
+  broker::AppendArgument(&wire, with_body ? "EVAL" : "EVALSHA");
+  broker::AppendArgument(&wire, with_body ? script.body() : script.digest());
+  wire += operation->call;
+  const broker::Wake wake = operation->wake;
+  connection_.Submit(
+      wire,
+      [this, operation = std::move(operation)](const broker::Reply& reply) { OnReply(operation, reply); },
+      broker::Repeat::kSafe, wake);
 }
 
 void Semaphores::OnReply(const std::shared_ptr<Operation>& operation, const broker::Reply& reply) {
-  if (reply.IsError() && reply.text().starts_with("EARLY")) return Run(operation);
+  // Everything of this host behind an operation that has to be sent again is early, and sent again behind it.
+  if (reply.IsError() && (reply.text().starts_with("NOSCRIPT") || reply.text().starts_with("EARLY")))
+    return Run(operation, true);
   unanswered_.erase(operation->sequence);
   if (reply.IsError() || !reply.IsString()) {
     const std::string text(reply.text());
@@ -86,13 +96,16 @@ void Semaphores::OnReply(const std::shared_ptr<Operation>& operation, const brok
 }
 
 void Semaphores::IssueForError(std::string_view operation, uint64_t object, std::vector<std::string> extra,
-                               ErrorCallback done) {
-  Issue(operation, object, std::move(extra), [this, done = std::move(done)](std::string_view result) {
-    int error = 0;
-    if (!Parse(result, &error))
-      return on_failure_(Error{EPROTO, "semaphores: unexpected answer '" + std::string(result) + "'"});
-    if (done) done(error);
-  });
+                               ErrorCallback done, broker::Wake wake) {
+  Issue(
+      operation, object, std::move(extra),
+      [this, done = std::move(done)](std::string_view result) {
+        int error = 0;
+        if (!Parse(result, &error))
+          return on_failure_(Error{EPROTO, "semaphores: unexpected answer '" + std::string(result) + "'"});
+        if (done) done(error);
+      },
+      wake);
 }
 
 std::string Semaphores::Grant(uint64_t object, uint64_t waiter) const {
@@ -113,7 +126,8 @@ void Semaphores::Post(uint64_t object, ErrorCallback done) {
 }
 
 void Semaphores::Wait(uint64_t object, uint64_t waiter, ErrorCallback done) {
-  IssueForError("wait", object, {std::to_string(waiter), Grant(object, waiter)}, std::move(done));
+  IssueForError("wait", object, {std::to_string(waiter), Grant(object, waiter)}, std::move(done),
+                broker::Wake::kLater);
 }
 
 void Semaphores::TryWait(uint64_t object, uint64_t waiter, ErrorCallback done) {

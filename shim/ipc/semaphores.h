@@ -61,7 +61,8 @@ class Semaphores {
 
   // EOVERFLOW, EINVAL (no such object).
   void Post(uint64_t object, ErrorCallback done);
-  // `waiter`: this host's name for it, never used twice. 0: a grant is or will be in the inbox. EINVAL.
+  // `waiter`: this host's name for it, never used twice. 0: a grant is or will be in the inbox; this answer
+  // may come long after the grant. EINVAL.
   void Wait(uint64_t object, uint64_t waiter, ErrorCallback done);
   // 0: a grant is in the inbox. EAGAIN, EINVAL.
   void TryWait(uint64_t object, uint64_t waiter, ErrorCallback done);
@@ -85,18 +86,21 @@ class Semaphores {
   using Answer = std::function<void(std::string_view result)>;
   struct Operation {
     uint64_t sequence;
-    std::vector<std::string> arguments;
+    std::string call;  // keys and arguments, in wire form
+    size_t words;      // how many of them
     Answer answer;
+    broker::Wake wake = broker::Wake::kPromptly;
   };
-  void Issue(std::string_view operation, uint64_t object, std::vector<std::string> extra, Answer answer);
+  void Issue(std::string_view operation, uint64_t object, std::vector<std::string> extra, Answer answer,
+             broker::Wake wake = broker::Wake::kPromptly);
   void IssueForError(std::string_view operation, uint64_t object, std::vector<std::string> extra,
-                     ErrorCallback done);
-  void Run(std::shared_ptr<Operation> operation);
+                     ErrorCallback done, broker::Wake wake = broker::Wake::kPromptly);
+  void Run(std::shared_ptr<Operation> operation, bool with_body);
   void OnReply(const std::shared_ptr<Operation>& operation, const broker::Reply& reply);
   std::string Grant(uint64_t object, uint64_t waiter) const;
 
   broker::RedisConnection& connection_;
-  const std::string semaphores_key_, waiters_key_, names_key_, inbox_prefix_;
+  const std::string semaphores_key_, waiters_key_, names_key_;
   const std::string self_;
   const GrantEncoder encode_grant_;
   const FailureCallback on_failure_;
