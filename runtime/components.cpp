@@ -1,13 +1,18 @@
 #include "runtime/components.h"
 
+#include "runtime/ipc.h"
 #include "shim/broker/session_keys.h"
 
 namespace elsewhere::runtime {
 
-void AddComponents(AgentCore& /*core*/) {}
+void AddComponents(AgentCore& core) {
+  core.Add(MakeIpc(core));
+}
 
 std::vector<std::string_view> AllScripts() {
-  return broker::SessionScripts();
+  std::vector<std::string_view> scripts = broker::SessionScripts();
+  for (const std::string_view script : IpcScripts()) scripts.push_back(script);
+  return scripts;
 }
 
 std::string MarkerSecret(const store::SessionKey& key) {

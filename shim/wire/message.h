@@ -84,8 +84,13 @@ enum class MessageType : uint16_t {
   kStreamDrained = 61,
   kStreamQuiet = 62,
   kStreamOffset = 63,
-  kSegmentDiff = 80,
+  kSegmentDiff = 80,  // 80 to 95: shim/wire/memory_message.h
   kSemaphoreGrant = 81,
+  kSegmentJoin = 82,
+  kSegmentLeave = 83,
+  kSegmentContent = 84,
+  kSemaphoreName = 85,
+  kSemaphoreNamed = 86,
 };
 
 struct Envelope {
@@ -324,28 +329,6 @@ struct Note {
   template <class Self>
   static auto Fields(Self& s) {
     return std::tie(s.text);
-  }
-};
-
-// ---- Memory and semaphores ----
-
-struct SegmentDiff {
-  static constexpr MessageType kType = MessageType::kSegmentDiff;
-  uint64_t segment = 0;
-  uint64_t sequence = 0;
-  std::vector<uint8_t> diff;  // shim/memory
-  template <class Self>
-  static auto Fields(Self& s) {
-    return std::tie(s.segment, s.sequence, s.diff);
-  }
-};
-struct SemaphoreGrant {
-  static constexpr MessageType kType = MessageType::kSemaphoreGrant;
-  uint64_t object = 0;
-  uint64_t waiter = 0;  // as the waiting host named it
-  template <class Self>
-  static auto Fields(Self& s) {
-    return std::tie(s.object, s.waiter);
   }
 };
 

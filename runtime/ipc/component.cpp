@@ -1,0 +1,200 @@
+// Semaphores and segments as one component of the agent, because a post releases memory, a segment carries
+// semaphores, and a job brings both.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "runtime/ipc.h"
+#include "runtime/ipc/segments.h"
+#include "runtime/ipc/semaphore_calls.h"
+#include "runtime/ipc/semaphore_names.h"
+#include "shim/wire/image_view.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+class Ipc final : public Component {
+ public:
+  explicit Ipc(Agent& agent)
+      : agent_(agent), segments_(agent), calls_(agent), names_(agent, calls_, segments_) {
+    agent.OnCall(abi::Operation::kFence, [this](CallId id, const Call& call) { Fence(id, call); });
+  }
+
+  Status Captured(const Process& deputy, std::span<const uint8_t> manifest,
+                  std::vector<HeldDescriptor>& descriptors, wire::Job& job) override;
+  void JobWithdrawn(const wire::Job& job) override;
+  void Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors, Done done) override;
+  void ProcessStarted(const Process& process, const Process* parent) override;
+  void ProcessRegistered(const Process& process, const Process* parent) override;
+  void BeforeSend() override { segments_.Publish(); }
+  void Drain(const Process&, DrainReason, std::function<void()> done) override {
+    segments_.Publish();
+    done();
+  }
+  void ProcessGone(const Process& process) override;
+  void CallDropped(CallId id) override {
+    calls_.CallDropped(id);
+    names_.CallDropped(id);
+  }
+  void CallCancelled(CallId id) override { calls_.CallCancelled(id); }
+  void HostGone(HostId host) override { calls_.HostGone(host); }
+  void SessionEnding() override { segments_.Close(); }
+
+ private:
+  uint64_t UserOf(const Process& process) const {
+    return agent_.is_home() ? static_cast<uint64_t>(process.kernel_pid) : process.incarnation;
+  }
+  Status CaptureSegments(const Process& deputy, const image::View& view,
+                         std::vector<HeldDescriptor>& descriptors, wire::SharedState& state);
+  void Fence(CallId id, const Call& call);
+
+  Agent& agent_;
+  Segments segments_;
+  SemaphoreCalls calls_;
+  SemaphoreNames names_;
+  std::unordered_map<Incarnation, int32_t> deputies_;  // home: of jobs that were captured
+};
+
+std::string NameOf(const image::View& view, const image::Object& object) {
+  const std::string path = view.text(object.path);
+  if (path.find("elsewhere-shared") == std::string::npos && !path.empty()) return path;
+  return "an anonymous shared mapping of " + std::to_string(object.size) + " bytes";
+}
+
+// The attached descriptor that refers to the object, -1 if there is none.
+int FindAttached(const image::View& view, const image::Object& object,
+                 const std::vector<HeldDescriptor>& descriptors) {
+  for (const image::Descriptor& descriptor : view.descriptors()) {
+    if (descriptor.device != object.device || descriptor.inode != object.inode) continue;
+    if (descriptor.attached < descriptors.size() && descriptors[descriptor.attached].descriptor >= 0) {
+      return descriptors[descriptor.attached].descriptor;
+    }
+  }
+  return -1;
+}
+
+Status Ipc::Captured(const Process& deputy, std::span<const uint8_t> manifest,
+                     std::vector<HeldDescriptor>& descriptors, wire::Job& job) {
+  image::View view;
+  if (const char* wrong = image::View::Open(manifest.data(), manifest.size(), &view))
+    return Error{EPROTO, wrong};
+  wire::SharedState state;
+  deputies_[job.incarnation] = deputy.kernel_pid;
+  if (auto captured = CaptureSegments(deputy, view, descriptors, state); !captured) {
+    segments_.Release(static_cast<uint64_t>(deputy.kernel_pid));
+    deputies_.erase(job.incarnation);
+    return captured;
+  }
+  state.semaphores = names_.Capture(deputy.kernel_pid, view.header().identity.parent);
+  wire::Writer writer;
+  writer.Write(state);
+  job.memory = writer.Take();
+  return Ok{};
+}
+
+Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
+                            std::vector<HeldDescriptor>& descriptors, wire::SharedState& state) {
+  std::vector<bool> needed(view.objects().count, false);
+  for (const image::Region& region : view.regions()) {
+    if (region.kind == static_cast<uint32_t>(image::RegionKind::kShared)) needed[region.object] = true;
+  }
+  for (uint32_t index = 0; index < view.objects().count; ++index) {
+    const image::Object& object = view.objects()[index];
+    if (!needed[index]) continue;
+    const ObjectKey key{object.device, object.inode};
+    auto segment =
+        segments_.Obtain(key, FindAttached(view, object, descriptors), object.size, NameOf(view, object));
+    if (!segment) return segment.error();
+    segments_.Use(static_cast<uint64_t>(deputy.kernel_pid), (*segment)->id());
+    names_.Promote(key, **segment);
+    state.segments.push_back(
+        {(*segment)->id(), object.device, object.inode, (*segment)->size(), index, (*segment)->name()});
+  }
+  for (const image::Descriptor& descriptor : view.descriptors()) {
+    const Segment* segment = segments_.Find(ObjectKey{descriptor.device, descriptor.inode});
+    if (segment == nullptr || descriptor.attached >= descriptors.size()) continue;
+    HeldDescriptor& held = descriptors[descriptor.attached];
+    if (held.descriptor >= 0) close(held.descriptor);
+    held.descriptor = -1;
+    if (descriptor.number >= abi::kFirstOwnDescriptor) continue;  // the preload's, for captures at home only
+    state.descriptors.push_back(
+        {descriptor.number, static_cast<int32_t>(descriptor.descriptor_flags), segment->id()});
+  }
+  return Ok{};
+}
+
+void Ipc::JobWithdrawn(const wire::Job& job) {
+  const auto deputy = deputies_.find(job.incarnation);
+  if (!agent_.is_home()) return segments_.Release(job.incarnation);
+  if (deputy != deputies_.end()) segments_.Release(static_cast<uint64_t>(deputy->second));
+}
+
+void Ipc::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors, Done done) {
+  wire::SharedState state;
+  if (!job.memory.empty()) {
+    wire::Reader reader(job.memory);
+    reader.Read(state);
+    if (!reader.AtEnd()) return done(Error{EPROTO, "malformed list of shared memory"});
+  }
+  names_.Adopt(state.semaphores);
+  if (state.segments.empty()) return done(Ok{});
+  for (const auto& segment : state.segments) segments_.Use(job.incarnation, segment.segment);
+
+  // Each segment that is here counts down; the last one makes the descriptors, the first failure ends it.
+  struct Progress {
+    size_t left;
+    bool failed = false;
+  };
+  auto progress = std::make_shared<Progress>(Progress{state.segments.size()});
+  auto finish = [this, state, &descriptors, done, progress, user = job.incarnation](const Status& joined) {
+    if (progress->failed) return;
+    if (!joined) {
+      progress->failed = true;
+      segments_.Release(user);
+      return done(joined);
+    }
+    if (--progress->left != 0) return;
+    const auto add = [this, &descriptors](SegmentId id, int32_t number, int32_t flags) {
+      Segment* segment = segments_.Find(id);
+      if (segment == nullptr) return;
+      descriptors.push_back({number, fcntl(segment->descriptor(), F_DUPFD_CLOEXEC, 0), flags});
+    };
+    for (const auto& segment : state.segments) add(segment.segment, MappedObject(segment.object), 0);
+    for (const auto& held : state.descriptors) add(held.segment, held.number, held.flags);
+    done(Ok{});
+  };
+  for (const auto& segment : state.segments) segments_.Join(segment, finish);
+}
+
+void Ipc::ProcessStarted(const Process& process, const Process* parent) {
+  if (parent != nullptr) segments_.UseLike(process.incarnation, parent->incarnation);
+}
+
+void Ipc::ProcessRegistered(const Process& process, const Process* parent) {
+  if (parent == nullptr) return;
+  names_.Inherit(process.kernel_pid, parent->kernel_pid);
+  segments_.UseLike(UserOf(process), UserOf(*parent));
+}
+
+void Ipc::ProcessGone(const Process& process) {
+  segments_.Release(UserOf(process));
+  names_.ProcessGone(process.kernel_pid);
+  deputies_.erase(process.incarnation);
+}
+
+// A program's own release that nothing else shows (kill, for one).
+void Ipc::Fence(CallId id, const Call& call) {
+  const Process* process = agent_.FindKernelPid(call.kernel_pid);
+  if (process == nullptr) return agent_.Complete(id, 0);
+  agent_.Drain(*process, {}, [this, id] { agent_.Complete(id, 0); });
+}
+
+}  // namespace
+
+std::unique_ptr<Component> MakeIpc(Agent& agent) {
+  return std::make_unique<Ipc>(agent);
+}
+
+}  // namespace elsewhere::runtime

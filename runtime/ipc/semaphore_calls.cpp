@@ -1,0 +1,159 @@
+#include "runtime/ipc/semaphore_calls.h"
+
+#include <time.h>
+
+#include <cerrno>
+#include <chrono>
+
+namespace elsewhere::runtime {
+namespace {
+
+uint64_t Key(CallId id) {
+  return static_cast<uint64_t>(id.slot) << 32 | id.generation;
+}
+uint64_t ObjectOf(const Call& call) {
+  return static_cast<uint64_t>(call.arguments[0]);
+}
+
+// Until an absolute time of `clock`; not positive: it is past.
+std::chrono::nanoseconds Until(clockid_t clock, int64_t seconds, int64_t nanoseconds) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  // Beyond a century everything is as good as for ever, and a sum of nanoseconds would overflow.
+  constexpr int64_t kCentury = int64_t{100} * 366 * 24 * 3600;
+  if (seconds - now.tv_sec > kCentury) return std::chrono::seconds(kCentury);
+  if (seconds < now.tv_sec - kCentury) return std::chrono::nanoseconds(-1);
+  return std::chrono::seconds(seconds - now.tv_sec) + std::chrono::nanoseconds(nanoseconds - now.tv_nsec);
+}
+
+}  // namespace
+
+SemaphoreCalls::SemaphoreCalls(Agent& agent)
+    : agent_(agent),
+      semaphores_(
+          agent.broker(), broker::SessionKeys(agent.session_id()), agent.host(),
+          [&agent](uint64_t object, uint64_t waiter) {
+            return wire::Encode(agent.host(), 0, wire::SemaphoreGrant{object, waiter});
+          },
+          [&agent](const Error& why) { agent.Fatal("semaphores: " + why.message); }) {
+  agent.OnMessage<wire::SemaphoreGrant>(
+      [this](HostId, wire::SemaphoreGrant&& grant) { OnGrant(grant.object, grant.waiter); });
+  agent.OnCall(abi::Operation::kSemPost, [this](CallId id, const Call& call) { Post(id, call); });
+  agent.OnCall(abi::Operation::kSemWait, [this](CallId id, const Call& call) { Wait(id, call); });
+  agent.OnCall(abi::Operation::kSemTryWait,
+               [this](CallId id, const Call& call) { TryWait(id, ObjectOf(call), EAGAIN); });
+  agent.OnCall(abi::Operation::kSemGetValue,
+               [this](CallId id, const Call& call) { GetValue(id, ObjectOf(call)); });
+  agent.OnCall(abi::Operation::kSemDestroy, [this](CallId id, const Call& call) {
+    Destroy(ObjectOf(call));
+    agent_.Complete(id, 0);
+  });
+}
+
+void SemaphoreCalls::Create(uint64_t object, uint32_t count) {
+  semaphores_.Create(object, count, [this](int error) {
+    if (error != 0) agent_.Fatal("semaphores: the broker knows a semaphore that was just made up");
+  });
+}
+
+void SemaphoreCalls::Destroy(uint64_t object) {
+  semaphores_.Destroy(object, [](int) {});
+}
+
+void SemaphoreCalls::Post(CallId id, const Call& call) {
+  const auto post = [this, id, object = ObjectOf(call)] {
+    semaphores_.Post(object, [this, id](int error) { agent_.Complete(id, error == 0 ? 0 : -1, error); });
+  };
+  const Process* poster = agent_.FindKernelPid(call.kernel_pid);
+  if (poster == nullptr) return post();
+  agent_.Drain(*poster, {}, post);
+}
+
+void SemaphoreCalls::Wait(CallId id, const Call& call) {
+  const int64_t clock = call.arguments[1];
+  const auto left = clock < 0 ? std::chrono::nanoseconds::max()
+                              : Until(static_cast<clockid_t>(clock), call.arguments[2], call.arguments[3]);
+  if (left <= std::chrono::nanoseconds::zero()) return TryWait(id, ObjectOf(call), ETIMEDOUT);
+  const uint64_t waiter = AddWaiter(id, ObjectOf(call));
+  semaphores_.Wait(ObjectOf(call), waiter, [this, waiter](int error) {
+    if (error != 0) Refuse(waiter, error);
+  });
+  if (clock >= 0) {
+    waiters_[waiter].timer = agent_.loop().After(left, [this, waiter] {
+      if (const auto found = waiters_.find(waiter); found != waiters_.end()) found->second.timer = 0;
+      Cancel(waiter, ETIMEDOUT);
+    });
+  }
+}
+
+void SemaphoreCalls::TryWait(CallId id, uint64_t object, int busy_error) {
+  const uint64_t waiter = AddWaiter(id, object);
+  semaphores_.TryWait(object, waiter, [this, waiter, busy_error](int error) {
+    if (error != 0) Refuse(waiter, error == EAGAIN ? busy_error : error);
+  });
+}
+
+void SemaphoreCalls::GetValue(CallId id, uint64_t object) {
+  semaphores_.GetValue(
+      object, [this, id](int error, int value) { agent_.Complete(id, error == 0 ? value : -1, error); });
+}
+
+uint64_t SemaphoreCalls::AddWaiter(CallId id, uint64_t object) {
+  const uint64_t waiter = ++last_waiter_;
+  waiters_[waiter] = Waiter{.call = id, .object = object};
+  by_call_[Key(id)] = waiter;
+  return waiter;
+}
+
+void SemaphoreCalls::Refuse(uint64_t waiter, int error) {
+  const auto found = waiters_.find(waiter);
+  if (found == waiters_.end()) return;
+  const CallId call = found->second.call;
+  const bool dead = found->second.dead;
+  Forget(waiter);
+  if (!dead) agent_.Complete(call, -1, error);
+}
+
+void SemaphoreCalls::Cancel(uint64_t waiter, int error) {
+  const auto found = waiters_.find(waiter);
+  if (found == waiters_.end() || found->second.cancelled) return;
+  found->second.cancelled = true;
+  semaphores_.Cancel(found->second.object, waiter, [this, waiter, error](bool removed) {
+    if (removed) Refuse(waiter, error);
+  });
+}
+
+void SemaphoreCalls::Forget(uint64_t waiter) {
+  const auto found = waiters_.find(waiter);
+  if (found->second.timer != 0) agent_.loop().Cancel(found->second.timer);
+  by_call_.erase(Key(found->second.call));
+  waiters_.erase(found);
+}
+
+void SemaphoreCalls::OnGrant(uint64_t object, uint64_t waiter) {
+  const auto found = waiters_.find(waiter);
+  if (found == waiters_.end()) return agent_.Fatal("semaphores: a grant for a waiter that does not exist");
+  const CallId call = found->second.call;
+  const bool dead = found->second.dead;
+  Forget(waiter);
+  if (!dead) return agent_.Complete(call, 0);
+  semaphores_.Post(object, [](int) {});
+}
+
+void SemaphoreCalls::CallDropped(CallId id) {
+  const auto found = by_call_.find(Key(id));
+  if (found == by_call_.end()) return;
+  const uint64_t waiter = found->second;
+  waiters_[waiter].dead = true;
+  Cancel(waiter, ECANCELED);
+}
+
+void SemaphoreCalls::CallCancelled(CallId id) {
+  if (const auto found = by_call_.find(Key(id)); found != by_call_.end()) Cancel(found->second, EINTR);
+}
+
+void SemaphoreCalls::HostGone(HostId host) {
+  if (agent_.is_home()) semaphores_.ForgetHost(host, [](int) {});
+}
+
+}  // namespace elsewhere::runtime

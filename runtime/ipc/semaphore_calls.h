@@ -1,0 +1,63 @@
+// Operations of this host's processes on promoted semaphores: calls of the table, to the broker and back.
+//
+// A wait is one operation at the broker; its grant comes through the inbox, behind whatever was published
+// before the post, and completes the call. A deadline, a signal or a death cancels the wait; if the broker
+// says that the grant was on its way already, a living caller gets it (the call succeeds), a dead one's is
+// posted again: no death loses a post. A post leaves only after the poster's stream data and shared memory
+// have been sent (Agent::Drain).
+//
+// Thread-safety: one loop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <unordered_map>
+
+#include "runtime/agent.h"
+#include "shim/ipc/semaphores.h"
+#include "shim/wire/memory_message.h"
+
+namespace elsewhere::runtime {
+
+class SemaphoreCalls {
+ public:
+  explicit SemaphoreCalls(Agent& agent);
+
+  // An object is reserved, its word promoted (which takes the count), then it is made at the broker:
+  // operations of this host come behind that, those of others behind whatever tells them of the object.
+  uint64_t Reserve() { return wire::MakeIncarnation(agent_.host(), ++last_object_); }
+  void Create(uint64_t object, uint32_t count);
+  void Destroy(uint64_t object);
+
+  void CallDropped(CallId id);
+  void CallCancelled(CallId id);
+  void HostGone(HostId host);
+
+ private:
+  struct Waiter {
+    CallId call;
+    uint64_t object = 0;
+    EventLoop::TimerId timer = 0;
+    bool dead = false;       // the caller is gone
+    bool cancelled = false;  // asked for at the broker
+  };
+
+  void Post(CallId id, const Call& call);
+  void Wait(CallId id, const Call& call);
+  void TryWait(CallId id, uint64_t object, int busy_error);
+  void GetValue(CallId id, uint64_t object);
+  uint64_t AddWaiter(CallId id, uint64_t object);
+  void Refuse(uint64_t waiter, int error);  // answers and forgets it, if it still waits
+  void Cancel(uint64_t waiter, int error);
+  void Forget(uint64_t waiter);
+  void OnGrant(uint64_t object, uint64_t waiter);
+
+  Agent& agent_;
+  ipc::Semaphores semaphores_;
+  std::unordered_map<uint64_t, Waiter> waiters_;
+  std::unordered_map<uint64_t, uint64_t> by_call_;
+  uint64_t last_waiter_ = 0;
+  uint64_t last_object_ = 0;
+};
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,146 @@
+// What the memory and semaphore components of two agents say to each other (runtime/ipc).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "shim/wire/message.h"
+
+namespace elsewhere::wire {
+
+// The number of the last publication of `host` that is included.
+struct SeenPublication {
+  HostId host = 0;
+  uint64_t number = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.host, s.number);
+  }
+};
+
+// One publication of a segment (shim/memory/segment.h), appended to the inbox of every member by a script.
+struct SegmentDiff {
+  static constexpr MessageType kType = MessageType::kSegmentDiff;
+  uint64_t segment = 0;
+  uint64_t number = 0;
+  std::vector<SeenPublication> seen;
+  std::vector<uint8_t> diff;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.segment, s.number, s.seen, s.diff);
+  }
+};
+// To home, appended by the script that made the sender a member: everything published before is in front of
+// it.
+struct SegmentJoin {
+  static constexpr MessageType kType = MessageType::kSegmentJoin;
+  uint64_t segment = 0;
+  uint64_t request = 0;  // the sender's, echoed
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.segment, s.request);
+  }
+};
+struct SegmentLeave {
+  static constexpr MessageType kType = MessageType::kSegmentLeave;
+  uint64_t segment = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.segment);
+  }
+};
+// Home's answer to SegmentJoin, in pieces. `known` false: there is no such segment (any more).
+struct SegmentContent {
+  static constexpr MessageType kType = MessageType::kSegmentContent;
+  uint64_t segment = 0;
+  uint64_t request = 0;
+  bool known = true;
+  bool last = true;
+  std::vector<SeenPublication> seen;  // in the last piece
+  std::vector<uint8_t> diff;          // against zeros
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.segment, s.request, s.known, s.last, s.seen, s.diff);
+  }
+};
+
+struct SemaphoreGrant {
+  static constexpr MessageType kType = MessageType::kSemaphoreGrant;
+  uint64_t object = 0;
+  uint64_t waiter = 0;  // as the waiting host named it
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.object, s.waiter);
+  }
+};
+
+// sem_open or sem_unlink on a worker: home keeps the names.
+struct SemaphoreName {
+  static constexpr MessageType kType = MessageType::kSemaphoreName;
+  uint64_t request = 0;  // the sender's, echoed
+  Incarnation caller = 0;
+  bool unlink = false;
+  int64_t flags = 0;
+  uint32_t mode = 0;
+  uint32_t value = 0;
+  std::string name;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.request, s.caller, s.unlink, s.flags, s.mode, s.value, s.name);
+  }
+};
+struct SemaphoreNamed {
+  static constexpr MessageType kType = MessageType::kSemaphoreNamed;
+  uint64_t request = 0;
+  int32_t error = 0;    // errno
+  uint32_t cell = 0;    // of the tables of all hosts
+  uint64_t object = 0;  // at the broker
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.request, s.error, s.cell, s.object);
+  }
+};
+
+// Job::memory: what a process brings along that others have too.
+struct SharedState {
+  struct Segment {
+    uint64_t segment = 0;
+    uint64_t device = 0;  // of home's object
+    uint64_t inode = 0;
+    uint64_t size = 0;
+    uint32_t object = 0;  // index into the manifest's objects
+    std::string name;
+    template <class Self>
+    static auto Fields(Self& s) {
+      return std::tie(s.segment, s.device, s.inode, s.size, s.object, s.name);
+    }
+  };
+  struct Descriptor {  // that refers to a segment's object
+    int32_t number = -1;
+    int32_t flags = 0;
+    uint64_t segment = 0;
+    template <class Self>
+    static auto Fields(Self& s) {
+      return std::tie(s.number, s.flags, s.segment);
+    }
+  };
+  struct Semaphore {
+    uint32_t cell = 0;
+    uint64_t object = 0;
+    template <class Self>
+    static auto Fields(Self& s) {
+      return std::tie(s.cell, s.object);
+    }
+  };
+  std::vector<Segment> segments;
+  std::vector<Descriptor> descriptors;
+  std::vector<Semaphore> semaphores;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.segments, s.descriptors, s.semaphores);
+  }
+};
+
+}  // namespace elsewhere::wire
