@@ -82,7 +82,7 @@ enum class MessageType : uint16_t {
   kStreamControlled = 59,
   kStreamDrain = 60,
   kStreamDrained = 61,
-  kStreamQuiet = 62,
+  kStreamLast = 62,
   kStreamOffset = 63,
   kSegmentDiff = 80,  // 80 to 95: shim/wire/memory_message.h
   kSemaphoreGrant = 81,

@@ -184,13 +184,16 @@ struct StreamDrained {
     return std::tie(s.request);
   }
 };
-// The process ended and wrote nothing in its life: its end need not wait for bytes of others.
-struct StreamQuiet {
-  static constexpr MessageType kType = MessageType::kStreamQuiet;
+// Sent before the process's end is reported: of `streams`, bytes are not known to be in, and they may be its
+// own. `quiet`: it never wrote anything, so its end need not wait long for bytes of others.
+struct StreamLast {
+  static constexpr MessageType kType = MessageType::kStreamLast;
   Incarnation incarnation = 0;
+  std::vector<StreamId> streams;
+  bool quiet = false;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.incarnation);
+    return std::tie(s.incarnation, s.streams, s.quiet);
   }
 };
 // Where the process left the shared offset of a plain file that was opened again by name.

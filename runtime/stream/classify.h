@@ -1,0 +1,41 @@
+// What an inherited descriptor is, and so how it gets to another host (DESIGN.md section 5).
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <string>
+
+#include "shim/wire/result.h"
+
+namespace elsewhere::runtime::stream {
+
+// Travels as JobDescriptor::kind.
+enum class Kind : uint32_t {
+  kPipeRead = 1,    // bridged: read end of a pipe or FIFO
+  kPipeWrite = 2,   // bridged: write end
+  kSocket = 3,      // bridged: connected Unix or TCP socket, end of a socketpair
+  kTerminal = 4,    // bridged
+  kOutputFile = 5,  // bridged: write-only plain file, written at its origin so that its offset stays shared
+  kPlainFile = 6,   // opened again by name; the offset is carried there and back
+  kReopened = 7,    // directory or stateless device: opened again by name
+  kAnonymousFile = 8,  // memfd or unlinked file: made anew with its bytes, or shared memory's own object
+  kEvent = 9,          // eventfd with its count
+  kTimer = 10,         // timerfd with what is left
+  kSignal = 11,        // signalfd with its mask
+  kEpoll = 12,         // epoll instance; its interests are entered again
+  kInotify = 13,       // a new, empty instance
+};
+
+inline constexpr bool IsBridged(Kind kind) {
+  return kind <= Kind::kOutputFile;
+}
+
+// Anonymous files beyond this are not copied: they must be shared memory, or stay home.
+inline constexpr uint64_t kMaxAnonymousFile = 1 << 20;
+
+// `link` is what /proc/self/fd/N of the process said, `flags` its F_GETFL. An error is the reason why the
+// process must stay; `descriptor` is a dup, only looked at.
+Result<Kind> Classify(int descriptor, const struct stat& status, const std::string& link, int flags);
+
+}  // namespace elsewhere::runtime::stream

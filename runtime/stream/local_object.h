@@ -1,0 +1,107 @@
+// The kernel object that stands on this host for a stream of another: pipe, socketpair or pseudo-terminal.
+// The agent holds one end, processes the other, so that everything a program may do with a descriptor (poll,
+// dup, inherit, pass on, write without libc) is the kernel's.
+//
+//  - Write end of a pipe, output file: a pipe in packet mode, so that the borders of small writes survive.
+//    Each job gets a new open file description of the same pipe, so the agent keeps no writer and sees
+//    the last one go (POLLHUP).
+//  - Read end of a pipe: a pipe whose writer is the agent. It is empty until bytes were asked for. poll and
+//    epoll must be able to see "readable at its origin" without a byte being moved here, because a byte moved
+//    here could be missed by a reader elsewhere: for that time the agent closes its writer, which the kernel
+//    reports as POLLHUP, and opens the pipe again (through an O_PATH descriptor) before anything else
+//    happens.
+//  - Socket: a socketpair of the same type, one for each job, for a socket cannot be opened again.
+//  - Terminal: a pseudo-terminal in raw mode. VMIN is 0: after a request brought no bytes, the end of file is
+//    what a read sees.
+// Thread-safety: none. Errors: errno values.
+#pragma once
+
+#include <sys/ioctl.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <tuple>
+#include <vector>
+
+#include "runtime/stream/classify.h"
+#include "runtime/stream/descriptor.h"
+#include "shim/wire/result.h"
+#include "shim/wire/stream_mark.h"
+
+namespace elsewhere::runtime::stream {
+
+// What the origin tells of a bridged object beyond its kind (JobDescriptor::extra).
+struct ObjectTraits {
+  uint32_t grant = 0;       // number of this grant of the stream to this host
+  int32_t socket_type = 0;  // SOCK_*
+  int32_t broken = 0;       // errno that writes give already
+  uint16_t rows = 0;        // terminal
+  uint16_t columns = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.grant, s.socket_type, s.broken, s.rows, s.columns);
+  }
+};
+
+class LocalObject {
+ public:
+  static Result<std::unique_ptr<LocalObject>> Create(Kind kind, const ObjectTraits& traits);
+
+  // A descriptor for the processes of one job, marked, with these O_* status flags.
+  Result<Descriptor> OpenForProcesses(int status_flags);
+  // A socket can be given to one job only.
+  bool CanOpenAgain() const { return kind_ != Kind::kSocket; }
+
+  // As fstat shows it to a process.
+  const ObjectId& id() const { return id_; }
+  // The agent's end; -1 while ShowReadable.
+  int agent_end() const { return agent_end_.get(); }
+  int socket_type() const { return socket_type_; }
+
+  // Bytes given to processes that none of them has read yet.
+  size_t Unread() const;
+  // How many bytes a pull may bring: what the object takes at once, enlarged towards `wanted` if need be.
+  size_t RoomFor(size_t wanted);
+  // Bytes written by processes that the agent has not taken yet.
+  size_t Untaken() const { return BytesWaiting(agent_end_.get()); }
+
+  // One write of a process (of a pipe or a datagram socket), or what there is. 0: no process holds it any
+  // more, or, for a socket, shutdown(SHUT_WR). EAGAIN: nothing there.
+  Result<size_t> Take(std::span<uint8_t> buffer);
+  // EAGAIN: full. EPIPE: no reader.
+  Result<size_t> Give(std::span<const uint8_t> bytes);
+
+  // Read end of a pipe whose readers are gone: what none of them read.
+  std::vector<uint8_t> TakeUnread();
+
+  // Read end of a pipe: make poll see it readable, and back. Hide fails with ENXIO when no process holds it.
+  void ShowReadable();
+  Status HideReadable();
+  bool shows_readable() const { return kind_ == Kind::kPipeRead && !agent_end_; }
+  // Processes holding it may be gone without an event while it shows readable.
+
+  void EndInput();   // reads see the end of file from now on
+  void EndOutput();  // writes see EPIPE from now on
+  void Resize(const winsize& size);
+
+ private:
+  LocalObject() = default;
+  Status MakePipe(Kind kind);
+  Status MakeSocket(int type);
+  Status MakeTerminal(const ObjectTraits& traits);
+  Result<Descriptor> OpenPipe(int status_flags);
+  Result<Descriptor> OpenTerminal(int status_flags);
+
+  Kind kind_{};
+  ObjectId id_;
+  int socket_type_ = 0;
+  Descriptor agent_end_;
+  Descriptor path_;         // read end of a pipe: O_PATH, holds the pipe without being an end of it
+  Descriptor process_end_;  // until the first OpenForProcesses
+  size_t capacity_ = 0;
+};
+
+wire::StreamMark MarkOf(Kind kind);
+
+}  // namespace elsewhere::runtime::stream

@@ -1,0 +1,280 @@
+#include "runtime/stream/mirror.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace elsewhere::runtime::stream {
+namespace {
+
+constexpr size_t kPipePage = 4096;  // a packet of a pipe is never larger
+constexpr size_t kLargestDatagram = 256 << 10;
+
+}  // namespace
+
+Mirror::Mirror(Agent& agent, RequestNumbers& numbers, StreamId id, HostId origin, Kind kind,
+               std::function<void(Mirror&)> closed)
+    : agent_(agent), numbers_(numbers), id_(id), origin_(origin), kind_(kind), closed_(std::move(closed)) {}
+
+Mirror::~Mirror() {
+  for (auto& place : places_) Unregister(*place);
+}
+
+Result<Descriptor> Mirror::OpenForJob(const ObjectTraits& traits, int status_flags) {
+  grants_ = std::max(grants_, traits.grant);
+  if (places_.empty() || !places_.front()->object->CanOpenAgain()) {
+    auto object = LocalObject::Create(kind_, traits);
+    if (!object) return object.error();
+    places_.push_back(std::make_unique<Place>());
+    places_.back()->object = std::move(*object);
+  }
+  Place& place = *places_.back();
+  auto opened = place.object->OpenForProcesses(status_flags);
+  if (!opened) return opened;
+  if (traits.broken != 0) {
+    OnBroken();
+  } else {
+    SetInterest(place);
+  }
+  return opened;
+}
+
+std::vector<ObjectId> Mirror::Objects() const {
+  std::vector<ObjectId> ids;
+  for (const auto& place : places_) ids.push_back(place->object->id());
+  return ids;
+}
+
+Mirror::Place* Mirror::Find(const ObjectId& object) {
+  for (auto& place : places_) {
+    if (place->object->id() == object) return place.get();
+  }
+  return nullptr;
+}
+
+std::vector<Mirror::Place*> Mirror::Places() const {
+  std::vector<Place*> all;
+  for (const auto& place : places_) all.push_back(place.get());
+  return all;
+}
+
+bool Mirror::Has(const Place* place) const {
+  return std::any_of(places_.begin(), places_.end(),
+                     [place](const auto& each) { return each.get() == place; });
+}
+
+// ---- Events ----
+
+// EPOLLHUP and EPOLLERR come without being asked for, so a descriptor that has hung up and must not be read
+// now (the window is full) is taken out of the loop.
+void Mirror::SetInterest(Place& place) {
+  if (place.object->agent_end() < 0) return;
+  uint32_t interest = 0;
+  const bool takes = writable() && !place.output_ended;
+  if (takes && !blocked_) interest |= EPOLLIN;
+  if (!place.backlog.empty()) interest |= EPOLLOUT;
+  if (takes && blocked_ && interest == 0) return Unregister(place);
+  if (place.added && place.interest == interest) return;
+  place.interest = interest;
+  if (place.added) return agent_.loop().Modify(place.object->agent_end(), interest);
+  Place* const at = &place;
+  place.added =
+      agent_.loop()
+          .Add(place.object->agent_end(), interest, [this, at](uint32_t events) { OnEvent(at, events); })
+          .ok();
+}
+
+void Mirror::Unregister(Place& place) {
+  if (place.added) agent_.loop().Remove(place.object->agent_end());
+  place.added = false;
+}
+
+void Mirror::OnEvent(Place* place, uint32_t events) {
+  if ((events & EPOLLOUT) != 0) FlushBacklog(*place);
+  if (kind_ == Kind::kPipeRead) {
+    if ((events & EPOLLERR) != 0) Gone(place, false);
+    return;
+  }
+  if (place->output_ended) {
+    if ((events & (EPOLLHUP | EPOLLERR)) != 0) Gone(place, false);
+    return;
+  }
+  Forward(place);
+}
+
+// No process holds this object any more.
+void Mirror::Gone(Place* place, bool killed) {
+  Unregister(*place);
+  for (auto& [number, request] : requests_) {
+    if (request.place != place) continue;
+    request.place = nullptr;
+    Withdraw(number, request);
+  }
+  ReturnUnread(*place);
+  std::erase_if(places_, [place](const auto& each) { return each.get() == place; });
+  if (!places_.empty()) return;
+  agent_.Send(origin_, wire::StreamClose{id_, grants_, killed});
+  blocked_ = false;
+  CheckSent();
+  closed_(*this);
+}
+
+// What was asked for and never read belongs to the next reader, wherever that is.
+void Mirror::ReturnUnread(Place& place) {
+  std::vector<uint8_t> unread = place.object->TakeUnread();
+  unread.insert(unread.end(), place.backlog.begin(), place.backlog.end());
+  place.backlog.clear();
+  if (!unread.empty()) agent_.Send(origin_, wire::StreamReturn{id_, std::move(unread)});
+}
+
+void Mirror::Abandon() {
+  while (!places_.empty()) Gone(places_.back().get(), false);
+}
+
+// ---- Output ----
+
+uint64_t Mirror::Room() const {
+  const uint64_t ahead = sent_ - acknowledged_;
+  return ahead >= wire::kStreamWindow ? 0 : wire::kStreamWindow - ahead;
+}
+
+// Sends what processes have written. Leaves with the object empty, the window full, or the object gone.
+void Mirror::Forward(Place* place) {
+  for (bool more = true; more;) {
+    const uint64_t room = std::min(Room(), wire::kStreamPart);
+    if (room == 0) {
+      blocked_ = true;
+      for (auto& each : places_) SetInterest(*each);
+      return;
+    }
+    std::vector<uint8_t> bytes;
+    std::vector<uint32_t> records;
+    more = TakeSome(place, bytes, records, room);
+    if (!bytes.empty() || !records.empty()) SendData(std::move(bytes), std::move(records));
+    if (more) continue;
+  }
+  const bool ended = place->output_ended;
+  CheckSent();
+  // TakeSome marks the end of the output; whether the holders are gone too, poll says.
+  if (!ended || place->object->agent_end() < 0) return;
+  const bool held = kind_ == Kind::kSocket && (PollNow(place->object->agent_end(), 0) & POLLHUP) == 0;
+  if (!held) return Gone(place, false);
+  if (!shutdown_sent_) agent_.Send(origin_, wire::StreamShutdown{id_});
+  shutdown_sent_ = true;
+  SetInterest(*place);
+}
+
+// Takes up to `room` bytes. False: there is nothing more for now; at the end of output, output_ended is set.
+bool Mirror::TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records,
+                      uint64_t room) {
+  const int socket_type = place->object->socket_type();
+  const bool datagrams = kind_ == Kind::kSocket && socket_type != SOCK_STREAM;
+  const bool has_records = datagrams || kind_ == Kind::kPipeWrite;
+  while (bytes.size() < room) {
+    const size_t at = bytes.size();
+    const size_t waiting = std::max<size_t>(place->object->Untaken(), kPipePage);
+    const size_t unit = datagrams     ? kLargestDatagram
+                        : has_records ? kPipePage
+                                      : std::min<size_t>(waiting, room - at);
+    bytes.resize(at + unit);
+    const auto taken = place->object->Take(std::span(bytes).subspan(at));
+    bytes.resize(at + (taken ? *taken : 0));
+    if (!taken) {
+      if (taken.error().code == EINTR) continue;
+      if (taken.error().code != EAGAIN) place->output_ended = true;
+      return false;
+    }
+    if (*taken == 0 &&
+        !(datagrams && (PollNow(place->object->agent_end(), POLLRDHUP) & (POLLRDHUP | POLLHUP)) == 0)) {
+      place->output_ended = true;
+      return false;
+    }
+    if (has_records) records.push_back(static_cast<uint32_t>(*taken));
+  }
+  return true;
+}
+
+void Mirror::SendData(std::vector<uint8_t> bytes, std::vector<uint32_t> records) {
+  const uint64_t position = sent_;
+  sent_ += bytes.size();
+  agent_.Send(origin_, wire::StreamData{id_, position, std::move(records), std::move(bytes)});
+}
+
+void Mirror::CheckSent() {
+  std::vector<std::function<void()>> ready;
+  std::erase_if(waiting_, [&](auto& waiting) {
+    if (waiting.first > sent_ && !places_.empty()) return false;
+    ready.push_back(std::move(waiting.second));
+    return true;
+  });
+  for (auto& action : ready) action();
+}
+
+void Mirror::WhenSent(std::function<void()> action) {
+  if (!writable() || places_.empty()) return action();
+  uint64_t target = sent_;
+  if (!blocked_) {
+    for (Place* place : Places()) {
+      if (Has(place) && !blocked_ && !place->output_ended) Forward(place);
+    }
+    if (!blocked_ || places_.empty()) return action();
+    target = sent_;
+  }
+  for (const auto& place : places_) {
+    if (!place->output_ended) target += place->object->Untaken();
+  }
+  if (target == sent_) return action();
+  waiting_.emplace_back(target, std::move(action));
+}
+
+void Mirror::OnCredit(uint64_t position) {
+  acknowledged_ = std::max(acknowledged_, std::min(position, sent_));
+  if (!blocked_ || Room() == 0) return;
+  blocked_ = false;
+  for (Place* place : Places()) {
+    if (!Has(place) || place->output_ended) continue;
+    SetInterest(*place);
+    if (!blocked_) Forward(place);
+  }
+}
+
+// The origin takes no more. Writers here learn it as they would there.
+void Mirror::OnBroken() {
+  acknowledged_ = sent_;
+  blocked_ = false;
+  for (Place* place : Places()) {
+    Unregister(*place);
+    place->output_ended = true;
+    place->object->EndOutput();
+    // A pipe that nobody reads at its origin has no further use there; a socket may still be read.
+    if (kind_ == Kind::kSocket) {
+      SetInterest(*place);
+    } else {
+      Gone(place, false);
+    }
+  }
+}
+
+void Mirror::HolderKilled() {
+  if (!blocked_) return;
+  for (Place* place : Places()) {
+    if ((PollNow(place->object->agent_end(), 0) & POLLHUP) != 0) Gone(place, true);
+  }
+}
+
+void Mirror::HolderGone(int32_t process) {
+  Disarm(process);
+  for (Place* place : Places()) {
+    if (!place->object->shows_readable()) continue;
+    if (!Hide(*place)) {
+      Gone(place, false);
+    } else if (watched() && ready_events_ != 0) {
+      Show(*place);
+    }
+  }
+}
+
+}  // namespace elsewhere::runtime::stream

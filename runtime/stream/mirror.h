@@ -1,0 +1,154 @@
+// What stands on this host for one stream of another: its local object and what is under way for it.
+//
+// Output: what processes write into the local object is taken as long as less than kStreamWindow of it is
+// unacknowledged, and sent on. With the window full nothing is taken, the local pipe fills, and the writer
+// waits in the kernel as it would at the origin.
+//
+// Input: a process asks before it reads (kPull). The request goes to the origin, waits there, and the bytes
+// that come back are put into the local object before the call is answered, so the real read finds them.
+// Bytes whose asker has died serve the next one here or go back.
+//
+// Readiness: of a pipe, by LocalObject::ShowReadable while somebody watches. Sockets and terminals, whose
+// bytes hardly ever have readers on several hosts, fetch what there is as soon as somebody watches.
+//
+// Everything runs on the agent's loop.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "runtime/agent.h"
+#include "runtime/stream/local_object.h"
+#include "shim/wire/stream_message.h"
+
+namespace elsewhere::runtime::stream {
+
+using wire::StreamId;
+
+// Source of request numbers, unique on this host.
+class RequestNumbers {
+ public:
+  uint64_t Next() { return ++last_; }
+
+ private:
+  uint64_t last_ = 0;
+};
+
+class Mirror {
+ public:
+  // What a watching process wants to know; the result of abi::Operation::kWatch.
+  enum class WatchMode : int64_t { kOff = 0, kOnce = 1, kUntilClosed = 2, kQuery = 3 };
+
+  // `closed` is called when no process here holds the stream any more; it must not destroy the mirror at
+  // once.
+  Mirror(Agent& agent, RequestNumbers& numbers, StreamId id, HostId origin, Kind kind,
+         std::function<void(Mirror&)> closed);
+  ~Mirror();
+
+  StreamId id() const { return id_; }
+  HostId origin() const { return origin_; }
+  Kind kind() const { return kind_; }
+  bool writable() const { return kind_ != Kind::kPipeRead; }
+
+  // A descriptor for the processes of one job.
+  Result<Descriptor> OpenForJob(const ObjectTraits& traits, int status_flags);
+  // The objects that OpenForJob made, to be found by identity.
+  std::vector<ObjectId> Objects() const;
+
+  void OnCredit(uint64_t position);
+  void OnBroken();
+  void OnPulled(wire::StreamPulled&& pulled);
+  void OnReady(const wire::StreamReady& ready);
+
+  void Pull(CallId call, const ObjectId& object, uint64_t bytes, bool wait);
+  // `answer`: complete the call only when the origin has said whether it is readable now.
+  void Watch(CallId call, int32_t process, const ObjectId& object, WatchMode mode, bool answer);
+  void CallCancelled(CallId call);
+  void CallDropped(CallId call);
+
+  // Runs `action` once everything that processes wrote so far has been sent.
+  void WhenSent(std::function<void()> action);
+  bool unacknowledged() const { return acknowledged_ < sent_; }
+  // A holder was killed: if it was the last, what it wrote and what would block is thrown away.
+  void HolderKilled();
+  // A process ended: look whether any is left, where the kernel does not say so.
+  void HolderGone(int32_t process);
+  // No process holds it: known from the table of processes.
+  void Abandon();
+
+ private:
+  struct Place {
+    std::unique_ptr<LocalObject> object;
+    uint32_t interest = 0;
+    bool added = false;
+    bool output_ended = false;
+    std::vector<uint8_t> backlog;  // pulled, not yet taken by the object
+  };
+  struct Request {
+    Place* place = nullptr;
+    CallId call;
+    bool has_call = false;
+    bool is_watch = false;
+    bool cancelled = false;
+    bool withdrawn = false;  // a cancel was sent
+    uint64_t got = 0;
+  };
+
+  Place* Find(const ObjectId& object);
+  // A copy, for loops whose body may make a place go.
+  std::vector<Place*> Places() const;
+  bool Has(const Place* place) const;
+  void SetInterest(Place& place);
+  void Unregister(Place& place);
+  void OnEvent(Place* place, uint32_t events);
+  void Gone(Place* place, bool killed);
+  void ReturnUnread(Place& place);
+
+  void Forward(Place* place);
+  bool TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records, uint64_t room);
+  void SendData(std::vector<uint8_t> bytes, std::vector<uint32_t> records);
+  void CheckSent();
+  uint64_t Room() const;
+
+  uint64_t Ask(Place& place, uint64_t bytes, bool wait);
+  void Withdraw(uint64_t number, Request& request);
+  void Give(Place& place, std::span<const uint8_t> bytes);
+  void FlushBacklog(Place& place);
+  void Answer(const Request& request, const wire::StreamPulled& pulled);
+  void ServeOthers(Place* place);
+  void Show(Place& place);
+  bool Hide(Place& place);
+  bool watched() const { return !once_.empty() || !until_closed_.empty(); }
+  bool fetches_ahead() const { return kind_ == Kind::kSocket || kind_ == Kind::kTerminal; }
+  void AskReadiness();
+  void FetchAhead(Place& place);
+  void Disarm(int32_t process);
+  short Readiness(const Place& place) const;
+
+  Agent& agent_;
+  RequestNumbers& numbers_;
+  const StreamId id_;
+  const HostId origin_;
+  const Kind kind_;
+  std::function<void(Mirror&)> closed_;
+  uint32_t grants_ = 0;
+  std::vector<std::unique_ptr<Place>> places_;
+
+  uint64_t sent_ = 0;  // positions
+  uint64_t acknowledged_ = 0;
+  bool blocked_ = false;  // the window is full
+  bool shutdown_sent_ = false;
+  std::vector<std::pair<uint64_t, std::function<void()>>> waiting_;  // for `sent_` to reach the position
+
+  std::map<uint64_t, Request> requests_;
+  std::set<int32_t> once_;  // kernel pids that watch
+  std::set<int32_t> until_closed_;
+  uint64_t watch_request_ = 0;       // at the origin
+  std::vector<CallId> watch_calls_;  // that wait for the origin's answer
+  uint32_t ready_events_ = 0;        // what the origin said last
+};
+
+}  // namespace elsewhere::runtime::stream

@@ -1,0 +1,239 @@
+// Mirror: bytes towards the processes of this host, and readiness.
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "runtime/stream/mirror.h"
+
+namespace elsewhere::runtime::stream {
+
+// ---- Requests ----
+
+uint64_t Mirror::Ask(Place& place, uint64_t bytes, bool wait) {
+  const uint64_t number = numbers_.Next();
+  Request& request = requests_[number];
+  request.place = &place;
+  agent_.Send(origin_, wire::StreamPull{id_, number, bytes, wait, false});
+  return number;
+}
+
+void Mirror::Withdraw(uint64_t number, Request& request) {
+  if (request.withdrawn) return;
+  request.withdrawn = true;
+  agent_.Send(origin_, wire::StreamPull{id_, number, 0, false, true});
+}
+
+void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, bool wait) {
+  Place* const place = Find(object);
+  if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
+    return agent_.Complete(call, -1, EBADF);
+  }
+  if (!Hide(*place)) return agent_.Complete(call, -1, EBADF);
+  if (const size_t unread = place->object->Unread(); unread > 0) {
+    return agent_.Complete(call, static_cast<int64_t>(unread));
+  }
+  // Somebody watches a socket, and its bytes are on their way already: they are this call's.
+  for (auto& [number, request] : requests_) {
+    if (!wait || request.place != place || request.has_call || request.withdrawn) continue;
+    request.call = call;
+    request.has_call = true;
+    return;
+  }
+  const size_t room = place->object->RoomFor(static_cast<size_t>(std::min(bytes, wire::kStreamPullLimit)));
+  const uint64_t number = Ask(*place, std::max<uint64_t>(room, 1), wait);
+  requests_[number].call = call;
+  requests_[number].has_call = true;
+}
+
+void Mirror::CallCancelled(CallId call) {
+  if (std::erase(watch_calls_, call) > 0) return agent_.Complete(call, -1, EINTR);
+  for (auto& [number, request] : requests_) {
+    if (!request.has_call || request.call != call) continue;
+    request.cancelled = true;
+    return Withdraw(number, request);
+  }
+}
+
+void Mirror::CallDropped(CallId call) {
+  if (std::erase(watch_calls_, call) > 0) return;
+  for (auto& [number, request] : requests_) {
+    if (!request.has_call || request.call != call) continue;
+    request.has_call = false;
+    return Withdraw(number, request);
+  }
+}
+
+void Mirror::OnPulled(wire::StreamPulled&& pulled) {
+  const auto found = requests_.find(pulled.request);
+  if (found == requests_.end()) return;
+  Request& request = found->second;
+  request.got += pulled.bytes.size();
+  if (!pulled.bytes.empty()) {
+    if (request.place == nullptr) {
+      agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes)});
+    } else {
+      Give(*request.place, pulled.bytes);
+      if (places_.empty()) return;
+    }
+  }
+  if (!pulled.last) return;
+  const Request done = request;
+  requests_.erase(found);
+  if (done.place == nullptr) {
+    if (done.has_call) agent_.Complete(done.call, -1, EBADF);
+    return;
+  }
+  if (pulled.end && kind_ == Kind::kPipeRead) {
+    ready_events_ = POLLHUP;
+    Show(*done.place);
+  }
+  if (pulled.end && kind_ == Kind::kSocket) done.place->object->EndInput();
+  Answer(done, pulled);
+  if (done.got > 0) ServeOthers(done.place);
+  // What was readable may not be any more, or still be: whoever watches is told again.
+  if (!watched() || pulled.end) return;
+  if (fetches_ahead()) {
+    FetchAhead(*done.place);
+  } else {
+    AskReadiness();
+  }
+}
+
+void Mirror::Answer(const Request& request, const wire::StreamPulled& pulled) {
+  if (!request.has_call) return;
+  const size_t unread = request.got > 0 ? request.got : request.place->object->Unread();
+  if (request.is_watch) return agent_.Complete(request.call, unread > 0 ? POLLIN : Readiness(*request.place));
+  if (unread > 0) return agent_.Complete(request.call, static_cast<int64_t>(unread));
+  if (pulled.error == EAGAIN && request.cancelled) return agent_.Complete(request.call, -1, EINTR);
+  if (pulled.error != 0) return agent_.Complete(request.call, -1, pulled.error);
+  agent_.Complete(request.call, 0);
+}
+
+// Bytes came that their asker will not read (it died, or did not ask but watch): the next one here has them.
+void Mirror::ServeOthers(Place* place) {
+  for (auto& [number, request] : requests_) {
+    if (request.place != place || !request.has_call) continue;
+    const size_t unread = place->object->Unread();
+    if (unread == 0) return;
+    agent_.Complete(request.call, request.is_watch ? POLLIN : static_cast<int64_t>(unread));
+    request.has_call = false;
+    Withdraw(number, request);
+    return;
+  }
+}
+
+void Mirror::Give(Place& place, std::span<const uint8_t> bytes) {
+  if (!Hide(place)) {
+    agent_.Send(origin_, wire::StreamReturn{id_, {bytes.begin(), bytes.end()}});
+    return Gone(&place, false);
+  }
+  place.backlog.insert(place.backlog.end(), bytes.begin(), bytes.end());
+  FlushBacklog(place);
+}
+
+void Mirror::FlushBacklog(Place& place) {
+  size_t done = 0;
+  while (done < place.backlog.size()) {
+    const auto given = place.object->Give(std::span(place.backlog).subspan(done));
+    if (!given && given.error().code == EINTR) continue;
+    if (!given) break;  // full; or no reader, which is an event of its own
+    done += *given;
+  }
+  place.backlog.erase(place.backlog.begin(), place.backlog.begin() + static_cast<ptrdiff_t>(done));
+  SetInterest(place);
+}
+
+// ---- Readiness ----
+
+void Mirror::Show(Place& place) {
+  if (kind_ != Kind::kPipeRead || place.object->shows_readable()) return;
+  Unregister(place);
+  place.object->ShowReadable();
+}
+
+// False: no process holds the object.
+bool Mirror::Hide(Place& place) {
+  if (!place.object->shows_readable()) return true;
+  if (!place.object->HideReadable()) return false;
+  SetInterest(place);
+  return true;
+}
+
+short Mirror::Readiness(const Place& place) const {
+  if (place.object->Unread() > 0) return POLLIN;
+  return place.object->shows_readable() ? static_cast<short>(ready_events_) : short{0};
+}
+
+// A later question replaces an earlier one at the origin, and its answer serves all who wait for one.
+void Mirror::AskReadiness() {
+  watch_request_ = numbers_.Next();
+  agent_.Send(origin_, wire::StreamWatch{id_, watch_request_, true, true});
+}
+
+void Mirror::FetchAhead(Place& place) {
+  for (const auto& [number, request] : requests_) {
+    if (request.place == &place && !request.withdrawn) return;
+  }
+  if (place.object->Unread() == 0) Ask(place, place.object->RoomFor(64 << 10), true);
+}
+
+void Mirror::Watch(CallId call, int32_t process, const ObjectId& object, WatchMode mode, bool answer) {
+  Place* const place = Find(object);
+  if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
+    return agent_.Complete(call, -1, EBADF);
+  }
+  const short now = Readiness(*place);
+  if (mode == WatchMode::kOff) Disarm(process);
+  if (mode == WatchMode::kOff || mode == WatchMode::kQuery) return agent_.Complete(call, now);
+  (mode == WatchMode::kOnce ? once_ : until_closed_).insert(process);
+  if (now != 0) return agent_.Complete(call, now);
+  if (fetches_ahead()) {
+    if (!answer) {
+      FetchAhead(*place);
+      return agent_.Complete(call, 0);
+    }
+    Request& request = requests_[Ask(*place, place->object->RoomFor(64 << 10), false)];
+    request.call = call;
+    request.has_call = true;
+    request.is_watch = true;
+    return FetchAhead(*place);
+  }
+  AskReadiness();
+  if (answer) {
+    watch_calls_.push_back(call);
+  } else {
+    agent_.Complete(call, 0);
+  }
+}
+
+void Mirror::OnReady(const wire::StreamReady& ready) {
+  if (ready.request != watch_request_) return;
+  ready_events_ = ready.events;
+  if (ready.events != 0 && watched()) {
+    for (auto& place : places_) {
+      if (place->backlog.empty()) Show(*place);
+    }
+  }
+  for (const CallId call : std::exchange(watch_calls_, {})) agent_.Complete(call, ready.events);
+}
+
+// The process does not watch any more. With nobody left the pipe is made to look empty again, and the origin
+// stops watching.
+void Mirror::Disarm(int32_t process) {
+  const size_t before = once_.size() + until_closed_.size();
+  once_.erase(process);
+  until_closed_.erase(process);
+  if (before == 0 || watched()) return;
+  if (watch_request_ != 0) agent_.Send(origin_, wire::StreamWatch{id_, 0, false, false});
+  watch_request_ = 0;
+  ready_events_ = 0;
+  for (auto& [number, request] : requests_) {
+    if (!request.has_call && request.place != nullptr) Withdraw(number, request);
+  }
+  for (Place* place : Places()) {
+    if (!Hide(*place)) Gone(place, false);
+  }
+}
+
+}  // namespace elsewhere::runtime::stream

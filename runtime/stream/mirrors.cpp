@@ -1,0 +1,359 @@
+#include "runtime/stream/mirrors.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+#include "runtime/stream/rebuild.h"
+
+namespace elsewhere::runtime::stream {
+
+namespace {
+
+// A stream is named by the host that has the object.
+HostId OriginOf(StreamId id) {
+  return static_cast<HostId>(id >> 48);
+}
+
+}  // namespace
+
+template <class M, class Handler>
+void Mirrors::Route(Handler handler) {
+  agent_.OnMessage<M>([this, handler](HostId, M&& message) {
+    if (Mirror* mirror = OfStream(message.stream)) handler(*mirror, std::move(message));
+  });
+}
+
+Mirrors::Mirrors(Agent& agent) : agent_(agent) {
+  Route<wire::StreamCredit>([](Mirror& mirror, wire::StreamCredit&& m) { mirror.OnCredit(m.position); });
+  Route<wire::StreamPulled>([](Mirror& mirror, wire::StreamPulled&& m) { mirror.OnPulled(std::move(m)); });
+  Route<wire::StreamReady>([](Mirror& mirror, wire::StreamReady&& m) { mirror.OnReady(m); });
+  agent_.OnMessage<wire::StreamBroken>([this](HostId, wire::StreamBroken&& m) {
+    if (Mirror* mirror = OfStream(m.stream)) return mirror->OnBroken();
+    broken_early_.insert(m.stream);
+  });
+  const auto answer = [this](uint64_t request, int64_t result, int error, std::span<const uint8_t> payload) {
+    const auto found = controls_.find(request);
+    if (found == controls_.end()) return;
+    if (!found->second.dropped) agent_.Complete(found->second.call, result, error, payload);
+    controls_.erase(found);
+  };
+  agent_.OnMessage<wire::StreamControlled>(
+      [answer](HostId, wire::StreamControlled&& m) { answer(m.request, m.result, m.error, m.payload); });
+  agent_.OnMessage<wire::StreamDrained>(
+      [answer](HostId, wire::StreamDrained&& m) { answer(m.request, 0, 0, {}); });
+
+  agent_.OnCall(abi::Operation::kPull, [this](CallId id, const Call& call) {
+    Mirror* mirror = OfObject(call);
+    if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
+    const ObjectId object{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
+    mirror->Pull(id, object, static_cast<uint64_t>(std::max<int64_t>(call.arguments[2], 1)),
+                 call.arguments[3] == 0);
+  });
+  agent_.OnCall(abi::Operation::kWatch, [this](CallId id, const Call& call) {
+    Mirror* mirror = OfObject(call);
+    if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
+    const ObjectId object{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
+    mirror->Watch(id, call.kernel_pid, object, static_cast<Mirror::WatchMode>(call.arguments[2]),
+                  call.arguments[3] != 0);
+  });
+  agent_.OnCall(abi::Operation::kDrain, [this](CallId id, const Call& call) { OnDrain(id, call); });
+  using wire::StreamOperation;
+  agent_.OnCall(abi::Operation::kSeek,
+                [this](CallId id, const Call& call) { OnControl(id, call, StreamOperation::kSeek); });
+  agent_.OnCall(abi::Operation::kStat,
+                [this](CallId id, const Call& call) { OnControl(id, call, StreamOperation::kStat); });
+  agent_.OnCall(abi::Operation::kIoctl, [this](CallId id, const Call& call) {
+    OnControl(id, call,
+              call.arguments[2] == FIONREAD ? StreamOperation::kAvailable : StreamOperation::kIoctl);
+  });
+}
+
+Mirror* Mirrors::OfStream(StreamId id) {
+  const auto found = mirrors_.find(id);
+  return found == mirrors_.end() ? nullptr : found->second.get();
+}
+
+Mirror* Mirrors::OfObject(const Call& call) {
+  const auto found = by_object_.find(
+      ObjectId{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])});
+  return found == by_object_.end() ? nullptr : found->second;
+}
+
+// ---- A job's descriptors ----
+
+Mirror& Mirrors::MirrorFor(const wire::JobDescriptor& entry) {
+  auto& mirror = mirrors_[entry.stream];
+  if (mirror == nullptr) {
+    const HostId origin = OriginOf(entry.stream);
+    unsettled_.erase(entry.stream);
+    mirror = std::make_unique<Mirror>(agent_, numbers_, entry.stream, origin, static_cast<Kind>(entry.kind),
+                                      [this](Mirror& closed) { Forget(closed); });
+  }
+  return *mirror;
+}
+
+void Mirrors::Index(Mirror& mirror) {
+  for (const ObjectId& object : mirror.Objects()) by_object_[object] = &mirror;
+}
+
+// Called by the mirror itself: it is found no more from now on, and deleted when nobody is inside it.
+void Mirrors::Forget(Mirror& mirror) {
+  std::erase_if(by_object_, [&](const auto& entry) { return entry.second == &mirror; });
+  const auto found = mirrors_.find(mirror.id());
+  if (found == mirrors_.end()) return;
+  if (mirror.unacknowledged()) unsettled_.insert(mirror.id());
+  std::shared_ptr<Mirror> last_owner = std::move(found->second);
+  mirrors_.erase(found);
+  agent_.loop().Defer([last_owner] {});
+}
+
+Result<Descriptor> Mirrors::OpenBridged(const wire::JobDescriptor& entry) {
+  wire::Reader reader(entry.extra);
+  ObjectTraits traits;
+  reader.Read(traits);
+  if (!reader.AtEnd()) return Error{EPROTO, "malformed traits of a stream"};
+  if (broken_early_.erase(entry.stream) > 0) traits.broken = EPIPE;
+  Mirror& mirror = MirrorFor(entry);
+  auto opened = mirror.OpenForJob(traits, entry.status_flags);
+  if (opened) Index(mirror);
+  return opened;
+}
+
+Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry) {
+  auto opened = Rebuild(entry);
+  if (!opened) return opened;
+  auto kept = Duplicate(opened->get());
+  if (!kept) return kept;
+  wire::Reader reader(entry.extra);
+  ObjectTraits traits;
+  reader.Read(traits);
+  PlainFile& file = files_[entry.stream];
+  if (!file.descriptor) file.descriptor = std::move(*kept);
+  file.origin = OriginOf(entry.stream);
+  file.grants = traits.grant;
+  return opened;
+}
+
+Result<Descriptor> Mirrors::Open(const wire::JobDescriptor& entry) {
+  const auto kind = static_cast<Kind>(entry.kind);
+  if (IsBridged(kind)) return OpenBridged(entry);
+  return kind == Kind::kPlainFile ? OpenPlainFile(entry) : Rebuild(entry);
+}
+
+Status Mirrors::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors) {
+  auto streams = std::make_shared<std::vector<StreamId>>();
+  std::unordered_map<StreamId, int> opened_here;
+  std::vector<HeldDescriptor> made;
+  for (const wire::JobDescriptor& entry : job.descriptors) {
+    const auto seen = entry.stream == 0 ? opened_here.end() : opened_here.find(entry.stream);
+    auto opened = seen != opened_here.end() ? Duplicate(seen->second) : Open(entry);
+    if (!opened) {
+      for (const HeldDescriptor& held : made) close(held.descriptor);
+      return opened.error();
+    }
+    if (entry.stream != 0 && seen == opened_here.end()) {
+      opened_here[entry.stream] = opened->get();
+      streams->push_back(entry.stream);
+    }
+    HeldDescriptor held;
+    held.number = entry.number;
+    held.descriptor = opened->Release();
+    held.flags = entry.flags;
+    made.push_back(held);
+  }
+  descriptors.insert(descriptors.end(), made.begin(), made.end());
+  std::sort(streams->begin(), streams->end());
+  streams_of_job_[job.incarnation] = std::move(streams);
+  return Ok{};
+}
+
+// ---- Processes ----
+
+Mirrors::StreamSet Mirrors::StreamsOf(const Process& process) const {
+  const auto found = streams_of_process_.find(process.incarnation);
+  return found == streams_of_process_.end() ? nullptr : found->second;
+}
+
+void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
+  StreamSet streams;
+  if (const auto job = streams_of_job_.find(process.incarnation); job != streams_of_job_.end()) {
+    streams = std::move(job->second);
+    streams_of_job_.erase(job);
+  } else if (parent != nullptr) {
+    streams = StreamsOf(*parent);
+  }
+  if (streams == nullptr) return;
+  streams_of_process_[process.incarnation] = streams;
+  for (const StreamId id : *streams) {
+    if (const auto file = files_.find(id); file != files_.end()) ++file->second.holders;
+  }
+}
+
+void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
+  if (streams == nullptr) return done();
+  auto left = std::make_shared<size_t>(1);
+  auto one_less = [left, done = std::move(done)] {
+    if (--*left == 0) done();
+  };
+  for (const StreamId id : *streams) {
+    Mirror* mirror = OfStream(id);
+    if (mirror == nullptr || !mirror->writable()) continue;
+    ++*left;
+    mirror->WhenSent(one_less);
+  }
+  one_less();
+}
+
+// A process that never wrote anything does not wait long for what others wrote into a stream that is stuck.
+constexpr std::chrono::seconds kPatienceOfTheQuiet{1};
+
+void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
+  const StreamSet streams = StreamsOf(process);
+  if (streams == nullptr) return done();
+  CarryOffsets(streams);
+  if (reason.killed) {
+    WhenSent(streams, [] {});  // what can go without waiting
+    for (const StreamId id : *streams) {
+      if (Mirror* mirror = OfStream(id)) mirror->HolderKilled();
+    }
+    SayLast(process.incarnation, streams, false);
+    return done();
+  }
+  const bool quiet = reason.ended && NeverWrote(process.kernel_pid);
+  // Exactly once, by whichever comes first.
+  auto once = std::make_shared<std::function<void()>>(std::move(done));
+  auto finish = [this, once, streams, quiet, incarnation = process.incarnation] {
+    if (!*once) return;
+    SayLast(incarnation, streams, quiet);
+    std::exchange(*once, nullptr)();
+  };
+  WhenSent(streams, finish);
+  if (quiet && *once) agent_.loop().After(kPatienceOfTheQuiet, finish);
+}
+
+void Mirrors::SayLast(Incarnation incarnation, const StreamSet& streams, bool quiet) {
+  const auto open = Unacknowledged(streams);
+  if (!open.empty()) agent_.Send(OriginOf(open.front()), wire::StreamLast{incarnation, open, quiet});
+}
+
+std::vector<StreamId> Mirrors::Unacknowledged(const StreamSet& streams) {
+  std::vector<StreamId> open;
+  for (const StreamId id : *streams) {
+    Mirror* mirror = OfStream(id);
+    const bool unsettled = mirror != nullptr ? mirror->unacknowledged() : unsettled_.count(id) != 0;
+    if (unsettled) open.push_back(id);
+  }
+  return open;
+}
+
+void Mirrors::ProcessGone(const Process& process) {
+  const StreamSet streams = StreamsOf(process);
+  if (streams == nullptr) return;
+  streams_of_process_.erase(process.incarnation);
+  ReleaseFiles(streams);
+  for (const StreamId id : *streams) {
+    if (Mirror* mirror = OfStream(id)) mirror->HolderGone(process.kernel_pid);
+  }
+}
+
+// Offsets of plain files go home where they have changed; home's descriptions share them with everybody
+// there.
+void Mirrors::CarryOffsets(const StreamSet& streams) {
+  if (files_.empty()) return;
+  for (const StreamId id : *streams) {
+    const auto found = files_.find(id);
+    if (found == files_.end()) continue;
+    PlainFile& file = found->second;
+    const off_t now = lseek(file.descriptor.get(), 0, SEEK_CUR);
+    if (now < 0 || now == file.offset) continue;
+    file.offset = now;
+    agent_.Send(file.origin, wire::StreamOffset{id, now});
+  }
+}
+
+void Mirrors::ReleaseFiles(const StreamSet& streams) {
+  if (files_.empty()) return;
+  for (const StreamId id : *streams) {
+    const auto found = files_.find(id);
+    if (found == files_.end() || --found->second.holders > 0) continue;
+    agent_.Send(found->second.origin, wire::StreamClose{id, found->second.grants, false});
+    files_.erase(found);
+  }
+}
+
+// ---- Calls ----
+
+void Mirrors::OnDrain(CallId id, const Call& call) {
+  const auto process = streams_of_process_.find(call.incarnation);
+  if (process == streams_of_process_.end()) return agent_.Complete(id, 0);
+  const StreamSet streams = process->second;
+  CarryOffsets(streams);
+  WhenSent(streams, [this, id, streams] {
+    const auto open = Unacknowledged(streams);
+    if (open.empty()) return agent_.Complete(id, 0);
+    const HostId origin = OriginOf(open.front());
+    const uint64_t request = numbers_.Next();
+    controls_[request] = Control{id};
+    agent_.Send(origin, wire::StreamDrain{request, open});
+  });
+}
+
+void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation operation) {
+  Mirror* mirror = OfObject(call);
+  if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
+  wire::StreamControl control;
+  control.stream = mirror->id();
+  control.request = numbers_.Next();
+  control.operation = operation;
+  control.first = call.arguments[2];
+  control.second = call.arguments[3];
+  control.payload = call.payload;
+  controls_[control.request] = Control{id};
+  const HostId origin = mirror->origin();
+  mirror->WhenSent([this, control, origin] { agent_.Send(origin, control); });
+}
+
+void Mirrors::CallCancelled(CallId call) {
+  for (auto& [request, control] : controls_) {
+    if (control.call != call || control.dropped) continue;
+    control.dropped = true;
+    return agent_.Complete(call, -1, EINTR);
+  }
+  for (auto& [id, mirror] : mirrors_) mirror->CallCancelled(call);
+}
+
+void Mirrors::CallDropped(CallId call) {
+  for (auto& [request, control] : controls_) {
+    if (control.call == call) control.dropped = true;
+  }
+  for (auto& [id, mirror] : mirrors_) mirror->CallDropped(call);
+}
+
+void Mirrors::Clear() {
+  by_object_.clear();
+  mirrors_.clear();
+  files_.clear();
+  controls_.clear();
+}
+
+bool NeverWrote(int32_t kernel_pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/io", kernel_pid);
+  FILE* file = fopen(path, "re");
+  if (file == nullptr) return false;
+  unsigned long long bytes = ~0ULL, calls = 0;
+  char line[128];
+  while (fgets(line, sizeof line, file) != nullptr) {
+    sscanf(line, "wchar: %llu", &bytes);
+    sscanf(line, "syscw: %llu", &calls);
+  }
+  fclose(file);
+  constexpr unsigned long long kDoorbell = 8;  // an eventfd takes eight bytes
+  return bytes == calls * kDoorbell;
+}
+
+}  // namespace elsewhere::runtime::stream

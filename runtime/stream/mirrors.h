@@ -1,0 +1,85 @@
+// Every stream of other hosts that processes of this host hold, and which process holds which.
+//
+// A process's streams are those of its job; a nested child has its parent's. The list only grows out of date
+// in one direction (a process may have closed some), which costs nothing but a look. Thread-safety: none;
+// everything runs on the agent's loop.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "runtime/agent.h"
+#include "runtime/stream/mirror.h"
+
+namespace elsewhere::runtime::stream {
+
+class Mirrors {
+ public:
+  explicit Mirrors(Agent& agent);
+
+  // Makes the job's descriptors; all or none.
+  Status Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors);
+  void ProcessStarted(const Process& process, const Process* parent);
+  // Runs `done` when what the process wrote has been sent, or will never be.
+  void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done);
+  void ProcessGone(const Process& process);
+  void CallCancelled(CallId call);
+  void CallDropped(CallId call);
+  void Clear();
+
+  size_t size() const { return mirrors_.size(); }
+
+ private:
+  using StreamSet = std::shared_ptr<const std::vector<StreamId>>;
+  // A plain file that was opened again by name: the dup knows the offset that the processes left.
+  struct PlainFile {
+    Descriptor descriptor;
+    HostId origin = 0;
+    int64_t offset = 0;
+    uint32_t grants = 0;
+    size_t holders = 0;
+  };
+  struct Control {
+    CallId call;
+    bool dropped = false;
+  };
+
+  Result<Descriptor> Open(const wire::JobDescriptor& entry);
+  Result<Descriptor> OpenBridged(const wire::JobDescriptor& entry);
+  Result<Descriptor> OpenPlainFile(const wire::JobDescriptor& entry);
+  Mirror& MirrorFor(const wire::JobDescriptor& entry);
+  void Index(Mirror& mirror);
+  void Forget(Mirror& mirror);
+  Mirror* OfObject(const Call& call);
+  Mirror* OfStream(StreamId id);
+  void CarryOffsets(const StreamSet& streams);
+  void ReleaseFiles(const StreamSet& streams);
+  StreamSet StreamsOf(const Process& process) const;
+  void SayLast(Incarnation incarnation, const StreamSet& streams, bool quiet);
+  std::vector<StreamId> Unacknowledged(const StreamSet& streams);
+  void WhenSent(const StreamSet& streams, std::function<void()> done);
+
+  void OnDrain(CallId id, const Call& call);
+  void OnControl(CallId id, const Call& call, wire::StreamOperation operation);
+  template <class M, class Handler>
+  void Route(Handler handler);
+
+  Agent& agent_;
+  RequestNumbers numbers_;
+  std::unordered_map<StreamId, std::unique_ptr<Mirror>> mirrors_;
+  std::unordered_map<ObjectId, Mirror*, ObjectIdHash> by_object_;
+  std::unordered_map<StreamId, PlainFile> files_;
+  std::unordered_set<StreamId> unsettled_;     // closed here before all their bytes were acknowledged
+  std::unordered_set<StreamId> broken_early_;  // told before the job that names them
+  std::unordered_map<Incarnation, StreamSet> streams_of_job_;  // until the process has started
+  std::unordered_map<Incarnation, StreamSet> streams_of_process_;
+  std::unordered_map<uint64_t, Control> controls_;
+};
+
+// Did the ended process never write more than our own doorbell? Asked of /proc while it is not reaped; false
+// where that cannot be told.
+bool NeverWrote(int32_t kernel_pid);
+
+}  // namespace elsewhere::runtime::stream

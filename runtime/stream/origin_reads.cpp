@@ -1,0 +1,257 @@
+// OriginStream: bytes away from the object, and calls on it.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <termios.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "runtime/stream/origin_stream.h"
+
+namespace elsewhere::runtime::stream {
+namespace {
+
+constexpr uint64_t kSmallRead = 4096;
+
+}  // namespace
+
+Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer) {
+  if (!returned_.empty()) {
+    const size_t taken = std::min(buffer.size(), returned_.size());
+    std::copy_n(returned_.begin(), taken, buffer.begin());
+    returned_.erase(returned_.begin(), returned_.begin() + static_cast<ptrdiff_t>(taken));
+    return taken;
+  }
+  ssize_t taken;
+  do {
+    if (kind_ == Kind::kSocket) {
+      taken = recv(descriptor_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    } else if (no_wait_reads_) {
+      const iovec part{buffer.data(), buffer.size()};
+      taken = preadv2(descriptor_.get(), &part, 1, -1, RWF_NOWAIT);
+    } else {
+      taken = read(pump(), buffer.data(), buffer.size());
+    }
+  } while (taken < 0 && errno == EINTR);
+  if (taken < 0) return Error{errno, "reading from a stream's origin"};
+  return static_cast<size_t>(taken);
+}
+
+short OriginStream::ReadableNow() const {
+  if (!returned_.empty()) return POLLIN;
+  return PollNow(pump(), POLLIN);
+}
+
+void OriginStream::OnPull(const wire::StreamPull& pull) {
+  if (shares_.count(pull.stream) == 0 || closed_ || !readable_) return;
+  if (pull.cancel) {
+    const auto found = std::find_if(requests_.begin(), requests_.end(), [&](const Request& request) {
+      return request.share == pull.stream && request.request == pull.request;
+    });
+    if (found == requests_.end()) return;  // answered already
+    Answer(*found, EAGAIN, true, false, {});
+    requests_.erase(found);
+    return UpdateInterest();
+  }
+  requests_.push_back(
+      Request{pull.stream, pull.request, std::min(pull.bytes, wire::kStreamPullLimit), pull.wait});
+  EnlargePipe(pull.bytes);
+  ServeRequests();
+  UpdateInterest();
+}
+
+// A large read should find a large write in one piece: the pipe grows to what is asked for, as far as the
+// kernel permits an ordinary user.
+void OriginStream::EnlargePipe(uint64_t wanted) {
+  constexpr uint64_t kWorthIt = 128 << 10;
+  if (kind_ != Kind::kPipeRead || wanted < kWorthIt || wanted <= enlarged_) return;
+  enlarged_ = std::min(wanted, wire::kStreamPullLimit);
+  if (fcntl(pump(), F_GETPIPE_SZ) < static_cast<int>(enlarged_)) {
+    fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(enlarged_));
+  }
+}
+
+void OriginStream::ServeRequests() {
+  while (!requests_.empty()) {
+    const Request request = requests_.front();
+    if (!Serve(request)) break;
+    requests_.pop_front();
+  }
+  // Nothing is there: those that do not wait learn it now.
+  std::erase_if(requests_, [this](const Request& request) {
+    if (request.wait) return false;
+    Answer(request, EAGAIN, true, false, {});
+    return true;
+  });
+}
+
+// Takes what is there, up to what was asked, and sends it part by part, so that one part travels while the
+// next is read. A terminal gives a line, a datagram socket a message, at a time. False: nothing there.
+bool OriginStream::Serve(const Request& request) {
+  std::vector<uint8_t> part;
+  uint64_t sent = 0;
+  const bool one_read = kind_ == Kind::kTerminal || borders_ == Borders::kDatagram;
+  while (sent < request.bytes || sent == 0) {
+    const uint64_t there = std::max<uint64_t>(returned_.size() + BytesWaiting(pump()), kSmallRead);
+    const uint64_t limit = one_read ? request.bytes : std::min(request.bytes - sent, wire::kStreamPart);
+    std::vector<uint8_t> buffer(std::min(limit, there));
+    const auto taken = ReadNow(buffer);
+    if (!taken) {
+      if (sent != 0) break;
+      if (taken.error().code == EAGAIN) return false;
+      Answer(request, taken.error().code, true, false, {});
+      return true;
+    }
+    if (*taken == 0) {  // after bytes, the end is for the next request
+      if (sent != 0) break;
+      Answer(request, 0, true, true, {});
+      return true;
+    }
+    buffer.resize(*taken);
+    if (sent != 0) Answer(request, 0, false, false, std::move(part));
+    part = std::move(buffer);
+    sent += *taken;
+    if (one_read) break;
+  }
+  Answer(request, 0, true, false, std::move(part));
+  return true;
+}
+
+void OriginStream::Answer(const Request& request, int error, bool last, bool end,
+                          std::vector<uint8_t> bytes) {
+  const auto share = shares_.find(request.share);
+  if (share == shares_.end()) return;
+  agent_.Send(share->second.host,
+              wire::StreamPulled{request.share, request.request, error, last, end, std::move(bytes)});
+}
+
+void OriginStream::OnReturn(wire::StreamReturn&& message) {
+  returned_.insert(returned_.begin(), message.bytes.begin(), message.bytes.end());
+  if (closed_) return;
+  ServeRequests();
+  ServeWatchers();
+  UpdateInterest();
+}
+
+void OriginStream::OnWatch(const wire::StreamWatch& watch) {
+  const auto share = shares_.find(watch.stream);
+  if (share == shares_.end() || closed_) return;
+  std::erase_if(watchers_, [&](const Watcher& watcher) { return watcher.share == watch.stream; });
+  const short events = watch.ask || watch.stay ? ReadableNow() : short{0};
+  if (watch.ask || events != 0) {
+    agent_.Send(share->second.host,
+                wire::StreamReady{watch.stream, watch.request, static_cast<uint32_t>(events)});
+  }
+  if (events == 0 && watch.stay) watchers_.push_back(Watcher{watch.stream, watch.request});
+  UpdateInterest();
+}
+
+void OriginStream::ServeWatchers() {
+  if (watchers_.empty()) return;
+  const short events = ReadableNow();
+  if (events == 0) return;
+  for (const Watcher& watcher : std::exchange(watchers_, {})) {
+    const auto share = shares_.find(watcher.share);
+    if (share == shares_.end()) continue;
+    agent_.Send(share->second.host,
+                wire::StreamReady{watcher.share, watcher.request, static_cast<uint32_t>(events)});
+  }
+}
+
+namespace {
+
+// Requests that carry a plain structure or nothing, and are safe on another process's behalf.
+size_t IoctlSize(int64_t request) {
+  switch (request) {
+    case TCGETS:
+    case TCSETS:
+    case TCSETSW:
+    case TCSETSF:
+      return 36;  // struct termios of the kernel
+    case TIOCGWINSZ:
+    case TIOCSWINSZ:
+      return sizeof(winsize);
+    case TIOCINQ:
+    case TIOCOUTQ:
+    case TIOCGPGRP:
+    case TIOCGSID:
+      return sizeof(int);
+    default:
+      return 0;
+  }
+}
+
+bool IoctlByValue(int64_t request) {
+  return request == TCFLSH || request == TCXONC || request == TCSBRK;
+}
+
+wire::StreamControlled RunIoctl(int descriptor, const wire::StreamControl& control) {
+  wire::StreamControlled answer{control.request, 0, 0, {}};
+  const auto request = static_cast<unsigned long>(control.first);
+  if (IoctlByValue(control.first)) {
+    answer.result = ioctl(descriptor, request, control.second);
+  } else if (const size_t size = IoctlSize(control.first); size != 0) {
+    answer.payload = control.payload;
+    answer.payload.resize(size);
+    answer.result = ioctl(descriptor, request, answer.payload.data());
+  } else {
+    answer.result = -1;
+    errno = ENOTTY;
+  }
+  if (answer.result < 0) answer.error = errno;
+  return answer;
+}
+
+wire::StreamControlled RunStat(int descriptor, const wire::StreamControl& control) {
+  wire::StreamControlled answer{control.request, 0, 0, {}};
+  const auto status = Stat(descriptor);
+  if (!status) return {control.request, -1, status.error().code, {}};
+  answer.payload.resize(sizeof *status);
+  std::memcpy(answer.payload.data(), &*status, sizeof *status);
+  return answer;
+}
+
+wire::StreamControlled RunSeek(int descriptor, const wire::StreamControl& control) {
+  const off_t at = lseek(descriptor, control.first, static_cast<int>(control.second));
+  return {control.request, at, at < 0 ? errno : 0, {}};
+}
+
+}  // namespace
+
+void OriginStream::OnControl(const wire::StreamControl& control) {
+  const auto share = shares_.find(control.stream);
+  if (share == shares_.end()) return;
+  const HostId host = share->second.host;
+  WhenWritten(control.stream, [this, control, host] {
+    wire::StreamControlled answer;
+    if (closed_) {
+      answer = {control.request, -1, EBADF, {}};
+    } else if (control.operation == wire::StreamOperation::kStat) {
+      answer = RunStat(descriptor_.get(), control);
+    } else if (control.operation == wire::StreamOperation::kSeek) {
+      answer = RunSeek(descriptor_.get(), control);
+    } else if (control.operation == wire::StreamOperation::kAvailable) {
+      answer = {control.request, static_cast<int64_t>(returned_.size() + BytesWaiting(pump())), 0, {}};
+    } else {
+      answer = RunIoctl(pump(), control);
+    }
+    agent_.Send(host, answer);
+  });
+}
+
+// Bytes came back and no other host is there to read them: into the pipe again, so that a reader here finds
+// them. They are in their old place if the pipe has been read empty since, as it has where readers wait.
+void OriginStream::PutBack() {
+  if (returned_.empty() || kind_ != Kind::kPipeRead || closed_) return;
+  const auto writer = OpenAgain(descriptor_.get(), O_WRONLY | O_NONBLOCK);
+  if (writer && write(writer->get(), returned_.data(), returned_.size()) > 0) returned_.clear();
+}
+
+void OriginStream::OnOffset(int64_t offset) {
+  if (kind_ == Kind::kPlainFile && !closed_) lseek(descriptor_.get(), offset, SEEK_SET);
+}
+
+}  // namespace elsewhere::runtime::stream

@@ -1,0 +1,297 @@
+#include "runtime/stream/origin_stream.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace elsewhere::runtime::stream {
+
+Result<std::unique_ptr<OriginStream>> OriginStream::Create(Agent& agent, Kind kind, Descriptor descriptor,
+                                                           int flags,
+                                                           std::function<void(OriginStream&)> unused) {
+  std::unique_ptr<OriginStream> stream(
+      new OriginStream(agent, kind, std::move(descriptor), flags, std::move(unused)));
+  if (auto opened = stream->OpenPump(); !opened) return opened.error();
+  stream->UpdateInterest();
+  return stream;
+}
+
+OriginStream::OriginStream(Agent& agent, Kind kind, Descriptor descriptor, int flags,
+                           std::function<void(OriginStream&)> unused)
+    : agent_(agent),
+      kind_(kind),
+      descriptor_(std::move(descriptor)),
+      flags_(flags),
+      unused_(std::move(unused)) {
+  readable_ = kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal;
+  writable_ = kind != Kind::kPipeRead && kind != Kind::kPlainFile;
+}
+
+OriginStream::~OriginStream() {
+  CloseEverything();
+}
+
+Status OriginStream::OpenPump() {
+  if (kind_ == Kind::kSocket) {
+    socklen_t size = sizeof socket_type_;
+    if (getsockopt(descriptor_.get(), SOL_SOCKET, SO_TYPE, &socket_type_, &size) != 0)
+      return SystemError("SO_TYPE");
+    if (socket_type_ != SOCK_STREAM) borders_ = Borders::kDatagram;
+    return Ok{};
+  }
+  if (!Pollable()) return Ok{};
+  if (kind_ == Kind::kPipeWrite) borders_ = Borders::kAtomic;
+  const int mode = kind_ == Kind::kPipeRead    ? O_RDONLY
+                   : kind_ == Kind::kPipeWrite ? O_WRONLY
+                                               : flags_ & O_ACCMODE;
+  auto again = OpenAgain(descriptor_.get(), mode | O_NONBLOCK);
+  if (again) {
+    pump_ = std::move(*again);
+    if (kind_ == Kind::kPipeWrite && (PollNow(pump_.get(), 0) & POLLERR) != 0)
+      broken_ = EPIPE;  // no reader is left
+    return Ok{};
+  }
+  if (again.error().code == ENXIO && kind_ == Kind::kPipeWrite) {  // the same of a FIFO
+    broken_ = EPIPE;
+    return Ok{};
+  }
+  // Another user's pipe (standard output of sudo): leave its flags alone and say it with every call.
+  if (kind_ == Kind::kTerminal) return again.error();
+  no_wait_reads_ = true;
+  return Ok{};
+}
+
+// ---- Shares ----
+
+const std::map<StreamId, HostId> OriginStream::Shares() const {
+  std::map<StreamId, HostId> result;
+  for (const auto& [id, share] : shares_) result[id] = share.host;
+  return result;
+}
+
+uint32_t OriginStream::Grant(StreamId id, HostId host) {
+  Share& share = shares_[id];
+  share.host = host;
+  share.closing = false;
+  return ++share.granted;
+}
+
+void OriginStream::Withdraw(StreamId id, uint32_t grant) {
+  const auto found = shares_.find(id);
+  if (found == shares_.end()) return;
+  found->second.withdrawn.push_back(grant);
+  MaybeClosing(id, found->second, false);
+}
+
+// The share ends when its host closed it after the last grant that it will ever see.
+void OriginStream::MaybeClosing(StreamId id, Share& share, bool killed) {
+  uint32_t last = share.granted;
+  while (last > 0 && std::find(share.withdrawn.begin(), share.withdrawn.end(), last) != share.withdrawn.end())
+    --last;
+  if (share.closed < last) return;
+  share.closing = true;
+  if (killed) {
+    Flush();
+    const auto found = shares_.find(id);
+    if (found == shares_.end()) return;
+    Written(id, queue_.Drop(id));
+  }
+  EndIfWritten(id);
+}
+
+void OriginStream::OnClose(const wire::StreamClose& close) {
+  const auto found = shares_.find(close.stream);
+  if (found == shares_.end()) return;
+  found->second.closed = std::max(found->second.closed, close.grants);
+  MaybeClosing(close.stream, found->second, close.killed);
+}
+
+void OriginStream::DropBlocked(StreamId id) {
+  Flush();
+  const auto found = shares_.find(id);
+  if (found == shares_.end() || !found->second.closing || !found->second.waiting.empty()) return;
+  Written(id, queue_.Drop(id));
+}
+
+void OriginStream::HostGone(HostId host) {
+  std::vector<StreamId> gone;
+  for (const auto& [id, share] : shares_) {
+    if (share.host == host) gone.push_back(id);
+  }
+  for (const StreamId id : gone) {
+    const auto found = shares_.find(id);
+    if (found == shares_.end()) continue;
+    found->second.closed = found->second.granted;
+    MaybeClosing(id, found->second, true);
+  }
+}
+
+void OriginStream::EndIfWritten(StreamId id) {
+  const auto found = shares_.find(id);
+  if (found == shares_.end()) return;
+  Share& share = found->second;
+  if (share.written < share.received) return;
+  if (share.shut && kind_ == Kind::kSocket) {
+    share.shut = false;
+    shutdown(descriptor_.get(), SHUT_WR);
+  }
+  if (!share.closing) return;
+  auto waiting = std::move(share.waiting);
+  shares_.erase(found);
+  std::erase_if(requests_, [id](const Request& request) { return request.share == id; });
+  std::erase_if(watchers_, [id](const Watcher& watcher) { return watcher.share == id; });
+  if (shares_.empty()) {
+    PutBack();
+    CloseEverything();
+    unused_(*this);
+  } else {
+    UpdateInterest();
+  }
+  for (auto& [position, action] : waiting) action();
+}
+
+void OriginStream::CloseEverything() {
+  if (added_) agent_.loop().Remove(pump());
+  added_ = false;
+  closed_ = true;
+  pump_.Reset();
+  descriptor_.Reset();
+}
+
+ObjectTraits OriginStream::Traits() const {
+  ObjectTraits traits;
+  traits.socket_type = socket_type_;
+  traits.broken = broken_;
+  winsize size{};
+  if (kind_ == Kind::kTerminal && ioctl(pump(), TIOCGWINSZ, &size) == 0) {
+    traits.rows = size.ws_row;
+    traits.columns = size.ws_col;
+  }
+  return traits;
+}
+
+// ---- Bytes towards the object ----
+
+void OriginStream::OnData(wire::StreamData&& data) {
+  const auto found = shares_.find(data.stream);
+  if (found == shares_.end() || closed_) return;
+  Share& share = found->second;
+  if (data.position != share.received) return;  // sent again after a lost connection
+  share.received += data.bytes.size();
+  if (broken_ != 0) return Written(data.stream, data.bytes.size());
+  queue_.Push(data.stream, std::move(data.bytes), std::move(data.records));
+  Flush();
+}
+
+void OriginStream::OnShutdown(const wire::StreamShutdown& message) {
+  const auto found = shares_.find(message.stream);
+  if (found == shares_.end()) return;
+  found->second.shut = true;
+  EndIfWritten(message.stream);
+}
+
+Result<size_t> OriginStream::WriteNow(std::span<const uint8_t> bytes) {
+  ssize_t written;
+  if (kind_ == Kind::kSocket) {
+    written = send(descriptor_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  } else if (no_wait_reads_) {
+    const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
+    written = pwritev2(descriptor_.get(), &part, 1, -1, RWF_NOWAIT);
+  } else {
+    written = write(pump(), bytes.data(), bytes.size());
+  }
+  if (written < 0) return Error{errno, "writing to a stream's origin"};
+  return static_cast<size_t>(written);
+}
+
+void OriginStream::Flush() {
+  if (closed_ || broken_ != 0) return;
+  std::map<StreamId, uint64_t> progress;
+  const auto flushed = queue_.Flush(
+      borders_, [this](std::span<const uint8_t> bytes) { return WriteNow(bytes); },
+      [&](StreamId share, size_t bytes) { progress[share] += bytes; });
+  const int error = flushed ? 0 : flushed.error().code;
+  UpdateInterest();
+  for (const auto& [share, bytes] : progress) Written(share, bytes);
+  if (error != 0) Break(error);
+}
+
+// Nothing more can be written: say so once; whatever is on its way is thrown away and credited.
+void OriginStream::Break(int error) {
+  if (broken_ != 0 || closed_) return;
+  broken_ = error;
+  if (kind_ == Kind::kOutputFile && error != EPIPE) {
+    ++agent_.report().notes["output to a file at home failed: " + std::string(strerror(error))];
+  }
+  const auto shares = Shares();
+  for (const auto& [id, host] : shares) agent_.Send(host, wire::StreamBroken{id, error});
+  for (const auto& [id, host] : shares) Written(id, queue_.Drop(id));
+  if (!closed_) UpdateInterest();
+}
+
+void OriginStream::Written(StreamId id, uint64_t bytes) {
+  const auto found = shares_.find(id);
+  if (found == shares_.end()) return;
+  Share& share = found->second;
+  share.written += bytes;
+  if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4) SendCredit(id, share);
+  std::vector<std::function<void()>> ready;
+  std::erase_if(share.waiting, [&](auto& waiting) {
+    if (waiting.first > share.written) return false;
+    ready.push_back(std::move(waiting.second));
+    return true;
+  });
+  EndIfWritten(id);
+  for (auto& action : ready) action();
+}
+
+void OriginStream::SendCredit(StreamId id, Share& share) {
+  share.credited = share.written;
+  agent_.Send(share.host, wire::StreamCredit{id, share.written});
+}
+
+void OriginStream::WhenWritten(StreamId id, std::function<void()> action) {
+  const auto found = shares_.find(id);
+  if (found == shares_.end() || found->second.written >= found->second.received) return action();
+  found->second.waiting.emplace_back(found->second.received, std::move(action));
+}
+
+// ---- Events ----
+
+void OriginStream::UpdateInterest() {
+  if (closed_ || !Pollable()) return;
+  uint32_t interest = 0;
+  if (!requests_.empty() || !watchers_.empty()) interest |= EPOLLIN;
+  if (!queue_.empty() && broken_ == 0) interest |= EPOLLOUT;
+  // With nothing to do, a writable object is still watched for its last reader's end, once.
+  const bool wanted = interest != 0 || (writable_ && broken_ == 0 && !hung_up_);
+  if (!wanted) {
+    if (added_) agent_.loop().Remove(pump());
+    added_ = false;
+    return;
+  }
+  if (added_ && interest == interest_) return;
+  interest_ = interest;
+  if (added_) return agent_.loop().Modify(pump(), interest);
+  added_ = agent_.loop().Add(pump(), interest, [this](uint32_t events) { OnReady(events); }).ok();
+}
+
+void OriginStream::OnReady(uint32_t events) {
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
+    ServeRequests();
+    ServeWatchers();
+  }
+  if ((events & EPOLLOUT) != 0) Flush();
+  const uint32_t gone = kind_ == Kind::kPipeWrite ? EPOLLERR : EPOLLHUP;
+  if (writable_ && (events & gone) != 0) Break(kind_ == Kind::kTerminal ? EIO : EPIPE);
+  UpdateInterest();
+}
+
+}  // namespace elsewhere::runtime::stream

@@ -1,0 +1,147 @@
+// One open file description of this host that processes of other hosts hold too: the side where the object
+// is.
+//
+// Rules:
+//  - The flags of the user's description are never changed. A pipe, FIFO or terminal is opened again through
+//    /proc/self/fd with O_NONBLOCK of its own; sockets are used with MSG_DONTWAIT; plain files are written on
+//    the description itself, whose offset is shared.
+//  - There is one *share* per host (for a socket: per job). While there is a share this class holds the
+//  object
+//    open, exactly once; the last share's end closes it, so end of file, EPIPE and SIGPIPE are the kernel's.
+//  - Bytes are taken out only for a request that waits for them. They go to the requests in the order in
+//  which
+//    these came.
+//  - A share that its host closed stays until its bytes are in; one whose processes were killed only until
+//  the
+//    object would block.
+// Everything runs on the agent's loop. Errors of the object itself are sent to the hosts that use it.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "runtime/agent.h"
+#include "runtime/stream/classify.h"
+#include "runtime/stream/descriptor.h"
+#include "runtime/stream/local_object.h"
+#include "runtime/stream/write_queue.h"
+#include "shim/wire/stream_message.h"
+
+namespace elsewhere::runtime::stream {
+
+using wire::StreamId;
+
+class OriginStream {
+ public:
+  // `descriptor`: a dup of the description. `unused` is called when the last share has ended; everything is
+  // closed by then. It must not destroy the stream at once.
+  static Result<std::unique_ptr<OriginStream>> Create(Agent& agent, Kind kind, Descriptor descriptor,
+                                                      int flags, std::function<void(OriginStream&)> unused);
+  ~OriginStream();
+
+  Kind kind() const { return kind_; }
+  int descriptor() const { return descriptor_.get(); }
+  bool writable() const { return writable_; }
+  const std::map<StreamId, HostId> Shares() const;
+
+  // One more job of `host` lists the stream. `id` names the share, new or not. Returns the grant's number.
+  uint32_t Grant(StreamId id, HostId host);
+  // That job will never be seen by its host.
+  void Withdraw(StreamId id, uint32_t grant);
+  ObjectTraits Traits() const;
+  int32_t broken() const { return broken_; }
+
+  void OnData(wire::StreamData&& data);
+  void OnClose(const wire::StreamClose& close);
+  void OnShutdown(const wire::StreamShutdown& shutdown);
+  void OnPull(const wire::StreamPull& pull);
+  void OnReturn(wire::StreamReturn&& returned);
+  void OnWatch(const wire::StreamWatch& watch);
+  void OnControl(const wire::StreamControl& control);
+  void OnOffset(int64_t offset);
+  void HostGone(HostId host);
+  // Its last writer was killed: what would block is thrown away, unless somebody else's end waits for it.
+  void DropBlocked(StreamId id);
+
+  // Runs `action` when everything that the share was sent so far is in or was thrown away; at once if so now.
+  void WhenWritten(StreamId id, std::function<void()> action);
+
+ private:
+  struct Share {
+    HostId host = 0;
+    uint32_t granted = 0;             // number of the last grant
+    std::vector<uint32_t> withdrawn;  // grants that their host never sees
+    uint32_t closed = 0;              // the last grant that its host had seen when it closed
+    bool closing = false;
+    bool shut = false;      // shutdown(SHUT_WR) follows the bytes
+    uint64_t received = 0;  // positions
+    uint64_t written = 0;
+    uint64_t credited = 0;
+    std::vector<std::pair<uint64_t, std::function<void()>>> waiting;  // for `written` to reach the position
+  };
+  struct Request {
+    StreamId share;
+    uint64_t request;
+    uint64_t bytes;
+    bool wait;
+  };
+  struct Watcher {
+    StreamId share;
+    uint64_t request;
+  };
+
+  OriginStream(Agent& agent, Kind kind, Descriptor descriptor, int flags,
+               std::function<void(OriginStream&)> unused);
+  Status OpenPump();
+  bool Pollable() const { return kind_ != Kind::kOutputFile && kind_ != Kind::kPlainFile; }
+  int pump() const { return pump_ ? pump_.get() : descriptor_.get(); }
+
+  Result<size_t> WriteNow(std::span<const uint8_t> bytes);
+  Result<size_t> ReadNow(std::span<uint8_t> buffer);
+  short ReadableNow() const;
+
+  void Flush();
+  void Break(int error);
+  void Written(StreamId id, uint64_t bytes);
+  void SendCredit(StreamId id, Share& share);
+  void EndIfWritten(StreamId id);
+  void MaybeClosing(StreamId id, Share& share, bool killed);
+  void CloseEverything();
+
+  void ServeRequests();
+  bool Serve(const Request& request);
+  void Answer(const Request& request, int error, bool last, bool end, std::vector<uint8_t> bytes);
+  void EnlargePipe(uint64_t wanted);
+  void PutBack();
+  void ServeWatchers();
+  void OnReady(uint32_t events);
+  void UpdateInterest();
+
+  Agent& agent_;
+  const Kind kind_;
+  Descriptor descriptor_;
+  Descriptor pump_;
+  const int flags_;
+  std::function<void(OriginStream&)> unused_;
+  bool readable_ = false;
+  bool writable_ = false;
+  bool no_wait_reads_ = false;  // could not be opened again: every call says RWF_NOWAIT
+  int socket_type_ = 0;
+  Borders borders_ = Borders::kNone;
+
+  std::map<StreamId, Share> shares_;
+  WriteQueue queue_;
+  std::deque<Request> requests_;
+  std::vector<Watcher> watchers_;
+  std::vector<uint8_t> returned_;  // comes before what the object has
+  int32_t broken_ = 0;
+  bool hung_up_ = false;
+  bool added_ = false;
+  bool closed_ = false;
+  uint32_t interest_ = 0;
+  uint64_t enlarged_ = 0;
+};
+
+}  // namespace elsewhere::runtime::stream

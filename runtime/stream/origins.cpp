@@ -1,0 +1,199 @@
+#include "runtime/stream/origins.h"
+
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+
+#include "runtime/stream/rebuild.h"
+
+namespace elsewhere::runtime::stream {
+namespace {
+
+// Descriptions with nothing but these in common may still be two.
+bool IdentityNeedsCompare(Kind kind) {
+  return kind == Kind::kPlainFile || kind == Kind::kOutputFile;
+}
+
+bool SameDescription(int one, int other) {
+  const pid_t self = getpid();
+  return syscall(SYS_kcmp, self, self, KCMP_FILE, one, other) == 0;
+}
+
+template <class T>
+std::vector<uint8_t> Pack(const T& record) {
+  wire::Writer writer;
+  writer.Write(record);
+  return writer.Take();
+}
+
+}  // namespace
+
+// Messages name a share; one that is unknown has ended meanwhile, which its host will learn or has caused.
+template <class M, class Handler>
+void Origins::Route(Handler handler) {
+  agent_.OnMessage<M>([this, handler](HostId, M&& message) {
+    if (OriginStream* stream = OfShare(message.stream)) handler(*stream, std::move(message));
+  });
+}
+
+Origins::Origins(Agent& agent) : agent_(agent) {
+  Route<wire::StreamData>([](OriginStream& stream, wire::StreamData&& m) { stream.OnData(std::move(m)); });
+  Route<wire::StreamClose>([](OriginStream& stream, wire::StreamClose&& m) { stream.OnClose(m); });
+  Route<wire::StreamShutdown>([](OriginStream& stream, wire::StreamShutdown&& m) { stream.OnShutdown(m); });
+  Route<wire::StreamReturn>(
+      [](OriginStream& stream, wire::StreamReturn&& m) { stream.OnReturn(std::move(m)); });
+  Route<wire::StreamPull>([](OriginStream& stream, wire::StreamPull&& m) { stream.OnPull(m); });
+  Route<wire::StreamWatch>([](OriginStream& stream, wire::StreamWatch&& m) { stream.OnWatch(m); });
+  Route<wire::StreamOffset>([](OriginStream& stream, wire::StreamOffset&& m) { stream.OnOffset(m.offset); });
+  agent_.OnMessage<wire::StreamControl>([this](HostId from, wire::StreamControl&& m) {
+    if (OriginStream* stream = OfShare(m.stream)) return stream->OnControl(m);
+    agent_.Send(from, wire::StreamControlled{m.request, -1, EBADF, {}});
+  });
+  agent_.OnMessage<wire::StreamDrain>([this](HostId from, wire::StreamDrain&& m) {
+    WhenWritten(m.streams,
+                [this, from, request = m.request] { agent_.Send(from, wire::StreamDrained{request}); });
+  });
+}
+
+OriginStream* Origins::OfShare(StreamId id) {
+  const auto found = by_share_.find(id);
+  return found == by_share_.end() ? nullptr : found->second;
+}
+
+OriginStream* Origins::Find(const Key& key, Kind kind, int held) {
+  const auto [first, last] = by_key_.equal_range(key);
+  for (auto each = first; each != last; ++each) {
+    if (!IdentityNeedsCompare(kind)) return each->second;
+    if (held >= 0 && SameDescription(held, each->second->descriptor())) return each->second;
+  }
+  return nullptr;
+}
+
+Result<OriginStream*> Origins::Adopt(const Key& key, Kind kind, int& held, int flags) {
+  if (held < 0) return Error{EBADF, "a descriptor of the process was not handed over"};
+  auto created = OriginStream::Create(agent_, kind, Descriptor(std::exchange(held, -1)), flags,
+                                      [this](OriginStream& stream) { Forget(stream); });
+  if (!created) return created.error();
+  OriginStream* stream = created->get();
+  entries_[stream] = Entry{std::move(*created), key};
+  by_key_.emplace(key, stream);
+  return stream;
+}
+
+// Called by the stream itself: it is found no more from now on, and deleted when nobody is inside it.
+void Origins::Forget(OriginStream& stream) {
+  const auto found = entries_.find(&stream);
+  if (found == entries_.end()) return;
+  const auto [first, last] = by_key_.equal_range(found->second.key);
+  for (auto each = first; each != last; ++each) {
+    if (each->second != &stream) continue;
+    by_key_.erase(each);
+    break;
+  }
+  std::erase_if(by_share_, [&](const auto& share) { return share.second == &stream; });
+  std::shared_ptr<OriginStream> last_owner = std::move(found->second.stream);
+  entries_.erase(found);
+  agent_.loop().Defer([last_owner] {});
+}
+
+// A socket's local stand-in cannot be opened again, so every job gets a share of its own.
+StreamId Origins::ShareFor(OriginStream& stream, HostId target) {
+  if (stream.kind() != Kind::kSocket) {
+    for (const auto& [id, host] : stream.Shares()) {
+      if (host == target) return id;
+    }
+  }
+  const StreamId id = (static_cast<uint64_t>(agent_.host()) << 48) | next_id_++;
+  by_share_[id] = &stream;
+  return id;
+}
+
+Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descriptor& entry,
+                                           const std::string& link, int& held) {
+  wire::JobDescriptor job;
+  job.number = entry.number;
+  job.flags = static_cast<int32_t>(entry.descriptor_flags);
+  job.status_flags = static_cast<int32_t>(entry.flags);
+  const uint32_t access = entry.flags & O_ACCMODE;
+  const ObjectId object{entry.device, entry.inode};
+  const bool is_stream = S_ISFIFO(entry.mode) || S_ISSOCK(entry.mode);
+  OriginStream* stream = nullptr;
+  Kind kind{};
+  if (is_stream) {
+    kind = S_ISSOCK(entry.mode) ? Kind::kSocket : access == O_RDONLY ? Kind::kPipeRead : Kind::kPipeWrite;
+    stream = Find(Key{object, access}, kind, held);
+  }
+  if (stream == nullptr) {
+    if (held < 0) return Error{EBADF, "descriptor " + std::to_string(entry.number) + " was not handed over"};
+    const auto status = Stat(held);
+    if (!status) return status.error();
+    const auto classified = Classify(held, *status, link, static_cast<int>(entry.flags));
+    if (!classified) return classified.error();
+    kind = *classified;
+    if (!IsBridged(kind) && kind != Kind::kPlainFile) {
+      if (auto described = Describe(kind, held, link, job); !described) return described.error();
+      return job;
+    }
+    if (!is_stream) stream = Find(Key{object, access}, kind, held);
+  }
+  if (stream == nullptr) {
+    auto adopted = Adopt(Key{object, access}, kind, held, static_cast<int>(entry.flags));
+    if (!adopted) return adopted.error();
+    stream = *adopted;
+  }
+  job.kind = static_cast<uint32_t>(kind);
+  job.stream = ShareFor(*stream, target);
+  ObjectTraits traits = stream->Traits();
+  traits.grant = stream->Grant(job.stream, target);
+  job.extra = Pack(traits);
+  if (kind == Kind::kPlainFile) {
+    job.path = link;
+    job.offset = entry.offset;
+  }
+  return job;
+}
+
+void Origins::Withdraw(const wire::JobDescriptor& descriptor) {
+  OriginStream* stream = descriptor.stream == 0 ? nullptr : OfShare(descriptor.stream);
+  if (stream == nullptr) return;
+  wire::Reader reader(descriptor.extra);
+  ObjectTraits traits;
+  reader.Read(traits);
+  stream->Withdraw(descriptor.stream, traits.grant);
+}
+
+void Origins::WhenWritten(const std::vector<StreamId>& streams, std::function<void()> done) {
+  std::vector<std::pair<StreamId, OriginStream*>> awaited;
+  for (const StreamId id : streams) {
+    if (OriginStream* stream = OfShare(id)) awaited.emplace_back(id, stream);
+  }
+  // Counts down to the last one; one more for this function, so that it cannot end in the middle.
+  auto left = std::make_shared<size_t>(awaited.size() + 1);
+  auto one_less = [left, done = std::move(done)] {
+    if (--*left == 0) done();
+  };
+  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, one_less);
+  one_less();
+}
+
+void Origins::DropBlocked(const std::vector<StreamId>& streams) {
+  for (const StreamId id : streams) {
+    if (OriginStream* stream = OfShare(id)) stream->DropBlocked(id);
+  }
+}
+
+void Origins::HostGone(HostId host) {
+  std::vector<OriginStream*> all;
+  for (const auto& [stream, entry] : entries_) all.push_back(stream);
+  for (OriginStream* stream : all) {
+    if (entries_.count(stream) != 0) stream->HostGone(host);
+  }
+}
+
+void Origins::Clear() {
+  by_key_.clear();
+  by_share_.clear();
+  entries_.clear();
+}
+
+}  // namespace elsewhere::runtime::stream

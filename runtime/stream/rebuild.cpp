@@ -1,0 +1,194 @@
+#include "runtime/stream/rebuild.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+namespace elsewhere::runtime::stream {
+namespace {
+
+// State of an anonymous descriptor, as /proc/self/fdinfo tells it.
+struct State {
+  uint64_t value = 0;     // eventfd: count; signalfd: mask; anonymous file: size
+  uint32_t option = 0;    // eventfd: EFD_SEMAPHORE; timerfd: clock
+  int64_t left[2] = {};   // timerfd: seconds, nanoseconds until it expires
+  int64_t again[2] = {};  // and its interval
+  std::vector<uint8_t> bytes;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.value, s.option, s.left[0], s.left[1], s.again[0], s.again[1], s.bytes);
+  }
+};
+
+// The lines of fdinfo that interest us; false where a line speaks of something that cannot be made anew.
+bool ReadLine(Kind kind, const char* line, State& state) {
+  unsigned long long number = 0;
+  unsigned flag = 0;
+  long long seconds = 0, nanoseconds = 0;
+  if (kind == Kind::kEvent && sscanf(line, "eventfd-count: %llx", &number) == 1) state.value = number;
+  if (kind == Kind::kEvent && sscanf(line, "eventfd-semaphore: %u", &flag) == 1 && flag != 0) {
+    state.option = EFD_SEMAPHORE;
+  }
+  if (kind == Kind::kSignal && sscanf(line, "sigmask: %llx", &number) == 1) state.value = number;
+  if (kind == Kind::kTimer && sscanf(line, "clockid: %u", &flag) == 1) state.option = flag;
+  if (kind == Kind::kTimer && sscanf(line, "it_value: (%lld, %lld)", &seconds, &nanoseconds) == 2) {
+    state.left[0] = seconds;
+    state.left[1] = nanoseconds;
+  }
+  if (kind == Kind::kTimer && sscanf(line, "it_interval: (%lld, %lld)", &seconds, &nanoseconds) == 2) {
+    state.again[0] = seconds;
+    state.again[1] = nanoseconds;
+  }
+  if (kind == Kind::kEpoll && strncmp(line, "tfd:", 4) == 0) return false;
+  return !(kind == Kind::kInotify && strncmp(line, "inotify wd:", 11) == 0);
+}
+
+Status ReadState(Kind kind, int descriptor, State& state) {
+  const std::string path = "/proc/self/fdinfo/" + std::to_string(descriptor);
+  FILE* file = fopen(path.c_str(), "re");
+  if (file == nullptr) return SystemError(path.c_str());
+  char line[512];
+  bool movable = true;
+  while (movable && fgets(line, sizeof line, file) != nullptr) movable = ReadLine(kind, line, state);
+  fclose(file);
+  if (movable) return Ok{};
+  return Error{ENOTSUP, kind == Kind::kEpoll
+                            ? "an epoll instance that watches descriptors cannot move to another host"
+                            : "an inotify instance with watches cannot move to another host"};
+}
+
+Status ReadAnonymousFile(int descriptor, const std::string& link, State& state) {
+  const auto status = Stat(descriptor);
+  if (!status) return status.error();
+  state.value = static_cast<uint64_t>(status->st_size);
+  if (state.value > kMaxAnonymousFile) {
+    return Error{ENOTSUP, "an unlinked file of " + std::to_string(state.value) + " bytes (" + link +
+                              ") cannot move to another host"};
+  }
+  auto readable = OpenAgain(descriptor, O_RDONLY);
+  if (!readable) return readable.error();
+  state.bytes.resize(state.value);
+  const ssize_t got = pread(readable->get(), state.bytes.data(), state.bytes.size(), 0);
+  if (got < 0) return SystemError(link.c_str());
+  state.bytes.resize(static_cast<size_t>(got));
+  return Ok{};
+}
+
+Result<Descriptor> Made(int descriptor, const char* what) {
+  if (descriptor < 0) return SystemError(what);
+  return Descriptor(descriptor);
+}
+
+Result<Descriptor> MakeTimer(const State& state) {
+  auto timer = Made(timerfd_create(static_cast<int>(state.option), TFD_CLOEXEC), "timerfd_create");
+  if (!timer) return timer;
+  itimerspec when{};
+  when.it_value = {state.left[0], state.left[1]};
+  when.it_interval = {state.again[0], state.again[1]};
+  if (timerfd_settime(timer->get(), 0, &when, nullptr) != 0) return SystemError("timerfd_settime");
+  return timer;
+}
+
+Result<Descriptor> MakeSignal(const State& state) {
+  sigset_t mask;
+  sigemptyset(&mask);
+  for (int signal = 1; signal <= 64; ++signal) {
+    if ((state.value >> (signal - 1) & 1) != 0) sigaddset(&mask, signal);
+  }
+  return Made(signalfd(-1, &mask, SFD_CLOEXEC), "signalfd");
+}
+
+Result<Descriptor> MakeAnonymousFile(const wire::JobDescriptor& job, const State& state) {
+  auto file = Made(memfd_create("elsewhere-file", MFD_CLOEXEC), "memfd_create");
+  if (!file) return file;
+  if (ftruncate(file->get(), static_cast<off_t>(state.value)) != 0) return SystemError("ftruncate");
+  if (pwrite(file->get(), state.bytes.data(), state.bytes.size(), 0) !=
+      static_cast<ssize_t>(state.bytes.size())) {
+    return SystemError("pwrite");
+  }
+  if ((job.status_flags & O_ACCMODE) == O_RDWR) return file;
+  return OpenAgain(file->get(), job.status_flags & O_ACCMODE);
+}
+
+Result<Descriptor> OpenByName(const wire::JobDescriptor& job) {
+  constexpr int kKept =
+      O_ACCMODE | O_APPEND | O_DIRECT | O_DIRECTORY | O_NOATIME | O_NONBLOCK | O_PATH | O_SYNC;
+  auto opened =
+      Made(open(job.path.c_str(), (job.status_flags & kKept) | O_CLOEXEC | O_NOCTTY), job.path.c_str());
+  if (opened || errno != EPERM) return opened;
+  return Made(open(job.path.c_str(), (job.status_flags & kKept & ~O_NOATIME) | O_CLOEXEC | O_NOCTTY),
+              job.path.c_str());
+}
+
+Result<Descriptor> Make(const wire::JobDescriptor& job, const State& state) {
+  switch (static_cast<Kind>(job.kind)) {
+    case Kind::kPlainFile:
+    case Kind::kReopened:
+      return OpenByName(job);
+    case Kind::kAnonymousFile:
+      return MakeAnonymousFile(job, state);
+    case Kind::kEvent:
+      return Made(eventfd(0, EFD_CLOEXEC | static_cast<int>(state.option)), "eventfd");
+    case Kind::kTimer:
+      return MakeTimer(state);
+    case Kind::kSignal:
+      return MakeSignal(state);
+    case Kind::kEpoll:
+      return Made(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+    case Kind::kInotify:
+      return Made(inotify_init1(IN_CLOEXEC), "inotify_init1");
+    default:
+      return Error{EPROTO, "descriptor of unknown kind " + std::to_string(job.kind)};
+  }
+}
+
+}  // namespace
+
+Status Describe(Kind kind, int descriptor, const std::string& link, wire::JobDescriptor& job) {
+  job.kind = static_cast<uint32_t>(kind);
+  State state;
+  if (kind == Kind::kReopened) {
+    job.path = link;
+    job.offset = (job.status_flags & O_PATH) != 0 ? 0 : lseek(descriptor, 0, SEEK_CUR);
+    return Ok{};
+  }
+  job.offset = kind == Kind::kAnonymousFile ? lseek(descriptor, 0, SEEK_CUR) : 0;
+  const Status read = kind == Kind::kAnonymousFile ? ReadAnonymousFile(descriptor, link, state)
+                                                   : ReadState(kind, descriptor, state);
+  if (!read) return read;
+  wire::Writer writer;
+  writer.Write(state);
+  job.extra = writer.Take();
+  return Ok{};
+}
+
+Result<Descriptor> Rebuild(const wire::JobDescriptor& job) {
+  const auto kind = static_cast<Kind>(job.kind);
+  State state;
+  if (kind != Kind::kPlainFile && kind != Kind::kReopened) {
+    wire::Reader reader(job.extra);
+    reader.Read(state);
+    if (!reader.AtEnd()) return Error{EPROTO, "malformed state of a descriptor"};
+  }
+  auto made = Make(job, state);
+  if (!made) return made;
+  if (job.offset > 0 && lseek(made->get(), job.offset, SEEK_SET) < 0) return SystemError("lseek");
+  if (kind == Kind::kEvent && state.value != 0 &&
+      write(made->get(), &state.value, sizeof state.value) != static_cast<ssize_t>(sizeof state.value)) {
+    return SystemError("eventfd");
+  }
+  if ((job.status_flags & O_NONBLOCK) != 0)
+    fcntl(made->get(), F_SETFL, fcntl(made->get(), F_GETFL) | O_NONBLOCK);
+  return made;
+}
+
+}  // namespace elsewhere::runtime::stream

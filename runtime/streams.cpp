@@ -1,0 +1,110 @@
+#include "runtime/streams.h"
+
+#include <csignal>
+
+#include "runtime/stream/mirrors.h"
+#include "runtime/stream/origins.h"
+#include "shim/wire/image_view.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+using stream::Mirrors;
+using stream::Origins;
+
+class Streams : public Component {
+ public:
+  explicit Streams(Agent& agent) : agent_(agent), origins_(agent), mirrors_(agent) {
+    signal(SIGPIPE, SIG_IGN);
+    agent.OnMessage<wire::StreamLast>(
+        [this](HostId, wire::StreamLast&& last) { last_[last.incarnation] = std::move(last); });
+  }
+
+  Status Captured(const Process& deputy, std::span<const uint8_t> manifest,
+                  std::vector<HeldDescriptor>& descriptors, wire::Job& job) override {
+    image::View view;
+    if (const char* wrong = image::View::Open(manifest.data(), manifest.size(), &view))
+      return Error{EPROTO, wrong};
+    for (const image::Descriptor& entry : view.descriptors()) {
+      int unattached = -1;
+      int* held = &unattached;
+      if (entry.attached != image::kNone) {
+        if (entry.attached >= descriptors.size()) return Undo(job, Error{EPROTO, "a descriptor is missing"});
+        held = &descriptors[entry.attached].descriptor;
+        if (*held < 0) continue;  // another component has taken it
+      }
+      auto granted = origins_.Grant(deputy.runs_on, entry, view.text(entry.path), *held);
+      if (!granted) return Undo(job, granted.error());
+      job.descriptors.push_back(std::move(*granted));
+    }
+    return Ok{};
+  }
+
+  void JobWithdrawn(const wire::Job& job) override {
+    for (const auto& descriptor : job.descriptors) origins_.Withdraw(descriptor);
+  }
+
+  void Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors, Done done) override {
+    done(mirrors_.Prepare(job, descriptors));
+  }
+
+  void ProcessStarted(const Process& process, const Process* parent) override {
+    mirrors_.ProcessStarted(process, parent);
+  }
+
+  void Drain(const Process& process, DrainReason reason, std::function<void()> done) override {
+    if (!agent_.is_home()) return mirrors_.Drain(process, reason, std::move(done));
+    if (process.runs_on == wire::kHome) return done();
+    DrainAtHome(process, reason, std::move(done));
+  }
+
+  void ProcessGone(const Process& process) override {
+    last_.erase(process.incarnation);
+    mirrors_.ProcessGone(process);
+  }
+  void CallDropped(CallId id) override { mirrors_.CallDropped(id); }
+  void CallCancelled(CallId id) override { mirrors_.CallCancelled(id); }
+  void HostGone(HostId host) override { origins_.HostGone(host); }
+  void SessionEnding() override {
+    mirrors_.Clear();
+    origins_.Clear();
+  }
+
+ private:
+  Status Undo(wire::Job& job, Error error) {
+    JobWithdrawn(job);
+    job.descriptors.clear();
+    return error;
+  }
+
+  // Waits for the bytes that its worker did not know to be in. The end of a process that wrote nothing is not
+  // held up for long by others' bytes that nobody reads.
+  void DrainAtHome(const Process& process, DrainReason reason, std::function<void()> done) {
+    const auto last = last_.find(process.incarnation);
+    if (last == last_.end()) return done();
+    if (reason.killed) {
+      origins_.DropBlocked(last->second.streams);
+      return done();
+    }
+    auto once = std::make_shared<std::function<void()>>(std::move(done));
+    auto finish = [once] {
+      if (*once) std::exchange(*once, nullptr)();
+    };
+    const bool quiet = last->second.quiet;
+    origins_.WhenWritten(last->second.streams, finish);
+    if (quiet && *once) agent_.loop().After(std::chrono::seconds(1), finish);
+  }
+
+  Agent& agent_;
+  Origins origins_;
+  Mirrors mirrors_;
+  std::unordered_map<Incarnation, wire::StreamLast> last_;
+};
+
+}  // namespace
+
+std::unique_ptr<Component> MakeStreams(Agent& agent) {
+  return std::make_unique<Streams>(agent);
+}
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,25 @@
+// How a process recognises a descriptor that stands for something on another host.
+//
+// The worker agent marks the local object's open file description with a signal number that nothing uses
+// (F_SETSIG has no effect without O_ASYNC). The mark belongs to the description, so it survives fork, dup,
+// exec and SCM_RIGHTS, and finding it takes one system call and no help: a program that was just executed
+// looks at each of its descriptors. A program that gives such a description a signal of its own loses the
+// redirection of its reads (they then see what is in the local object only).
+//
+// Plain C layouts, included by freestanding code.
+#pragma once
+
+namespace elsewhere::wire {
+
+enum class StreamMark : int {
+  kNone = 0,
+  kPipeRead = 57,    // read end of a pipe or FIFO: empty until bytes are asked for
+  kPipeWrite = 58,   // write end: the local pipe is in packet mode (O_DIRECT), which is not the program's
+  kSocket = 59,      // one end of a local socketpair
+  kTerminal = 60,    // local pseudo-terminal in raw mode with VMIN 0
+  kOutputFile = 61,  // a plain file at its origin that is only written or appended to; locally as kPipeWrite
+};
+inline constexpr int kFirstStreamMark = static_cast<int>(StreamMark::kPipeRead);
+inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kOutputFile);
+
+}  // namespace elsewhere::wire

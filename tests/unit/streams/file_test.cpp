@@ -1,0 +1,195 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <termios.h>
+
+#include <cstring>
+
+#include "runtime/stream/descriptor.h"
+#include "shim/wire/stream_mark.h"
+#include "tests/unit/streams/two_hosts.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+struct TemporaryFile {
+  explicit TemporaryFile(const std::string& content = "") {
+    descriptor = mkostemp(path, O_CLOEXEC);
+    EXPECT_GE(descriptor, 0);
+    EXPECT_EQ(write(descriptor, content.data(), content.size()), static_cast<ssize_t>(content.size()));
+  }
+  ~TemporaryFile() {
+    close(descriptor);
+    unlink(path);
+  }
+  char path[32] = "/tmp/streams_test_XXXXXX";
+  int descriptor;
+};
+
+std::string Content(const char* path) {
+  std::string content(1 << 16, 0);
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  content.resize(static_cast<size_t>(read(file, content.data(), content.size())));
+  close(file);
+  return content;
+}
+
+TEST_F(TwoHosts, AFileThatIsOnlyWrittenSharesItsOffset) {
+  TemporaryFile file;
+  const int out = open(file.path, O_WRONLY | O_CLOEXEC);
+  ASSERT_EQ(write(out, "home ", 5), 5);
+  auto child = MustFork({out});
+  const int remote = (*child)[out];
+  ASSERT_EQ(write(remote, "child ", 6), 6);
+  ASSERT_TRUE(End(*child));
+  ASSERT_EQ(write(out, "home again", 10), 10);
+  EXPECT_EQ(Content(file.path), "home child home again");
+  close(out);
+}
+
+TEST_F(TwoHosts, AFileThatIsOnlyWrittenCanBeAskedAbout) {
+  TemporaryFile file;
+  const int out = open(file.path, O_WRONLY | O_CLOEXEC);
+  auto child = MustFork({out});
+  const int remote = (*child)[out];
+  EXPECT_EQ(fcntl(remote, F_GETSIG), static_cast<int>(wire::StreamMark::kOutputFile));
+  ASSERT_EQ(write(remote, "12345", 5), 5);
+  const auto* status = Await(CallOn(abi::Operation::kStat, remote, {}));
+  ASSERT_NE(status, nullptr);
+  struct stat told {};
+  ASSERT_EQ(status->payload.size(), sizeof told);
+  std::memcpy(&told, status->payload.data(), sizeof told);
+  EXPECT_TRUE(S_ISREG(told.st_mode));
+  EXPECT_EQ(told.st_size, 5);
+  const auto* seek = Await(CallOn(abi::Operation::kSeek, remote, {1, SEEK_SET}));
+  EXPECT_EQ(seek->result, 1);
+  ASSERT_EQ(write(remote, "x", 1), 1);
+  ASSERT_NE(Await(CallOn(abi::Operation::kDrain, remote, {})), nullptr);
+  EXPECT_EQ(Content(file.path), "1x345");
+  close(out);
+}
+
+TEST_F(TwoHosts, TwoNumbersOfOneDescriptionStayOne) {
+  TemporaryFile file;
+  const int out = open(file.path, O_WRONLY | O_CLOEXEC);
+  const int same = fcntl(out, F_DUPFD_CLOEXEC, 3);
+  const int other = open(file.path, O_WRONLY | O_CLOEXEC);
+  auto child = MustFork({out, same, other});
+  ASSERT_EQ(write((*child)[out], "ab", 2), 2);
+  ASSERT_EQ(write((*child)[same], "cd", 2), 2);
+  Settle();
+  EXPECT_EQ(Content(file.path), "abcd");
+  ASSERT_EQ(write((*child)[other], "XX", 2), 2);
+  ASSERT_TRUE(End(*child));
+  EXPECT_EQ(Content(file.path), "XXcd") << "an open file of its own has an offset of its own";
+  close(out);
+  close(same);
+  close(other);
+}
+
+TEST_F(TwoHosts, AReadFileTakesItsOffsetThereAndBack) {
+  TemporaryFile file("first\nsecond\nthird\n");
+  const int in = open(file.path, O_RDONLY | O_CLOEXEC);
+  lseek(in, 6, SEEK_SET);
+  auto child = MustFork({in});
+  char line[8] = {};
+  ASSERT_EQ(read((*child)[in], line, 7), 7);
+  EXPECT_STREQ(line, "second\n");
+  ASSERT_TRUE(End(*child));
+  EXPECT_EQ(lseek(in, 0, SEEK_CUR), 13);
+  close(in);
+}
+
+TEST_F(TwoHosts, AnonymousFilesAndEventsAreMadeAnew) {
+  const int memory = memfd_create("test", MFD_CLOEXEC);
+  ASSERT_EQ(write(memory, "content", 7), 7);
+  const int event = eventfd(5, EFD_CLOEXEC | EFD_NONBLOCK);
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  const int directory = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  auto child = MustFork({memory, event, null, directory});
+  char content[8] = {};
+  EXPECT_EQ(pread((*child)[memory], content, 7, 0), 7);
+  EXPECT_STREQ(content, "content");
+  EXPECT_EQ(lseek((*child)[memory], 0, SEEK_CUR), 7);
+  uint64_t count = 0;
+  EXPECT_EQ(read((*child)[event], &count, sizeof count), 8);
+  EXPECT_EQ(count, 5U);
+  EXPECT_EQ(write((*child)[null], "x", 1), 1);
+  EXPECT_EQ(faccessat((*child)[directory], ".", F_OK, 0), 0);
+  for (const int each : {memory, event, null, directory}) close(each);
+}
+
+TEST_F(TwoHosts, WhatCannotMoveSaysWhy) {
+  const int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_storage address{};
+  address.ss_family = AF_UNIX;
+  ASSERT_EQ(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t)), 0);
+  ASSERT_EQ(listen(listening, 1), 0);
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const auto refused = Fork({ends[0], ends[1], listening});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().message, "a listening socket cannot move to another host");
+  // What was granted before the refusal was taken back.
+  close(ends[1]);
+  EXPECT_NE(stream::PollNow(ends[0], POLLIN) & POLLHUP, 0);
+  close(ends[0]);
+  close(listening);
+}
+
+struct Terminal {
+  Terminal() {
+    winsize size{33, 77, 0, 0};
+    EXPECT_EQ(openpty(&master, &slave, nullptr, nullptr, &size), 0);
+  }
+  ~Terminal() {
+    close(master);
+    close(slave);
+  }
+  int master, slave;
+};
+
+TEST_F(TwoHosts, ATerminalIsATerminalElsewhere) {
+  Terminal terminal;
+  auto child = MustFork({terminal.slave});
+  const int remote = (*child)[terminal.slave];
+  EXPECT_TRUE(isatty(remote));
+  winsize size{};
+  EXPECT_EQ(ioctl(remote, TIOCGWINSZ, &size), 0);
+  EXPECT_EQ(size.ws_row, 33);
+  EXPECT_EQ(size.ws_col, 77);
+  ASSERT_EQ(write(remote, "out\n", 4), 4);
+  EXPECT_TRUE(Until([&] { return stream::BytesWaiting(terminal.master) >= 5; }));
+  EXPECT_EQ(Take(terminal.master, 100), "out\r\n") << "home's terminal does the processing";
+  ASSERT_EQ(write(terminal.master, "typed\n\4", 7), 7);
+  EXPECT_EQ(Read(remote, 100), "typed\n");
+  const auto* end = Await(Pull(remote, 100));
+  EXPECT_EQ(end->result, 0);
+  EXPECT_EQ(read(remote, &size, 1), 0) << "the end of file is what the read itself sees";
+}
+
+TEST_F(TwoHosts, TerminalAttributesAreHomes) {
+  Terminal terminal;
+  auto child = MustFork({terminal.slave});
+  const int remote = (*child)[terminal.slave];
+  const auto* told = Await(CallOn(abi::Operation::kIoctl, remote, {TCGETS, 0}, std::vector<uint8_t>(36)));
+  ASSERT_NE(told, nullptr);
+  ASSERT_EQ(told->result, 0);
+  uint32_t flags[4];
+  ASSERT_GE(told->payload.size(), sizeof flags);
+  std::memcpy(flags, told->payload.data(), sizeof flags);
+  EXPECT_NE(flags[3] & ICANON, 0U);
+  auto changed = told->payload;
+  flags[3] &= ~static_cast<uint32_t>(ICANON | ECHO);
+  std::memcpy(changed.data(), flags, sizeof flags);
+  EXPECT_EQ(Await(CallOn(abi::Operation::kIoctl, remote, {TCSETS, 0}, changed))->result, 0);
+  termios now;
+  ASSERT_EQ(tcgetattr(terminal.slave, &now), 0);
+  EXPECT_EQ(now.c_lflag & ICANON, 0U);
+}
+
+}  // namespace
+}  // namespace elsewhere::runtime
