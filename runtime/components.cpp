@@ -1,12 +1,14 @@
 #include "runtime/components.h"
 
 #include "runtime/ipc.h"
+#include "runtime/streams.h"
 #include "shim/broker/session_keys.h"
 
 namespace elsewhere::runtime {
 
 void AddComponents(AgentCore& core) {
   core.Add(MakeIpc(core));
+  core.Add(MakeStreams(core));
 }
 
 std::vector<std::string_view> AllScripts() {
