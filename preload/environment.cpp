@@ -1,7 +1,6 @@
 #include "preload/environment.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "preload/self.h"
 
@@ -72,22 +71,7 @@ void AddPreload(Text& text, const char* others) {
   text.End();
 }
 
-// Text that environ may point to for the rest of the process's life.
-constinit char agent_entry[sizeof(abi::kEnvAgent) + abi::kSocketPathSize] = {};
-constinit char host_entry[sizeof(abi::kEnvHost) + 16] = {};
-constinit char lifeline_entry[] = "ELSEWHERE_LIFELINE=-1";
-
 }  // namespace
-
-void CorrectOwnEnvironment() {
-  Text(agent_entry).Add(abi::kEnvAgent).Add("=").Add(self.agent_socket).End();
-  Text(host_entry).Add(abi::kEnvHost).Add("=").Add(self.host.load()).End();
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    if (Names(*entry, abi::kEnvAgent)) *entry = agent_entry;
-    if (Names(*entry, abi::kEnvHost)) *entry = host_entry;
-    if (Names(*entry, abi::kEnvLifeline)) *entry = lifeline_entry;
-  }
-}
 
 const char* FindVariable(char* const* environment, const char* name) {
   if (environment == nullptr) return nullptr;

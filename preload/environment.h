@@ -30,9 +30,6 @@ EnvironmentSize MeasureEnvironment(char* const* environment);
 // `environment` with our variables in place of whatever it said for them, into the room given.
 void BuildEnvironment(char* const* environment, char** entries, char* bytes);
 
-// Makes this process's own environment say where it is now; for what libc executes by itself (system, popen).
-void CorrectOwnEnvironment();
-
 // Calls `run` with the environment that the program must get.
 template <class Run>
 auto WithSessionEnvironment(char* const* environment, Run run) {

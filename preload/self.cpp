@@ -122,7 +122,6 @@ void BecomeRestored(const abi::RestoreNote& note) {
   self.lifeline = -1;
   TakeAgentAfterRestore(note.doorbell);
   ForgetChildren();
-  CorrectOwnEnvironment();
   TranslateSignalHandlers();
 }
 

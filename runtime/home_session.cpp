@@ -210,7 +210,7 @@ void HomeSession::OnPacket(ConnectionId connection, Connections::Packet packet) 
   const abi::Hello* hello = CheckHello(*core_, connection, packet);
   if (hello == nullptr) return;
   if (hello->role == static_cast<uint32_t>(abi::Role::kProcess)) {
-    return WelcomeProcess(*core_, connection, *hello, hello->pid);
+    return WelcomeProcess(*core_, connection, *hello);
   }
   deputies_->Hello(connection, *hello);
 }

@@ -38,13 +38,13 @@ const abi::Hello* CheckHello(AgentCore& core, ConnectionId connection, const Con
   return hello;
 }
 
-void WelcomeProcess(AgentCore& core, ConnectionId connection, const abi::Hello& hello, int32_t session_pid) {
-  if (core.FindKernelPid(hello.pid) == nullptr) {
-    const Process process{.kernel_pid = hello.pid, .session_pid = session_pid};
+void WelcomeProcess(AgentCore& core, ConnectionId connection, const abi::Hello& hello) {
+  if (core.is_home() && core.FindKernelPid(hello.pid) == nullptr) {
+    const Process process{.kernel_pid = hello.pid, .session_pid = hello.pid};
     const auto registered =
         core.Register(process, [&core](const Process& gone) { core.Forget(gone.kernel_pid); });
     if (!registered) return core.connections().Close(connection);
-    if (core.is_home()) core.TellRegistered(**registered, hello.parent);
+    core.TellRegistered(**registered, hello.parent);
   }
   const int given[] = {core.calls().memfd(), core.calls().doorbell()};
   core.connections().Send(connection, abi::Welcome{{}, abi::kAbiVersion, core.host()}, abi::Packet::kWelcome,

@@ -11,8 +11,9 @@ namespace elsewhere::runtime {
 // Checks a Hello; answers nullptr and refuses or closes the connection where it is none that can be served.
 const abi::Hello* CheckHello(AgentCore& core, ConnectionId connection, const Connections::Packet& packet);
 
-// Role::kProcess: registers the process unless it is known, and gives it table and doorbell.
-// `session_pid`: what it is called in the session if it is new here.
-void WelcomeProcess(AgentCore& core, ConnectionId connection, const abi::Hello& hello, int32_t session_pid);
+// Role::kProcess: gives the process table and doorbell, and at home registers it unless it is known. On a
+// worker it is the parent's report (kNestedFork) that registers a child, which may say hello, and call,
+// before that: taken for a process of its own then, it would lose the calls that it waits in.
+void WelcomeProcess(AgentCore& core, ConnectionId connection, const abi::Hello& hello);
 
 }  // namespace elsewhere::runtime

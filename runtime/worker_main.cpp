@@ -125,9 +125,7 @@ Status WorkerAgent::Start(Arguments& arguments) {
 void WorkerAgent::OnPacket(ConnectionId connection, const Connections::Packet& packet) {
   const abi::Hello* hello = CheckHello(*core_, connection, packet);
   if (hello == nullptr) return;
-  // One that is unknown here was started by vfork or posix_spawn and has no deputy: its number is this
-  // host's.
-  WelcomeProcess(*core_, connection, *hello, 0);
+  WelcomeProcess(*core_, connection, *hello);
 }
 
 void WorkerAgent::Beat() {
