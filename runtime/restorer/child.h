@@ -33,6 +33,7 @@ bool FillRegions(Child* child);       // runs.cpp: the pages that travelled
 bool RestoreMemoryMap(Child* child);  // state.cpp: brk and what ps shows
 bool RestoreState(Child* child);      // state.cpp: signals, thread, identity
 bool RestoreDescriptors(Child* child);
+void RestoreLimits(Child* child);  // after the descriptors, which may lie above the limit
 [[noreturn]] void Enter(Child* child);
 
 // The plan copies pages into this region: it is mapped writable until FillRegions is done.

@@ -37,7 +37,10 @@ long ForkChild() {
   if (good) PlanRuns(&child);
   good = good && MapRegions(&child) && FillRegions(&child) && RestoreMemoryMap(&child) &&
          RestoreState(&child) && RestoreDescriptors(&child);
-  if (good) Enter(&child);
+  if (good) {
+    RestoreLimits(&child);
+    Enter(&child);
+  }
   Report(child.socket, job.request.id, restore::Event::kFailed,
          static_cast<int>(child.error < 0 ? -child.error : 0), child.address, child.step);
   Exit(127);

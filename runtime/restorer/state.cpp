@@ -141,21 +141,6 @@ void DropCapabilities(Child* child) {
   raw::Syscall(SYS_capset, raw::Address(&header), raw::Address(data));
 }
 
-// A hard limit that is higher at home cannot be had here; the soft limit is what programs look at.
-void RestoreLimits(Child* child) {
-  const image::Identity& identity = child->view.header().identity;
-  for (uint32_t limit = 0; limit < image::kLimitCount; ++limit) {
-    image::Limit now{};
-    if (raw::Failed(raw::Syscall(SYS_prlimit64, 0, limit, 0, raw::Address(&now)))) continue;
-    image::Limit wanted = identity.limits[limit];
-    if (wanted.soft == now.soft && wanted.hard == now.hard) continue;
-    if (!raw::Failed(raw::Syscall(SYS_prlimit64, 0, limit, raw::Address(&wanted), 0))) continue;
-    if (wanted.hard > now.hard) wanted.hard = now.hard;
-    if (wanted.soft > wanted.hard) wanted.soft = wanted.hard;
-    raw::Syscall(SYS_prlimit64, 0, limit, raw::Address(&wanted), 0);
-  }
-}
-
 bool RestoreSettings(Child* child) {
   const image::Identity& identity = child->view.header().identity;
   const char* directory = child->view.text(identity.directory);
@@ -225,9 +210,23 @@ bool RestoreState(Child* child) {
   if (!RestoreSignals(child) || !RestoreSettings(child) || !RestoreUser(child) || !WriteNote(child))
     return false;
   RestoreThread(child);
-  RestoreLimits(child);
   DropCapabilities(child);
   return true;
+}
+
+// A hard limit that is higher at home cannot be had here; the soft limit is what programs look at.
+void RestoreLimits(Child* child) {
+  const image::Identity& identity = child->view.header().identity;
+  for (uint32_t limit = 0; limit < image::kLimitCount; ++limit) {
+    image::Limit now{};
+    if (raw::Failed(raw::Syscall(SYS_prlimit64, 0, limit, 0, raw::Address(&now)))) continue;
+    image::Limit wanted = identity.limits[limit];
+    if (wanted.soft == now.soft && wanted.hard == now.hard) continue;
+    if (!raw::Failed(raw::Syscall(SYS_prlimit64, 0, limit, raw::Address(&wanted), 0))) continue;
+    if (wanted.hard > now.hard) wanted.hard = now.hard;
+    if (wanted.soft > wanted.hard) wanted.soft = wanted.hard;
+    raw::Syscall(SYS_prlimit64, 0, limit, raw::Address(&wanted), 0);
+  }
 }
 
 }  // namespace elsewhere::restorer
