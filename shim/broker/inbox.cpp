@@ -13,18 +13,6 @@ constexpr size_t kTrimBytes = 256 * 1024;
 constexpr std::string_view kReadCount = "256";
 constexpr size_t kHeaderSize = 12;
 
-// KEYS: fences inbox... ARGV: message, then host and header for each inbox. Answers the inboxes that are
-// gone.
-constexpr std::string_view kBroadcastBody = R"lua(-- elsewhere broadcast 1
-local gone = {}
-for i = 2, #KEYS do
-  local host = ARGV[2 * i - 2]
-  local id = redis.call('XADD', KEYS[i], 'NOMKSTREAM', '*', ARGV[2 * i - 1], ARGV[1])
-  if id then redis.call('HSET', KEYS[1], host, id) else gone[#gone + 1] = host end
-end
-return gone
-)lua";
-
 void PutLittleEndian(char* out, uint64_t value, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i) out[i] = static_cast<char>(value >> (8 * i));
 }
@@ -66,13 +54,8 @@ InboxSender::InboxSender(RedisConnection& connection, const SessionKeys& keys, H
     : connection_(connection),
       keys_(keys),
       self_(self),
-      fences_key_(keys.fences()),
-      on_undelivered_(std::move(on_undelivered)) {}
 
-const Script& InboxSender::BroadcastScript() {
-  static const Script script(kBroadcastBody);
-  return script;
-}
+      on_undelivered_(std::move(on_undelivered)) {}
 
 InboxSender::Receiver& InboxSender::ReceiverFor(HostId host) {
   Receiver& receiver = receivers_[host];
@@ -97,27 +80,6 @@ void InboxSender::Send(HostId to, std::string_view message) {
   connection_.Command(
       {"XADD", receiver.key, "NOMKSTREAM", "*", header, message},
       [this, to](const Reply& reply) { Check(to, reply); }, Repeat::kSafe, Wake::kLater);
-}
-
-void InboxSender::Broadcast(std::span<const HostId> to, std::string_view message) {
-  if (to.empty()) return;
-  std::vector<std::string> owned;
-  owned.reserve(2 * to.size());
-  std::vector<std::string_view> names{fences_key_};
-  std::vector<std::string_view> arguments{message};
-  for (const HostId host : to) {
-    Receiver& receiver = ReceiverFor(host);
-    names.push_back(receiver.key);
-    arguments.push_back(owned.emplace_back(std::to_string(host)));
-    arguments.push_back(owned.emplace_back(EncodeInboxHeader(self_, ++receiver.last_number)));
-  }
-  RunScript(connection_, BroadcastScript(), names, arguments, [this, first = to[0]](const Reply& reply) {
-    if (reply.IsError()) Check(first, reply);
-    for (size_t i = 0; i < reply.size(); ++i) {
-      uint64_t host = 0;
-      if (ParseNumber(reply[i].text(), &host)) Check(static_cast<HostId>(host), Reply());
-    }
-  });
 }
 
 Result<std::unique_ptr<InboxReader>> InboxReader::Open(ConnectionOptions options, const SessionKeys& keys,
@@ -184,7 +146,6 @@ bool InboxReader::Deliver(const Reply& entry) {
     if (number <= last) return delivered_ = id, true;
     last = number;
   }
-  // A fence is passed when its message has been handled, not before.
   on_message_(Message{sender, number, bytes, id});
   delivered_ = id;
   return true;

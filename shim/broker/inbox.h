@@ -10,9 +10,8 @@
 // delivered. After delivering, one write re-arms it; every kTrimEntries entries or kTrimBytes bytes the same
 // write also trims, with the trim's answer suppressed (CLIENT REPLY SKIP).
 //
-// Fences. Broadcast() also records, per receiver, the entry's id. A script that lets a process pass an
-// acquire returns the recorded id of the caller's host; the process may go on when Passed(id). So an acquire
-// that is answered on another connection cannot overtake the diffs that were published before it.
+// Who may go on only after what was published before (an acquire) must learn so from its inbox, not from the
+// reply to a command: then it stands behind the publication (see shim/ipc).
 //
 // An entry has one field: name = sender (uint32) and number (uint64), little-endian; value = the message.
 // Thread-safety: none; one loop.
@@ -21,14 +20,12 @@
 #include <compare>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
 #include "shim/broker/keys.h"
 #include "shim/broker/redis_connection.h"
-#include "shim/broker/scripts.h"
 
 namespace elsewhere::broker {
 
@@ -56,10 +53,6 @@ class InboxSender {
               UndeliveredCallback on_undelivered);
 
   void Send(HostId to, std::string_view message);
-  // The same message to several hosts in one step, as a fence.
-  void Broadcast(std::span<const HostId> to, std::string_view message);
-
-  static const Script& BroadcastScript();
 
  private:
   void Check(HostId to, const Reply& reply) const;
@@ -67,7 +60,7 @@ class InboxSender {
   RedisConnection& connection_;
   const SessionKeys keys_;
   const HostId self_;
-  const std::string fences_key_;
+
   const UndeliveredCallback on_undelivered_;
   struct Receiver {
     std::string key;
@@ -94,9 +87,6 @@ class InboxReader {
 
   int fd() const { return connection_->fd(); }
   void OnReadable();
-
-  bool Passed(const StreamId& fence) const { return fence <= delivered_; }
-  const StreamId& delivered() const { return delivered_; }
 
  private:
   InboxReader(const SessionKeys& keys, HostId host, MessageCallback on_message,

@@ -4,7 +4,7 @@
 //   elsewhere:{ID}:marker      string  proves that this Redis still holds the session
 //   elsewhere:{ID}:hosts       set     numbers of the hosts that have an inbox
 //   elsewhere:{ID}:claims      hash    incarnation -> who may run it
-//   elsewhere:{ID}:fences      hash    host -> last fenced entry of its inbox (see inbox.h)
+
 //   elsewhere:{ID}:semaphores  hash    see shim/ipc
 //   elsewhere:{ID}:waiters     zset    see shim/ipc
 //   elsewhere:{ID}:names       hash    see shim/ipc
@@ -31,7 +31,6 @@ class SessionKeys {
   std::string marker() const { return prefix_ + "marker"; }
   std::string hosts() const { return prefix_ + "hosts"; }
   std::string claims() const { return prefix_ + "claims"; }
-  std::string fences() const { return prefix_ + "fences"; }
   std::string semaphores() const { return prefix_ + "semaphores"; }
   std::string waiters() const { return prefix_ + "waiters"; }
   std::string names() const { return prefix_ + "names"; }

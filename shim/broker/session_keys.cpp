@@ -2,21 +2,20 @@
 
 #include <array>
 
-#include "shim/broker/inbox.h"
 #include "shim/broker/scripts.h"
 
 namespace elsewhere::broker {
 namespace {
 
-// KEYS: marker hosts claims fences semaphores names segments waiters. ARGV: secret lifetime.
+// KEYS: marker hosts claims semaphores names segments waiters. ARGV: secret lifetime.
 // The placeholders keep Redis from dropping an emptied key, whose successor would have no time to live.
 constexpr std::string_view kCreateBody = R"lua(-- elsewhere create 1
 if redis.call('SET', KEYS[1], ARGV[1], 'NX') == false then
   return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
 end
 redis.call('SADD', KEYS[2], '')
-for i = 3, 7 do redis.call('HSET', KEYS[i], '', '') end
-redis.call('ZADD', KEYS[8], 0, '~')
+for i = 3, 6 do redis.call('HSET', KEYS[i], '', '') end
+redis.call('ZADD', KEYS[7], 0, '~')
 for i = 1, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
 return 1
 )lua";
@@ -33,7 +32,7 @@ end
 return 1
 )lua";
 
-// KEYS: marker hosts claims fences semaphores names segments waiters. ARGV: prefix of inboxes, lifetime.
+// KEYS: marker hosts claims semaphores names segments waiters. ARGV: prefix of inboxes, lifetime.
 // The inboxes' names are made from the hosts set; they share the hash tag, so a cluster accepts them.
 constexpr std::string_view kHeartbeatBody = R"lua(-- elsewhere heartbeat 1
 if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOSESSION the session is gone') end
@@ -68,12 +67,12 @@ const Script& ClaimScript() {
   return script;
 }
 
-std::array<std::string, 8> FixedKeys(const SessionKeys& keys) {
-  return {keys.marker(),     keys.hosts(), keys.claims(),   keys.fences(),
-          keys.semaphores(), keys.names(), keys.segments(), keys.waiters()};
+std::array<std::string, 7> FixedKeys(const SessionKeys& keys) {
+  return {keys.marker(), keys.hosts(),    keys.claims(), keys.semaphores(),
+          keys.names(),  keys.segments(), keys.waiters()};
 }
 
-std::vector<std::string_view> Views(const std::array<std::string, 8>& names) {
+std::vector<std::string_view> Views(const std::array<std::string, 7>& names) {
   return {names.begin(), names.end()};
 }
 
@@ -98,7 +97,7 @@ const std::string& Lifetime() {
 }  // namespace
 
 std::vector<std::string_view> SessionScripts() {
-  return {kJoinBody, kHeartbeatBody, kClaimBody, InboxSender::BroadcastScript().body()};
+  return {kJoinBody, kHeartbeatBody, kClaimBody};
 }
 
 Status CreateSession(SyncClient& client, const SessionKeys& keys, std::string_view secret) {

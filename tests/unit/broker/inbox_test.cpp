@@ -100,21 +100,6 @@ TEST_F(InboxTest, ARepeatedEntryIsDroppedAndAGapIsALoss) {
   EXPECT_NE(lost_.find(kKeys.inbox(kHome)), std::string::npos);
 }
 
-TEST_F(InboxTest, BroadcastSetsFencesThatHoldUntilDelivered) {
-  const std::vector<HostId> both{kHome, 2};
-  sender_->Broadcast(both, "diff");
-  const std::string recorded = client_->Ask({"HGET", kKeys.fences(), "2"});
-  StreamId fence;
-  ASSERT_TRUE(StreamId::Parse(recorded, &fence)) << recorded;
-  std::vector<std::string> received_by_2;
-  auto reader_2 = OpenReader(2, &received_by_2);
-  EXPECT_FALSE(reader_2->Passed(fence));
-  ASSERT_TRUE(client_->loop.RunUntil([&] { return reader_2->Passed(fence); }));
-  EXPECT_EQ(received_by_2, std::vector<std::string>{"diff"});
-  ASSERT_TRUE(Await(1));
-  EXPECT_EQ(received_[0], "diff");
-}
-
 TEST_F(InboxTest, SaysWhenTheReceiverIsGone) {
   sender_->Send(77, "nobody");
   ASSERT_TRUE(client_->loop.RunUntil([&] { return !undelivered_.empty(); }));
