@@ -186,6 +186,10 @@ class Agent {
   // Drains all components for the process, in the order in which they were added, then `done`.
   virtual void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) = 0;
 
+  // An encoded message as it goes into an inbox: sealed where the broker is not the session's own. For
+  // messages that a script of a component's puts there; Send does it by itself.
+  virtual std::vector<uint8_t> Seal(std::vector<uint8_t> message) const = 0;
+
   // Ends the session with one line for the user. Returns; nothing new is started afterwards.
   virtual void Fatal(std::string message) = 0;
   virtual bool ending() const = 0;

@@ -9,6 +9,11 @@
 #include "runtime/components.h"
 
 namespace elsewhere::runtime {
+namespace {
+
+constexpr char kMessageContext[] = "message";
+
+}  // namespace
 
 AgentCore::AgentCore(const Options& options, store::SessionKey key)
     : options_(options), layout_(options.directory), keys_(options.session), key_(std::move(key)) {}
@@ -85,7 +90,16 @@ Status AgentCore::Join(const broker::RedisUrl& url, const std::string& secret,
 
 void AgentCore::Deliver(const broker::InboxReader::Message& message) {
   if (ending_) return;
-  const auto bytes = std::span(reinterpret_cast<const uint8_t*>(message.bytes.data()), message.bytes.size());
+  std::string plain;
+  std::string_view text = message.bytes;
+  if (options_.sealed) {
+    auto opened = key_.Open(text, kMessageContext);
+    if (!opened)
+      return Fatal("a message from host " + std::to_string(message.sender) + " is not of this session");
+    plain = std::move(*opened);
+    text = plain;
+  }
+  const auto bytes = std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size());
   const auto opened = wire::OpenEnvelope(bytes);
   if (!opened) return Fatal("host " + std::to_string(message.sender) + " sent a " + opened.error().message);
   const auto handler = message_handlers_.find(opened->envelope.type);
@@ -101,12 +115,22 @@ void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
     return spdlog::error("a message to host {} cannot be sent from host {}", to, host());
   }
   for (auto& component : components_) component->BeforeSend();
-  Post(to, message);
+  Post(to, std::move(message));
 }
 
-void AgentCore::Post(HostId to, const std::vector<uint8_t>& message) {
+void AgentCore::Post(HostId to, std::vector<uint8_t> message) {
   if (ended_ || sender_ == nullptr) return;
-  sender_->Send(to, std::string_view(reinterpret_cast<const char*>(message.data()), message.size()));
+  const std::vector<uint8_t> sent = Seal(std::move(message));
+  sender_->Send(to, std::string_view(reinterpret_cast<const char*>(sent.data()), sent.size()));
+}
+
+std::vector<uint8_t> AgentCore::Seal(std::vector<uint8_t> message) const {
+  if (!options_.sealed) return message;
+  std::vector<uint8_t> sealed(message.size() + store::kSealOverhead);
+  const auto done =
+      key_.SealInto(std::string_view(reinterpret_cast<const char*>(message.data()), message.size()),
+                    kMessageContext, std::span(reinterpret_cast<char*>(sealed.data()), sealed.size()));
+  return done ? sealed : std::vector<uint8_t>{};  // an empty message is refused by its receiver
 }
 
 void AgentCore::SetMessageHandler(wire::MessageType type, MessageHandler handler) {

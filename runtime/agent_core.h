@@ -27,6 +27,7 @@ class AgentCore final : public Agent {
     std::string directory;
     HostId host = 0;
     bool fork_remote = true;
+    bool sealed = false;  // messages are sealed: the broker is not the session's own
   };
   static Result<std::unique_ptr<AgentCore>> Create(const Options& options, store::SessionKey key);
   ~AgentCore() override;
@@ -68,6 +69,7 @@ class AgentCore final : public Agent {
   const Process* FindKernelPid(int32_t kernel_pid) const override;
   const Process* FindSessionPid(int32_t session_pid) const override;
   void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) override;
+  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override;
   void Fatal(std::string message) override;
   bool ending() const override { return ending_; }
 
@@ -107,7 +109,7 @@ class AgentCore final : public Agent {
   };
 
   AgentCore(const Options& options, store::SessionKey key);
-  void Post(HostId to, const std::vector<uint8_t>& message);
+  void Post(HostId to, std::vector<uint8_t> message);
   void Deliver(const broker::InboxReader::Message& message);
   void DrainFrom(size_t index, Process process, Component::DrainReason reason, std::function<void()> done);
 

@@ -142,7 +142,6 @@ void Deputies::StartCapture(Deputy& deputy, Connections::Packet packet) {
   if (!manifest) return RunLocally(deputy, manifest.error().message);
   deputy.manifest = std::move(*manifest);
   deputy.descriptors_expected = capture->descriptor_count;
-  deputy.capture_done = Now();
   core_.report().capture_nanoseconds += capture->capture_nanoseconds;
   packet.descriptors.erase(packet.descriptors.begin());
   deputy.state = State::kReceiving;
@@ -186,6 +185,7 @@ void Deputies::Place(Deputy& deputy) {
   if (!host && host.error().code == EAGAIN) return;  // WorkersChanged comes
   if (!host) return RunLocally(deputy, host.error().message);
   deputy.host = *host;
+  deputy.placed = Now();
   deputy.counted = true;
   workers_.Began(*host);
   deputy.state = State::kUploading;
@@ -289,7 +289,7 @@ void Deputies::PackDone(const std::shared_ptr<image::PackCatalog>& catalog, imag
 
 void Deputies::Publish(Deputy& deputy) {
   deputy.published = Now();
-  core_.report().upload_nanoseconds += deputy.published - deputy.capture_done;
+  core_.report().upload_nanoseconds += deputy.published - deputy.placed;
   deputy.state = State::kPublished;
   core_.Send(deputy.host, deputy.job);
   deputy.job.manifest.clear();
@@ -429,14 +429,6 @@ void Deputies::CloseDescriptors(Deputy& deputy) {
     if (held.descriptor >= 0) close(held.descriptor);
   }
   deputy.descriptors.clear();
-}
-
-void Deputies::RemovePacks(store::ObjectStore& store) {
-  if (catalog_ == nullptr) return;
-  const std::vector<std::string> keys = catalog_->Keys();
-  if (const auto deleted = store.DeleteMany(keys); !deleted) {
-    spdlog::warn("packs are left in the store: {}", deleted.error().message);
-  }
 }
 
 bool Deputies::IsDeputy(int32_t pid) const {

@@ -61,7 +61,6 @@ class Deputies {
   size_t count() const { return by_incarnation_.size(); }
   UsageBook& usage() { return usage_; }
   bool IsDeputy(int32_t pid) const;
-  void RemovePacks(store::ObjectStore& store);  // all that are left; blocks; at the end
 
  private:
   enum class State { kConnected, kReceiving, kWaiting, kUploading, kPublished, kRunning, kEnding, kLocal };
@@ -81,7 +80,7 @@ class Deputies {
     wire::Job job;
     std::vector<bool> taken_by;  // components whose Captured succeeded
     uint64_t captured_bytes = 0;
-    uint64_t capture_done = 0;  // CLOCK_MONOTONIC nanoseconds
+    uint64_t placed = 0;  // CLOCK_MONOTONIC nanoseconds
     uint64_t published = 0;
   };
   struct Nested {  // a child on a worker whose deputy does not exist yet

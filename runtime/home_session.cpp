@@ -68,7 +68,8 @@ Status HomeSession::StartCore() {
   auto core = AgentCore::Create({.session = options_.session,
                                  .directory = options_.directory,
                                  .host = wire::kHome,
-                                 .fork_remote = options_.fork_remote},
+                                 .fork_remote = options_.fork_remote,
+                                 .sealed = !options_.redis.empty()},
                                 std::move(*key));
   if (!core) return core.error();
   core_ = std::move(*core);
@@ -174,7 +175,8 @@ Status HomeSession::StartOneWorker(HostId host, int key) {
                        "--directory", options_.directory, "--host",    std::to_string(host),
                        "--redis",     redis_url_,         "--store",   store_url_,
                        "--key",       std::to_string(key)};
-  if (!options_.store.empty()) command.arguments.push_back("--sealed");
+  if (!options_.store.empty()) command.arguments.push_back("--sealed-packs");
+  if (!options_.redis.empty()) command.arguments.push_back("--sealed-messages");
   if (options_.verbose) command.arguments.push_back("--verbose");
   command.environment = {std::string(abi::kEnvSession) + "=" + options_.session};
   for (const char* name : {"PATH", "HOME", "TMPDIR", "LANG", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
@@ -302,7 +304,11 @@ void HomeSession::Finish(bool kill_everything) {
     if (client) (void)broker::RemoveSession(**client, core_->keys());
   }
   redis_.reset();
-  if (!options_.store.empty() && store_ != nullptr && deputies_ != nullptr) deputies_->RemovePacks(*store_);
+  if (!options_.store.empty() && store_ != nullptr) {
+    if (const auto removed = store_->DeletePrefix(image::PackPrefix(core_->key())); !removed) {
+      spdlog::warn("packs are left in the store: {}", removed.error().message);
+    }
+  }
   RemoveTree(options_.directory);
   Tell(control::kEnded);
   if (core_ != nullptr) core_->loop().Stop();

@@ -20,7 +20,8 @@
 //   FDs: listening agent.sock; SOCK_SEQPACKET control; read end of the lifeline pipe. No --redis: private
 //   server.
 // elsewhere-runtime worker --session HEX32 --directory DIR --host N --redis URL --store URL --key FD
-//                          [--slots N] [--memory BYTES] [--verbose]
+//                          [--slots N] [--sealed-packs] [--sealed-messages]
+//                          [--verbose]
 //   FD: pipe or memfd with the 64 hexadecimal digits of the session key. The worker is pid 1 of its pid
 //   namespace where namespaces are permitted. It leaves with status 0 after Shutdown.
 //

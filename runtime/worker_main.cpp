@@ -61,8 +61,11 @@ Status WorkerAgent::Start(Arguments& arguments) {
   auto key = ReadKey(std::stoi(arguments["key"]));
   if (!key) return key.error();
   const std::string secret = MarkerSecret(*key);
-  auto core = AgentCore::Create(
-      {.session = arguments["session"], .directory = arguments["directory"], .host = host}, std::move(*key));
+  auto core = AgentCore::Create({.session = arguments["session"],
+                                 .directory = arguments["directory"],
+                                 .host = host,
+                                 .sealed = arguments.contains("sealed-messages")},
+                                std::move(*key));
   if (!core) return core.error();
   core_ = std::move(*core);
   core_->SetPacket([this](ConnectionId id, const Connections::Packet& packet) { OnPacket(id, packet); });
@@ -83,7 +86,7 @@ Status WorkerAgent::Start(Arguments& arguments) {
       !added) {
     return added;
   }
-  const bool sealed = arguments.contains("sealed");
+  const bool sealed = arguments.contains("sealed-packs");
   std::shared_ptr<store::ObjectStore> cache;
   if (sealed || !arguments["store"].starts_with("dir:")) {
     auto opened = store::OpenStore("dir:" + layout.Cache(host));
@@ -149,7 +152,7 @@ void WorkerAgent::Leave(int status, const std::string& reason) {
 int WorkerMain(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
-  auto arguments = ParseArguments(argc, argv, " verbose sealed ");
+  auto arguments = ParseArguments(argc, argv, " verbose sealed-packs sealed-messages ");
   if (!arguments) {
     std::fprintf(stderr, "elsewhere: %s\n", arguments.error().message.c_str());
     return 125;

@@ -4,14 +4,24 @@
 
 namespace elsewhere::image {
 
+namespace {
+
+store::ChunkName SessionTag(const store::SessionKey& key) {
+  return key.NameOf("packs of a session");
+}
+
+}  // namespace
+
 std::string PackKey(const Pack& pack) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string key = "packs/";
-  for (size_t i = 0; i < 16; ++i) {
-    key += kDigits[pack.name[i] >> 4];
-    key += kDigits[pack.name[i] & 15];
-  }
-  return key;
+  store::ChunkName session;
+  store::ChunkName name;
+  std::memcpy(session.data(), pack.name, session.size());
+  std::memcpy(name.data(), pack.name + session.size(), name.size());
+  return "packs/" + store::ToHex(session) + "/" + store::ToHex(name);
+}
+
+std::string PackPrefix(const store::SessionKey& key) {
+  return "packs/" + store::ToHex(SessionTag(key)) + "/";
 }
 
 std::vector<uint8_t> AppendPacks(const std::vector<uint8_t>& manifest, const std::vector<Pack>& packs) {
@@ -96,7 +106,9 @@ void PackCatalog::Finish(Draft& draft) {
   const store::ChunkName name = key_.NameOf(draft.hashes);
   draft.hashes.clear();
   PackState state;
-  std::memcpy(state.pack.name, name.data(), name.size());
+  const store::ChunkName session = SessionTag(key_);
+  std::memcpy(state.pack.name, session.data(), session.size());
+  std::memcpy(state.pack.name + session.size(), name.data(), name.size());
   state.pack.size = write.size;
   write.key = PackKey(state.pack);
   draft.plan.shipped_bytes += write.size;

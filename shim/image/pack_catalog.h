@@ -37,7 +37,10 @@ inline constexpr uint64_t kPackSize = 16 << 20;
 
 using PackNumber = uint64_t;
 
-std::string PackKey(const Pack& pack);  // in the store
+// In the store: "packs/SESSION/PACK". Pack::name holds both halves, 16 bytes each.
+std::string PackKey(const Pack& pack);
+// What all packs of a session begin with.
+std::string PackPrefix(const store::SessionKey& key);
 
 class PackCatalog {
  public:

@@ -73,6 +73,7 @@ TEST_F(PackCatalogTest, NewChunksBecomeOnePackAndKnownOnesCostNothing) {
   ASSERT_EQ(view.packs().size(), 1U);
   EXPECT_EQ(view.packs()[0].size, 69632U);
   EXPECT_EQ(PackKey(view.packs()[0]), first->writes[0].key);
+  EXPECT_TRUE(first->writes[0].key.starts_with(PackPrefix(key_)));
   EXPECT_EQ(view.chunks()[1].source, 0U);
   EXPECT_EQ(view.chunks()[1].offset, 65536U);
 
