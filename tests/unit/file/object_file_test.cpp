@@ -6,13 +6,10 @@
 #include <random>
 #include <thread>
 
-#include "shim/store/directory_store.h"
-#include "tests/unit/store/scratch_directory.h"
+#include "test_store.h"
 
 namespace elsewhere::file {
 namespace {
-
-using store::DirectoryStore;
 
 std::string Pattern(size_t size, unsigned seed) {
   std::minstd_rand random(seed);
@@ -26,7 +23,7 @@ class ObjectFileTest : public testing::Test {
   // Hosts share the store but nothing else.
   std::shared_ptr<FileContext> NewHost(const std::string& name) {
     auto context = std::make_shared<FileContext>();
-    context->store = *DirectoryStore::Open(directory_.path() + "/store");
+    context->store = test_store_.Open();
     context->cache = *FileCache::Open(directory_.path() + "/cache-" + name, 1ull << 30);
     context->workers = std::make_shared<Workers>(8);
     return context;
@@ -57,6 +54,7 @@ class ObjectFileTest : public testing::Test {
   std::string InStore(const std::string& key) { return home_->store->Get(key)->body; }
 
   store::ScratchDirectory directory_;
+  TestStore test_store_;
   std::shared_ptr<FileContext> home_ = NewHost("home"), other_ = NewHost("other");
 };
 
@@ -91,11 +89,7 @@ TEST_F(ObjectFileTest, LargeFilesAreReadInPiecesAndKeptInTheCache) {
     EXPECT_TRUE(ReadAll(*file) == content);
   }
   ASSERT_TRUE(home_->store->Delete("k").ok());
-  Attributes attributes;
-  attributes.size = content.size();
-  attributes.etag = "";
-  auto info = home_->store->Put("k", content);
-  ASSERT_TRUE(info.ok());
+  ASSERT_TRUE(home_->store->Put("k", content).ok());
   auto again = Open(other_, "k");
   ASSERT_TRUE(home_->store->Delete("k").ok());
   EXPECT_TRUE(ReadAll(*again) == content) << "the same version comes from the cache";

@@ -1,0 +1,349 @@
+// FileSystem: changing names and attributes.
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "shim/file/file_system.h"
+
+namespace elsewhere::file {
+namespace {
+
+constexpr uint64_t kLargestCopy = 5ull << 30;
+constexpr uint64_t kCopiedPart = 1ull << 30;
+constexpr uint64_t kMovedByContent = 8 << 20;  // up to here RENAME_NOREPLACE is decided by the store
+
+}  // namespace
+
+Result<std::string> FileSystem::ResolveForChange(const std::string& path) {
+  auto writable = Writable(path);
+  if (!writable) return writable.error();
+  std::string bare = path;
+  while (bare.ends_with('/')) bare.pop_back();
+  auto resolved = Resolve(bare, false);
+  if (!resolved) return resolved.error();
+  if (!resolved->outside.empty()) return Fail(EREMOTE, path);
+  if (resolved->path.empty()) return Fail(EBUSY, path);
+  auto allowed = AllowedIn(ParentOf(resolved->path), W_OK | X_OK);
+  if (!allowed) return allowed.error();
+  return resolved->path;
+}
+
+Status FileSystem::PutDirectory(const std::string& key, const Attributes& attributes, bool if_absent) {
+  auto put = Store().Put(key + "/", "",
+                         {.if_absent = if_absent,
+                          .content_type = ContentTypeOf(attributes),
+                          .metadata = MetadataOf(attributes)});
+  if (!put) return put.error();
+  std::lock_guard lock(mutex_);
+  kept_directories_.insert(key);
+  return Ok{};
+}
+
+Status FileSystem::KeepDirectory(const std::string& key) {
+  if (key.empty()) return Ok{};
+  {
+    std::lock_guard lock(mutex_);
+    if (kept_directories_.contains(key)) return Ok{};
+  }
+  auto put = PutDirectory(key, NewAttributes(S_IFDIR | options_.defaults.directory_mode), true);
+  if (!put && put.error().code != EEXIST) return put;
+  std::lock_guard lock(mutex_);
+  kept_directories_.insert(key);
+  return Ok{};
+}
+
+Status FileSystem::MakeDirectory(const std::string& path, mode_t mode) {
+  auto key = ResolveForChange(path);
+  if (!key) return key.error().code == EBUSY ? Fail(EEXIST, path) : key.error();
+  auto known = Lookup(*key);
+  if (known) return Fail(EEXIST, path);
+  if (known.error().code != ENOENT) return known.error();
+  auto put = PutDirectory(*key, NewAttributes(S_IFDIR | (mode & 07777)), true);
+  if (!put) return put.error().code == EEXIST ? Fail(EEXIST, path) : put.error();
+  NoteName(*key, true);
+  return Ok{};
+}
+
+Result<bool> FileSystem::IsEmpty(const std::string& key) {
+  if (!OpenBelow(key + "/").empty()) return false;
+  auto page = Store().List({.prefix = key + "/", .max_keys = 2});
+  if (!page) return page.error();
+  return std::all_of(page->objects.begin(), page->objects.end(),
+                     [&](auto& entry) { return entry.key == key + "/"; });
+}
+
+Status FileSystem::RemoveDirectory(const std::string& path) {
+  auto key = ResolveForChange(path);
+  if (!key) return key.error();
+  auto known = Lookup(*key);
+  if (!known) return known.error().code == ENOENT ? WhyMissing(*key) : known.error();
+  if (!known->is_directory()) return Fail(ENOTDIR, path);
+  auto empty = IsEmpty(*key);
+  if (!empty) return empty.error();
+  if (!*empty) return Fail(ENOTEMPTY, path);
+  auto kept = KeepDirectory(ParentOf(*key));
+  if (!kept) return kept;
+  auto gone = Store().Delete(*key + "/");
+  if (!gone) return gone;
+  NoteName(*key, std::nullopt);
+  std::lock_guard lock(mutex_);
+  listings_.erase(*key);
+  return Ok{};
+}
+
+Status FileSystem::Unlink(const std::string& path) {
+  auto key = ResolveForChange(path);
+  if (!key) return key.error();
+  auto known = Lookup(*key);
+  if (!known) return known.error().code == ENOENT ? WhyMissing(*key) : known.error();
+  if (known->is_directory()) return Fail(EISDIR, path);
+  if (path.ends_with('/')) return Fail(ENOTDIR, path);
+  auto kept = KeepDirectory(ParentOf(*key));
+  if (!kept) return kept;
+  if (auto open = FindOpen(*key)) {
+    auto saved = open->Unlink();
+    if (!saved) return saved;
+  }
+  auto gone = Store().Delete(*key);
+  if (!gone) return gone;
+  NoteName(*key, std::nullopt);
+  return Ok{};
+}
+
+Status FileSystem::MakeLink(const std::string& target, const std::string& path) {
+  if (target.empty()) return Fail(ENOENT, path);
+  auto key = ResolveForChange(path);
+  if (!key) return key.error().code == EBUSY ? Fail(EEXIST, path) : key.error();
+  auto known = Lookup(*key);
+  if (known) return Fail(EEXIST, path);
+  if (known.error().code != ENOENT) return known.error();
+  Attributes attributes = NewAttributes(S_IFLNK | 0777);
+  auto put = Store().Put(
+      *key, target,
+      {.if_absent = true, .content_type = ContentTypeOf(attributes), .metadata = MetadataOf(attributes)});
+  if (!put) return put.error().code == EEXIST ? Fail(EEXIST, path) : put.error();
+  NoteName(*key, false);
+  return Ok{};
+}
+
+Result<std::string> FileSystem::CopyObject(const std::string& from, const std::string& to, uint64_t size,
+                                           const std::string& etag) {
+  if (size <= kLargestCopy) {
+    auto copied = Store().Copy(from, to, {.if_match = etag});
+    if (!copied) return copied.error();
+    return copied->etag;
+  }
+  auto info = Store().Head(from);
+  if (!info) return info.error();
+  auto id = Store().BeginUpload(to, {.content_type = info->content_type, .metadata = info->metadata});
+  if (!id) return id.error();
+  std::vector<store::UploadPart> parts((size + kCopiedPart - 1) / kCopiedPart);
+  Status sent = context_->workers->ForEach(parts.size(), [&](size_t i) -> Status {
+    uint64_t offset = i * kCopiedPart;
+    auto part = Store().CopyPart(to, *id, unsigned(i + 1), from,
+                                 {offset, std::min(kCopiedPart, size - offset)}, etag);
+    if (!part) return part.error();
+    parts[i] = *part;
+    return Ok{};
+  });
+  auto done = sent ? Store().CompleteUpload(to, *id, parts) : Result<store::ObjectInfo>(sent.error());
+  if (!done) (void)Store().AbortUpload(to, *id);
+  if (!done) return done.error();
+  return done->etag;
+}
+
+Status FileSystem::Rename(const std::string& from_path, const std::string& to_path, unsigned flags) {
+  if (flags & ~unsigned{RENAME_NOREPLACE}) return Fail(EINVAL, from_path);
+  auto from = ResolveForChange(from_path);
+  if (!from) return from.error();
+  auto to = ResolveForChange(to_path);
+  if (!to) return to.error();
+  auto source = Lookup(*from);
+  if (!source) return source.error().code == ENOENT ? WhyMissing(*from) : source.error();
+  if (!source->is_directory() && (from_path.ends_with('/') || to_path.ends_with('/')))
+    return Fail(ENOTDIR, from_path);
+  auto target = Lookup(*to);
+  if (!target && target.error().code != ENOENT) return target.error();
+  if (target && (flags & RENAME_NOREPLACE)) return Fail(EEXIST, to_path);
+  if (*from == *to) return Ok{};
+  if (source->is_directory() && to->starts_with(*from + "/")) return Fail(EINVAL, to_path);
+  if (target && source->is_directory() && !target->is_directory()) return Fail(ENOTDIR, to_path);
+  if (target && !source->is_directory() && target->is_directory()) return Fail(EISDIR, to_path);
+  if (target && target->is_directory()) {
+    auto empty = IsEmpty(*to);
+    if (!empty) return empty.error();
+    if (!*empty) return Fail(ENOTEMPTY, to_path);
+  }
+  auto kept = KeepDirectory(ParentOf(*from));
+  if (!kept) return kept;
+  auto moved = source->is_directory() ? RenameDirectory(*from, *to)
+                                      : RenameFile(*from, *to, !(flags & RENAME_NOREPLACE));
+  if (!moved) return moved;
+  NoteName(*from, std::nullopt);
+  NoteName(*to, source->is_directory());
+  return Ok{};
+}
+
+Status FileSystem::RenameFile(const std::string& from, const std::string& to, bool replace) {
+  auto open = FindOpen(from);
+  if (open) {
+    auto sent = open->Flush();
+    if (!sent) return sent;
+  }
+  if (auto replaced = FindOpen(to); replaced && replace) {
+    auto saved = replaced->Unlink();
+    if (!saved) return saved;
+  }
+  auto current = Store().Head(from);
+  if (!current) return current.error();
+  Result<std::string> etag = Error{};
+  if (!replace && current->size <= kMovedByContent) {
+    auto content = Store().Get(from, {.if_match = current->etag});
+    if (!content) return content.error();
+    auto put = Store().Put(
+        to, content->body,
+        {.if_absent = true, .content_type = content->info.content_type, .metadata = content->info.metadata});
+    etag = put ? Result<std::string>(put->etag) : Result<std::string>(put.error());
+    if (!put && put.error().code == EEXIST) return Fail(EEXIST, to);
+  } else {
+    etag = CopyObject(from, to, current->size, current->etag);
+  }
+  if (!etag) return etag.error();
+  if (open) {
+    open->Renamed(to, *etag);
+    PutOpen(to, open);
+    std::lock_guard lock(mutex_);
+    open_.erase(from);
+  }
+  return Store().Delete(from);
+}
+
+Status FileSystem::RenameDirectory(const std::string& from, const std::string& to) {
+  for (auto& [key, file] : OpenBelow(from + "/")) {
+    auto sent = file->Flush();
+    if (!sent) return sent;
+  }
+  std::vector<store::ListEntry> entries;
+  store::ListRequest request{.prefix = from + "/"};
+  do {
+    auto page = Store().List(request);
+    if (!page) return page.error();
+    std::move(page->objects.begin(), page->objects.end(), std::back_inserter(entries));
+    request.token = page->next_token;
+  } while (!request.token.empty());
+  bool has_own = !entries.empty() && entries[0].key == from + "/";
+  if (!has_own) {
+    auto kept = KeepDirectory(to);
+    if (!kept) return kept;
+  }
+  std::vector<std::string> etags(entries.size()), keys;
+  auto copied = context_->workers->ForEach(entries.size(), [&](size_t i) -> Status {
+    auto etag =
+        CopyObject(entries[i].key, to + entries[i].key.substr(from.size()), entries[i].size, entries[i].etag);
+    if (!etag) return etag.error();
+    etags[i] = *etag;
+    return Ok{};
+  });
+  if (!copied) return copied;  // the old tree is still whole
+  for (auto& [key, file] : OpenBelow(from + "/")) {
+    std::string new_key = to + key.substr(from.size());
+    for (size_t i = 0; i < entries.size(); ++i)
+      if (entries[i].key == key) file->Renamed(new_key, etags[i]);
+    PutOpen(new_key, file);
+    std::lock_guard lock(mutex_);
+    open_.erase(key);
+  }
+  for (auto& entry : entries) keys.push_back(entry.key);
+  auto deleted = Store().DeleteMany(keys);
+  std::lock_guard lock(mutex_);
+  auto below = [&](const std::string& key) {
+    return key == from || key.starts_with(from + "/") || key == to || key.starts_with(to + "/");
+  };
+  std::erase_if(remembered_, [&](auto& entry) { return below(entry.first); });
+  std::erase_if(listings_, [&](auto& entry) { return below(entry.first); });
+  std::erase_if(kept_directories_, [&](auto& key) { return below(key); });
+  if (!deleted) return deleted.error();
+  return Ok{};
+}
+
+Status FileSystem::Change(const std::string& path, bool follow,
+                          const std::function<Status(Attributes&)>& change) {
+  auto writable = Writable(path);
+  if (!writable) return writable;
+  auto resolved = Resolve(path, follow);
+  if (!resolved) return resolved.error();
+  if (!resolved->outside.empty()) return Fail(EREMOTE, path);
+  const std::string& key = resolved->path;
+  auto known = Lookup(key, true);
+  if (!known) return known.error().code == ENOENT ? WhyMissing(key) : known.error();
+  Attributes wanted = *known;
+  wanted.ctime_ns = NowNs();
+  auto allowed = change(wanted);
+  if (!allowed) return allowed;
+  if (key.empty()) return Ok{};  // the mapped directory itself has no object to keep it in
+  if (auto open = FindOpen(key)) {
+    bool pending = open->changed();
+    open->SetAttributes(wanted);
+    return pending ? Status(Ok{}) : open->Flush();
+  }
+  Forget(key);
+  if (known->is_directory()) return PutDirectory(key, wanted, false);
+  if (known->size > kLargestCopy) {
+    auto file = ObjectFile::Existing(context_, key, *known, std::nullopt);
+    if (!file) return file.error();
+    (*file)->SetAttributes(wanted);
+    return (*file)->Flush();
+  }
+  auto copied = Store().Copy(
+      key, key,
+      {.if_match = known->etag, .metadata = MetadataOf(wanted), .content_type = ContentTypeOf(wanted)});
+  if (!copied) return copied.error();
+  return Ok{};
+}
+
+Status FileSystem::SetMode(const std::string& path, mode_t mode, bool follow) {
+  return Change(path, follow, [&](Attributes& wanted) -> Status {
+    if (options_.uid != 0 && wanted.uid != options_.uid) return Fail(EPERM, path);
+    wanted.mode = (wanted.mode & S_IFMT) | (mode & 07777);
+    return Ok{};
+  });
+}
+
+Status FileSystem::SetOwner(const std::string& path, uid_t uid, gid_t gid, bool follow) {
+  return Change(path, follow, [&](Attributes& wanted) -> Status {
+    bool same_owner = uid == uid_t(-1) || uid == wanted.uid;
+    bool own_group = gid == gid_t(-1) || gid == wanted.gid || gid == options_.gid ||
+                     std::find(options_.groups.begin(), options_.groups.end(), gid) != options_.groups.end();
+    if (options_.uid != 0 && (!same_owner || !own_group || wanted.uid != options_.uid))
+      return Fail(EPERM, path);
+    if (uid != uid_t(-1)) wanted.uid = uid;
+    if (gid != gid_t(-1)) wanted.gid = gid;
+    // As the kernel does for files that others may run.
+    if (S_ISREG(wanted.mode) && (wanted.mode & 0111))
+      wanted.mode &= ~mode_t(wanted.mode & 010 ? 06000 : 04000);
+    return Ok{};
+  });
+}
+
+Status FileSystem::SetTimes(const std::string& path, std::optional<int64_t> atime_ns,
+                            std::optional<int64_t> mtime_ns, bool follow) {
+  return Change(path, follow, [&](Attributes& wanted) -> Status {
+    if (options_.uid != 0 && wanted.uid != options_.uid && !Allowed(wanted, W_OK)) return Fail(EACCES, path);
+    if (atime_ns) wanted.atime_ns = *atime_ns;
+    if (mtime_ns) wanted.mtime_ns = *mtime_ns;
+    return Ok{};
+  });
+}
+
+Status FileSystem::Truncate(const std::string& path, uint64_t size) {
+  auto file = Open(path, O_WRONLY, 0);
+  if (!file) return file.error();
+  auto cut = (*file)->Truncate(size);
+  if (!cut) return cut;
+  return (*file)->Flush();
+}
+
+}  // namespace elsewhere::file

@@ -1,0 +1,302 @@
+// FileSystem: finding things.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "shim/file/file_system.h"
+#include "shim/file/path_rules.h"
+
+namespace elsewhere::file {
+namespace {
+
+constexpr int kLinksFollowed = 40;
+constexpr size_t kLookedUpTogether = 64;
+constexpr size_t kRemembered = 200'000;
+constexpr size_t kListings = 256;
+
+}  // namespace
+
+std::string ParentOf(const std::string& key) {
+  size_t slash = key.rfind('/');
+  return slash == key.npos ? "" : key.substr(0, slash);
+}
+
+std::string NameOf(const std::string& key) {
+  return key.substr(key.rfind('/') + 1);
+}
+
+FileSystem::FileSystem(std::shared_ptr<FileContext> context, FileSystemOptions options)
+    : context_(std::move(context)), options_(std::move(options)) {}
+
+Error FileSystem::Fail(int code, const std::string& path) const {
+  return Error{code, options_.mount_point + "/" + path + ": " + strerror(code)};
+}
+
+uint64_t FileSystem::InodeOf(const std::string& path) const {
+  uint64_t hash = 14695981039346656037ull;
+  auto add = [&hash](std::string_view text) {
+    for (unsigned char c : text) hash = (hash ^ c) * 1099511628211ull;
+  };
+  add(context_->store->url());
+  add("\n");
+  add(path);
+  return hash ? hash : 1;
+}
+
+bool FileSystem::Allowed(const Attributes& attributes, int wanted) const {
+  if (options_.uid == 0) return !(wanted & X_OK) || attributes.is_directory() || (attributes.mode & 0111);
+  bool group = attributes.gid == options_.gid || std::find(options_.groups.begin(), options_.groups.end(),
+                                                           attributes.gid) != options_.groups.end();
+  unsigned bits = attributes.uid == options_.uid ? attributes.mode >> 6
+                  : group                        ? attributes.mode >> 3
+                                                 : attributes.mode;
+  return (bits & unsigned(wanted)) == unsigned(wanted);
+}
+
+Status FileSystem::AllowedIn(const std::string& directory, int wanted) {
+  auto attributes = Lookup(directory);
+  if (!attributes) return attributes.error().code == ENOENT ? WhyMissing(directory) : attributes.error();
+  if (!attributes->is_directory()) return Fail(ENOTDIR, directory);
+  if (!Allowed(*attributes, wanted)) return Fail(EACCES, directory);
+  return Ok{};
+}
+
+void FileSystem::Remember(const std::string& key, const std::optional<Attributes>& attributes) {
+  std::lock_guard lock(mutex_);
+  if (remembered_.size() >= kRemembered) remembered_.clear();
+  remembered_[key] = {attributes, NowNs() + int64_t(options_.remember_ms) * 1'000'000};
+}
+
+void FileSystem::Forget(const std::string& key) {
+  std::lock_guard lock(mutex_);
+  remembered_.erase(key);
+}
+
+// Keeps the listing of its directory right after a change of ours; nothing: the name is gone.
+void FileSystem::NoteName(const std::string& key, std::optional<bool> directory) {
+  std::lock_guard lock(mutex_);
+  remembered_.erase(key);
+  if (!directory) kept_directories_.erase(key);
+  auto listing = listings_.find(ParentOf(key));
+  if (listing == listings_.end()) return;
+  if (directory) listing->second.names[NameOf(key)] = *directory;
+  if (!directory) listing->second.names.erase(NameOf(key));
+}
+
+std::shared_ptr<ObjectFile> FileSystem::FindOpen(const std::string& key) {
+  std::lock_guard lock(mutex_);
+  auto found = open_.find(key);
+  if (found == open_.end()) return nullptr;
+  auto file = found->second.lock();
+  if (!file || file->unlinked()) {
+    open_.erase(found);
+    return nullptr;
+  }
+  return file;
+}
+
+void FileSystem::PutOpen(const std::string& key, const std::shared_ptr<ObjectFile>& file) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(open_, [](auto& entry) { return entry.second.expired(); });
+  open_[key] = file;
+}
+
+std::vector<std::pair<std::string, std::shared_ptr<ObjectFile>>> FileSystem::OpenBelow(
+    const std::string& prefix) {
+  std::vector<std::pair<std::string, std::shared_ptr<ObjectFile>>> files;
+  std::lock_guard lock(mutex_);
+  for (auto at = open_.lower_bound(prefix); at != open_.end() && at->first.starts_with(prefix); ++at)
+    if (auto file = at->second.lock(); file && !file->unlinked()) files.emplace_back(at->first, file);
+  return files;
+}
+
+Result<Attributes> FileSystem::Lookup(const std::string& key, bool fresh) {
+  if (auto open = FindOpen(key)) return open->attributes();
+  if (!fresh) {
+    std::unique_lock lock(mutex_);
+    int64_t now = NowNs();
+    for (bool again : {true, false}) {
+      auto found = remembered_.find(key);
+      if (found != remembered_.end() && found->second.until_ns > now) {
+        if (!found->second.attributes) return Fail(ENOENT, key);
+        return *found->second.attributes;
+      }
+      auto listing = key.empty() ? listings_.end() : listings_.find(ParentOf(key));
+      if (!again || listing == listings_.end() || listing->second.until_ns <= now) break;
+      auto name = listing->second.names.find(NameOf(key));
+      if (name == listing->second.names.end()) return Fail(ENOENT, key);
+      // Whoever asks for one name of a listing asks for the next ones too.
+      lock.unlock();
+      LookAhead(key);
+      lock.lock();
+    }
+  }
+  auto found = LookupInStore(key);
+  if (found) {
+    Remember(key, *found);
+  } else if (found.error().code == ENOENT) {
+    Remember(key, std::nullopt);
+  }
+  return found;
+}
+
+Result<Attributes> FileSystem::LookupInStore(const std::string& key) {
+  if (key.empty()) return LookupDirectory(key);
+  auto info = Store().Head(key);
+  if (info) return AttributesOf(key, *info, options_.defaults);
+  if (info.error().code != ENOENT) return info.error();
+  return LookupDirectory(key);
+}
+
+Result<Attributes> FileSystem::LookupDirectory(const std::string& key) {
+  if (key.empty()) return ImplicitDirectory(options_.defaults);
+  auto page = Store().List({.prefix = key + "/", .max_keys = 1});
+  if (!page) return page.error();
+  if (page->objects.empty()) return Fail(ENOENT, key);
+  if (page->objects[0].key != key + "/") return ImplicitDirectory(options_.defaults);
+  auto info = Store().Head(key + "/");
+  if (!info) return info.error().code == ENOENT ? Fail(ENOENT, key) : info.error();
+  std::lock_guard lock(mutex_);
+  kept_directories_.insert(key);
+  return AttributesOf(key + "/", *info, options_.defaults);
+}
+
+// Looks up the name and those that follow it in its directory's listing, side by side.
+void FileSystem::LookAhead(const std::string& key) {
+  std::vector<std::pair<std::string, bool>> wanted;
+  {
+    std::lock_guard lock(mutex_);
+    std::string parent = ParentOf(key), base = parent.empty() ? "" : parent + "/";
+    auto listing = listings_.find(parent);
+    if (listing == listings_.end()) return;
+    int64_t now = NowNs();
+    auto& names = listing->second.names;
+    for (auto at = names.find(NameOf(key)); at != names.end() && wanted.size() < kLookedUpTogether; ++at) {
+      auto known = remembered_.find(base + at->first);
+      if (known == remembered_.end() || known->second.until_ns <= now)
+        wanted.emplace_back(base + at->first, at->second);
+    }
+  }
+  // An error shows again for the name that is really asked for.
+  (void)context_->workers->ForEach(wanted.size(), [&](size_t i) -> Status {
+    auto& [name, directory] = wanted[i];
+    auto found = directory ? LookupDirectory(name) : LookupInStore(name);
+    if (found) Remember(name, *found);
+    return Ok{};
+  });
+}
+
+// ENOTDIR when something on the way is a file; else ENOENT.
+Error FileSystem::WhyMissing(const std::string& key) {
+  for (std::string above = ParentOf(key); !above.empty(); above = ParentOf(above)) {
+    auto attributes = Lookup(above);
+    if (attributes && !attributes->is_directory() && !attributes->is_link()) return Fail(ENOTDIR, key);
+    if (attributes) break;
+  }
+  return Fail(ENOENT, key);
+}
+
+// Looks at the whole path first: names on the way are only asked for when it is not there, so that a path
+// without links costs one lookup.
+Result<FileSystem::Resolved> FileSystem::Resolve(const std::string& asked, bool follow_last) {
+  std::string path = asked;
+  bool as_directory = path.ends_with('/');
+  while (path.ends_with('/')) path.pop_back();
+  for (int followed = 0; followed <= kLinksFollowed; ++followed) {
+    std::string link;
+    auto last = Lookup(path);
+    if (!last && last.error().code != ENOENT) return last.error();
+    if (last && last->is_link() && (follow_last || as_directory)) link = path;
+    if (!last)
+      for (std::string above = ParentOf(path); !above.empty(); above = ParentOf(above)) {
+        auto attributes = Lookup(above);
+        if (attributes && attributes->is_link()) link = above;
+        if (attributes) break;
+        if (attributes.error().code != ENOENT) return attributes.error();
+      }
+    if (link.empty()) {
+      if (last && as_directory && !last->is_directory()) return Fail(ENOTDIR, asked);
+      return Resolved{path};
+    }
+    auto target = Store().Get(link);
+    if (!target) return target.error();
+    std::string absolute =
+        Normalize(options_.mount_point + "/" + ParentOf(link), target->body + path.substr(link.size()));
+    if (absolute != options_.mount_point && !absolute.starts_with(options_.mount_point + "/"))
+      return Resolved{"", absolute};
+    path = absolute.substr(std::min(absolute.size(), options_.mount_point.size() + 1));
+  }
+  return Fail(ELOOP, asked);
+}
+
+Result<Attributes> FileSystem::Stat(const std::string& path, bool follow) {
+  auto resolved = Resolve(path, follow);
+  if (!resolved) return resolved.error();
+  if (!resolved->outside.empty()) return Fail(EREMOTE, path);
+  auto found = Lookup(resolved->path);
+  if (!found && found.error().code == ENOENT) return WhyMissing(resolved->path);
+  return found;
+}
+
+Status FileSystem::Access(const std::string& path, int wanted, bool follow) {
+  auto attributes = Stat(path, follow);
+  if (!attributes) return attributes.error();
+  if ((wanted & W_OK) && options_.read_only) return Fail(EROFS, path);
+  if (!Allowed(*attributes, wanted)) return Fail(EACCES, path);
+  return Ok{};
+}
+
+Result<std::string> FileSystem::ReadLink(const std::string& path) {
+  auto resolved = Resolve(path, false);
+  if (!resolved) return resolved.error();
+  if (!resolved->outside.empty()) return Fail(EREMOTE, path);
+  auto attributes = Lookup(resolved->path);
+  if (!attributes) return WhyMissing(resolved->path);
+  if (!attributes->is_link()) return Fail(EINVAL, path);
+  auto target = Store().Get(resolved->path);
+  if (!target) return target.error();
+  return std::move(target->body);
+}
+
+Result<FileSystem::Listing> FileSystem::List(const std::string& key) {
+  Listing listing;
+  std::string prefix = key.empty() ? "" : key + "/";
+  store::ListRequest request{.prefix = prefix, .folders = true};
+  do {
+    auto page = Store().List(request);
+    if (!page) return page.error();
+    for (auto& entry : page->objects)
+      if (entry.key != prefix) listing.names.emplace(entry.key.substr(prefix.size()), false);
+    // A name that is both a file and a directory is a file, as a lookup says too. "//" has no name.
+    for (auto& folder : page->folders)
+      if (folder.size() > prefix.size() + 1)
+        listing.names.emplace(folder.substr(prefix.size(), folder.size() - prefix.size() - 1), true);
+    request.token = page->next_token;
+  } while (!request.token.empty());
+  for (auto& [open_key, file] : OpenBelow(prefix))
+    if (ParentOf(open_key) == key) listing.names.emplace(NameOf(open_key), false);
+  listing.until_ns = NowNs() + int64_t(options_.remember_ms) * 1'000'000;
+  std::lock_guard lock(mutex_);
+  if (listings_.size() >= kListings) listings_.clear();
+  listings_[key] = listing;
+  return listing;
+}
+
+Result<std::vector<DirectoryEntry>> FileSystem::ReadDirectory(const std::string& path) {
+  auto resolved = Resolve(path, true);
+  if (!resolved) return resolved.error();
+  if (!resolved->outside.empty()) return Fail(EREMOTE, path);
+  auto allowed = AllowedIn(resolved->path, R_OK);
+  if (!allowed) return allowed.error();
+  auto listing = List(resolved->path);
+  if (!listing) return listing.error();
+  std::vector<DirectoryEntry> entries;
+  std::string base = resolved->path.empty() ? "" : resolved->path + "/";
+  for (auto& [name, directory] : listing->names)
+    entries.push_back({name, mode_t(directory ? S_IFDIR : S_IFREG), InodeOf(base + name)});
+  return entries;
+}
+
+}  // namespace elsewhere::file

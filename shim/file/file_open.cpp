@@ -1,0 +1,135 @@
+// FileSystem: opening files.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "shim/file/file_system.h"
+
+namespace elsewhere::file {
+namespace {
+
+// An open for reading fetches the beginning together with the attributes: a small file costs one request.
+constexpr uint64_t kFetchedAtOpen = 256 << 10;
+
+bool Writes(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+int WantedBy(int flags) {
+  int wanted = (flags & O_ACCMODE) != O_WRONLY ? R_OK : 0;
+  return wanted | (Writes(flags) ? W_OK : 0);
+}
+
+}  // namespace
+
+Status FileSystem::Writable(const std::string& path) const {
+  if (options_.read_only) return Fail(EROFS, path);
+  return Ok{};
+}
+
+Attributes FileSystem::NewAttributes(mode_t mode) const {
+  Attributes attributes;
+  attributes.mode = mode;
+  attributes.uid = options_.uid;
+  attributes.gid = options_.gid;
+  attributes.mtime_ns = attributes.atime_ns = attributes.ctime_ns = NowNs();
+  return attributes;
+}
+
+Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, int flags, mode_t mode) {
+  bool exclusive = (flags & O_CREAT) && (flags & O_EXCL);
+  auto resolved = Resolve(path, !exclusive && !(flags & O_NOFOLLOW));
+  if (!resolved) return resolved.error();
+  if (!resolved->outside.empty()) return Fail(EREMOTE, path);
+  const std::string& key = resolved->path;
+  auto known = Lookup(key);
+  if (!known && known.error().code != ENOENT) return known.error();
+  if (known && exclusive) return Fail(EEXIST, path);
+  if (known && known->is_link()) return Fail(ELOOP, path);
+  if (known && known->is_directory()) return Fail(EISDIR, path);
+  if (Writes(flags) && options_.read_only && (known || (flags & O_CREAT))) return Fail(EROFS, path);
+  if (known) {
+    auto file = OpenExisting(key, flags);
+    if (file || file.error().code != ENOENT) return file;
+    NoteName(key, std::nullopt);  // somebody else removed it
+  }
+  if (!(flags & O_CREAT)) return WhyMissing(key);
+  if (path.ends_with('/')) return Fail(EISDIR, path);
+  return Create(key, flags, mode);
+}
+
+Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& key, int flags) {
+  auto open = FindOpen(key);
+  std::shared_ptr<ObjectFile> file;
+  if (open && open->changed()) {
+    file = open;  // what is not yet sent is newer than the store's version, for everybody on this host
+  } else {
+    bool needs_content = (flags & O_ACCMODE) != O_WRONLY && !(flags & O_TRUNC);
+    std::string etag = open ? open->attributes().etag : "";
+    Result<store::Object> got = Error{};
+    if (needs_content) {
+      got = Store().Get(key, {.range = {0, kFetchedAtOpen}, .if_none_match = etag});
+    } else {
+      auto info = Store().Head(key);
+      if (!info) return info.error();
+      bool same = open && info->etag == etag;
+      got = store::Object{std::move(*info), "", same};
+    }
+    if (!got) return got.error();
+    if (got->not_modified) {
+      file = open;
+    } else {
+      Attributes attributes = AttributesOf(key, got->info, options_.defaults);
+      std::optional<std::string_view> content;
+      if (needs_content && got->body.size() == got->info.size) content = got->body;
+      auto made = ObjectFile::Existing(context_, key, attributes, content);
+      if (!made) return made.error();
+      file = *made;
+    }
+  }
+  if (!Allowed(file->attributes(), WantedBy(flags))) return Fail(EACCES, key);
+  if (Writes(flags)) {
+    auto writable = file->MakeWritable();
+    if (!writable) return writable.error();
+    if (flags & O_TRUNC) {
+      auto cut = file->Truncate(0);
+      if (!cut) return cut.error();
+    }
+  }
+  if (file != open) PutOpen(key, file);
+  return file;
+}
+
+Result<std::shared_ptr<ObjectFile>> FileSystem::Create(const std::string& key, int flags, mode_t mode) {
+  auto writable = Writable(key);
+  if (!writable) return writable.error();
+  auto allowed = AllowedIn(ParentOf(key), W_OK | X_OK);
+  if (!allowed) return allowed.error();
+  Attributes attributes = NewAttributes(S_IFREG | (mode & 07777));
+  Result<std::shared_ptr<ObjectFile>> file = Error{};
+  if (flags & O_EXCL) {
+    // The one request that decides between all hosts who was first.
+    auto put = Store().Put(
+        key, "",
+        {.if_absent = true, .content_type = ContentTypeOf(attributes), .metadata = MetadataOf(attributes)});
+    if (!put) return put.error().code == EEXIST ? Fail(EEXIST, key) : put.error();
+    attributes.etag = put->etag;
+    file = ObjectFile::Existing(context_, key, attributes, "");
+    if (!file) return file.error();
+    auto own = (*file)->MakeWritable();
+    if (!own) return own.error();
+  } else {
+    file = ObjectFile::Created(context_, key, attributes);
+    if (!file) return file.error();
+    if (flags & O_TRUNC) {
+      auto cut = (*file)->Truncate(0);
+      if (!cut) return cut.error();
+    }
+  }
+  PutOpen(key, *file);
+  NoteName(key, false);
+  return file;
+}
+
+}  // namespace elsewhere::file
