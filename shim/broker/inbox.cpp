@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kTrimEntries = 64;
 constexpr size_t kTrimBytes = 256 * 1024;
-constexpr std::string_view kReadCount = "256";
+constexpr std::string_view kReadCount = "64";
 constexpr size_t kHeaderSize = 12;
 
 void PutLittleEndian(char* out, uint64_t value, size_t bytes) {

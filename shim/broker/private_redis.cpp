@@ -44,7 +44,7 @@ std::string FindProgram(const std::string& program) {
   rest += ":/usr/bin:/bin:/usr/sbin:/sbin";
   for (size_t at = 0; at < rest.size();) {
     size_t end = std::min(rest.find(':', at), rest.size());
-    const std::string candidate = rest.substr(at, end - at) + "/" + program;
+    std::string candidate = rest.substr(at, end - at) + "/" + program;
     if (end > at && access(candidate.c_str(), X_OK) == 0) return candidate;
     at = end + 1;
   }
@@ -70,6 +70,7 @@ std::string FindProgram(const std::string& program) {
 
 std::vector<char*> Pointers(std::vector<std::string>& texts) {
   std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
   for (std::string& text : texts) pointers.push_back(text.data());
   pointers.push_back(nullptr);
   return pointers;

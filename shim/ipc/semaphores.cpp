@@ -2,10 +2,7 @@
 
 #include <fcntl.h>
 
-#include <algorithm>
-#include <array>
 #include <charconv>
-#include <iterator>
 
 namespace elsewhere::ipc {
 namespace {
@@ -46,7 +43,7 @@ Semaphores::Semaphores(broker::RedisConnection& connection, const broker::Sessio
       encode_grant_(std::move(encode_grant)),
       on_failure_(std::move(on_failure)) {}
 
-void Semaphores::Issue(std::string_view operation, uint64_t object, std::vector<std::string> extra,
+void Semaphores::Issue(std::string_view operation, uint64_t object, const std::vector<std::string>& extra,
                        Answer answer, broker::Wake wake) {
   auto issued = std::make_shared<Operation>();
   issued->sequence = ++last_sequence_;
@@ -95,10 +92,10 @@ void Semaphores::OnReply(const std::shared_ptr<Operation>& operation, const brok
   operation->answer(reply.text());
 }
 
-void Semaphores::IssueForError(std::string_view operation, uint64_t object, std::vector<std::string> extra,
-                               ErrorCallback done, broker::Wake wake) {
+void Semaphores::IssueForError(std::string_view operation, uint64_t object,
+                               const std::vector<std::string>& extra, ErrorCallback done, broker::Wake wake) {
   Issue(
-      operation, object, std::move(extra),
+      operation, object, extra,
       [this, done = std::move(done)](std::string_view result) {
         int error = 0;
         if (!Parse(result, &error))
@@ -160,7 +157,7 @@ void Semaphores::Open(std::string_view name, int flags, uint32_t mode, uint32_t 
   std::vector<std::string> extra{std::string(name), (flags & O_CREAT) != 0 ? "1" : "0",
                                  (flags & O_EXCL) != 0 ? "1" : "0", std::to_string(mode),
                                  std::to_string(value)};
-  Issue("open", new_object, std::move(extra), [this, done = std::move(done)](std::string_view result) {
+  Issue("open", new_object, extra, [this, done = std::move(done)](std::string_view result) {
     Named named;
     int error = 0;
     const bool opened = ParseNamed(result, &named);

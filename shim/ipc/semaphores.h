@@ -91,9 +91,9 @@ class Semaphores {
     Answer answer;
     broker::Wake wake = broker::Wake::kPromptly;
   };
-  void Issue(std::string_view operation, uint64_t object, std::vector<std::string> extra, Answer answer,
-             broker::Wake wake = broker::Wake::kPromptly);
-  void IssueForError(std::string_view operation, uint64_t object, std::vector<std::string> extra,
+  void Issue(std::string_view operation, uint64_t object, const std::vector<std::string>& extra,
+             Answer answer, broker::Wake wake = broker::Wake::kPromptly);
+  void IssueForError(std::string_view operation, uint64_t object, const std::vector<std::string>& extra,
                      ErrorCallback done, broker::Wake wake = broker::Wake::kPromptly);
   void Run(std::shared_ptr<Operation> operation, bool with_body);
   void OnReply(const std::shared_ptr<Operation>& operation, const broker::Reply& reply);
