@@ -88,7 +88,7 @@ void Run(Agent& agent, const broker::Script& script, const std::string& key, Seg
          const std::string& prefix, const std::string& header, const M& message) {
   const std::string segment = std::to_string(id);
   const std::string self = std::to_string(agent.host());
-  const std::vector<uint8_t> bytes = wire::Encode(agent.host(), 0, message);
+  const std::vector<uint8_t> bytes = agent.Seal(wire::Encode(agent.host(), 0, message));
   const std::array<std::string_view, 1> keys{key};
   const std::array<std::string_view, 5> arguments{segment, self, prefix, header, AsText(bytes)};
   broker::RunScript(agent.broker(), script, keys, arguments, [&agent](const broker::Reply& reply) {

@@ -33,7 +33,7 @@ SemaphoreCalls::SemaphoreCalls(Agent& agent)
       semaphores_(
           agent.broker(), broker::SessionKeys(agent.session_id()), agent.host(),
           [&agent](uint64_t object, uint64_t waiter) {
-            return wire::Encode(agent.host(), 0, wire::SemaphoreGrant{object, waiter});
+            return agent.Seal(wire::Encode(agent.host(), 0, wire::SemaphoreGrant{object, waiter}));
           },
           [&agent](const Error& why) { agent.Fatal("semaphores: " + why.message); }) {
   agent.OnMessage<wire::SemaphoreGrant>(

@@ -98,6 +98,7 @@ class TestAgent final : public Agent {
   const Process* FindKernelPid(int32_t) const override { return nullptr; }
   const Process* FindSessionPid(int32_t) const override { return nullptr; }
   void Drain(const Process&, Component::DrainReason, std::function<void()> done) override { done(); }
+  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override { return message; }
   void Fatal(std::string message) override { fatal_ = std::move(message); }
   bool ending() const override { return false; }
 
