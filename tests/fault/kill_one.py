@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Kills one process of a session with SIGKILL while a Pool is busy, and looks at what follows.
+"""Kills one process of a session with SIGKILL while a job is busy, and looks at what follows.
 
-Usage: kill_one.py LAUNCHER VICTIM [--external-redis]
+Usage: kill_one.py LAUNCHER VICTIM [--job pool|fork] [--external-redis]
 
 VICTIM: launcher, agent, worker, redis, root, child (a restored process), or nobody.
 Within ten seconds the session must have ended, with the right result or with a message and a status that is not 0,
@@ -19,8 +19,7 @@ import time
 import leftovers
 
 SECONDS = 10
-JOB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pool_job.py")
-COMMAND = ["/usr/bin/python3", JOB]
+HERE = os.path.dirname(os.path.abspath(__file__))
 VICTIMS = ["launcher", "agent", "worker", "redis", "root", "child", "nobody"]
 
 
@@ -122,14 +121,20 @@ def finish(job, session):
         return job.communicate()[0], wrong
 
 
-def run(launcher, victim, redis_path):
-    expected = subprocess.run(COMMAND, stdout=subprocess.PIPE, check=True, text=True).stdout
+def run(launcher, victim, command, redis_path):
+    expected = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     redis = ["--redis", "unix://" + redis_path] if redis_path else []
     with tempfile.TemporaryFile("w+") as error_file:
-        job = subprocess.Popen([launcher, "run", "--workers", "2", *redis, "--", *COMMAND], stdout=subprocess.PIPE,
+        job = subprocess.Popen([launcher, "run", "--workers", "2", *redis, "--", *command], stdout=subprocess.PIPE,
                                stderr=error_file, text=True)
         first = job.stdout.readline()
+        if first != "running\n":
+            job.communicate()
+            error_file.seek(0)
+            return [f"it did not get under way: {first!r}, {error_file.read()}"]
         session = Session(job.pid)
+        while not session.restored and job.poll() is None:  # they may be short-lived
+            session = Session(job.pid)
         wrong = [] if session.restored else ["no child runs on a worker"]
         if victim != "nobody":
             os.kill(session.victim(victim), signal.SIGKILL)
@@ -150,10 +155,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("launcher")
     parser.add_argument("victim", choices=VICTIMS)
+    parser.add_argument("--job", choices=["pool", "fork"], default="pool")
     parser.add_argument("--external-redis", action="store_true")
     options = parser.parse_args()
     with external_redis(options.external_redis) as redis_path:
-        wrong = run(options.launcher, options.victim, redis_path)
+        wrong = run(options.launcher, options.victim, ["/usr/bin/python3", f"{HERE}/{options.job}_job.py"], redis_path)
     for line in wrong:
         print("WRONG:", line)
     sys.exit(1 if wrong else 0)
