@@ -32,7 +32,7 @@ int AgentMain(int argc, char** argv) {
   options.control = std::atoi(given["control"].c_str());
   options.lifeline = std::atoi(given["lifeline"].c_str());
   options.workers = static_cast<uint32_t>(std::strtoul(given["workers"].c_str(), nullptr, 10));
-  options.redis = given["redis"];
+  options.redis = TakeVariable(kEnvRedis);
   options.store = given["store"];
   options.fork_remote = given["fork"] != "local";
   options.strict = given.contains("strict");

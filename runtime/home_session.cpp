@@ -173,12 +173,12 @@ Status HomeSession::StartOneWorker(HostId host, int key) {
   engine::WorkerCommand command;
   command.arguments = {ProgramPath(), "worker",           "--session", options_.session,
                        "--directory", options_.directory, "--host",    std::to_string(host),
-                       "--redis",     redis_url_,         "--store",   store_url_,
-                       "--key",       std::to_string(key)};
+                       "--store",     store_url_,         "--key",     std::to_string(key)};
   if (!options_.store.empty()) command.arguments.push_back("--sealed-packs");
   if (!options_.redis.empty()) command.arguments.push_back("--sealed-messages");
   if (options_.verbose) command.arguments.push_back("--verbose");
-  command.environment = {std::string(abi::kEnvSession) + "=" + options_.session};
+  command.environment = {std::string(abi::kEnvSession) + "=" + options_.session,
+                         std::string(kEnvRedis) + "=" + redis_url_};
   for (const char* name : {"PATH", "HOME", "TMPDIR", "LANG", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
                            "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"}) {
     if (const char* value = std::getenv(name)) command.environment.push_back(std::string(name) + "=" + value);

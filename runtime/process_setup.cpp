@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <climits>
+#include <cstdlib>
 #include <fstream>
 #include <vector>
 
@@ -28,6 +29,13 @@ Result<std::map<std::string, std::string>> ParseArguments(int argc, char** argv,
     }
   }
   return values;
+}
+
+std::string TakeVariable(const char* name) {
+  const char* found = std::getenv(name);
+  std::string value = found == nullptr ? "" : found;
+  unsetenv(name);
+  return value;
 }
 
 void RaiseDescriptorLimit() {
@@ -59,11 +67,7 @@ std::string ProgramPath() {
 
 std::string RestorerPath() {
   const std::string program = ProgramPath();
-  const std::string directory = program.substr(0, program.rfind('/'));
-  for (const char* place : {"/elsewhere-restorer", "/../../libexec/elsewhere/elsewhere-restorer"}) {
-    if (access((directory + place).c_str(), X_OK) == 0) return directory + place;
-  }
-  return directory + "/elsewhere-restorer";
+  return program.substr(0, program.rfind('/')) + "/elsewhere-restorer";
 }
 
 uint64_t AvailableMemory() {

@@ -11,15 +11,18 @@ namespace elsewhere::runtime {
 // "--name value" pairs; names in `switches` stand alone and get the value "1". EINVAL names what is wrong.
 Result<std::map<std::string, std::string>> ParseArguments(int argc, char** argv, const std::string& switches);
 
+// The value of an environment variable, which is removed; empty where it is not set.
+std::string TakeVariable(const char* name);
+
 // Soft limit of descriptors up to the hard one: an agent holds several for each child.
 void RaiseDescriptorLimit();
 
 // Log lines go to `path` and, if asked, to standard error.
 void StartLog(const std::string& path, const std::string& name, bool to_standard_error);
 
-// Directory of this program.
+// Path of this program.
 std::string ProgramPath();
-// elsewhere-restorer, in a build tree beside this program, installed in libexec.
+// elsewhere-restorer, which lies beside this program.
 std::string RestorerPath();
 
 uint64_t AvailableMemory();  // bytes, as /proc/meminfo says

@@ -15,15 +15,14 @@
 //   log/          agent.log, host-N.log, redis.log; only with --verbose kept on stderr too
 //
 // elsewhere-runtime agent  --session HEX32 --directory DIR --listen FD --control FD --lifeline FD
-//                          --workers N [--redis URL] [--store URL] [--fork remote|local] [--strict]
-//                          [--verbose]
-//   FDs: listening agent.sock; SOCK_SEQPACKET control; read end of the lifeline pipe. No --redis: private
-//   server.
-// elsewhere-runtime worker --session HEX32 --directory DIR --host N --redis URL --store URL --key FD
-//                          [--slots N] [--sealed-packs] [--sealed-messages]
-//                          [--verbose]
+//                          --workers N [--store URL] [--fork remote|local] [--strict] [--verbose]
+//   FDs: listening agent.sock; SOCK_SEQPACKET control; read end of the lifeline pipe.
+// elsewhere-runtime worker --session HEX32 --directory DIR --host N --store URL --key FD
+//                          [--slots N] [--sealed-packs] [--sealed-messages] [--verbose]
 //   FD: pipe or memfd with the 64 hexadecimal digits of the session key. The worker is pid 1 of its pid
 //   namespace where namespaces are permitted. It leaves with status 0 after Shutdown.
+// Both find the URL of Redis in the variable ELSEWHERE_REDIS and take it out of their environment: it may
+// hold a password, and everybody can read a command line. An agent without it starts a private server.
 //
 // Control connection (SOCK_SEQPACKET, one text message per packet, at most kControlMessageSize bytes: WORD[
 // TEXT]):
@@ -57,6 +56,8 @@ inline constexpr char kRoot[] = "root";
 inline constexpr char kRootEnded[] = "root-ended";
 inline constexpr char kEnd[] = "end";
 }  // namespace control
+
+inline constexpr char kEnvRedis[] = "ELSEWHERE_REDIS";
 
 // Paths below one session directory.
 class SessionLayout {

@@ -52,7 +52,7 @@ Result<store::SessionKey> ReadKey(int descriptor) {
 }
 
 Status WorkerAgent::Start(Arguments& arguments) {
-  for (const char* needed : {"session", "directory", "host", "redis", "store", "key"}) {
+  for (const char* needed : {"session", "directory", "host", "store", "key"}) {
     if (!arguments.contains(needed)) return Error{EINVAL, std::string("worker: --") + needed + " is missing"};
   }
   const auto host = static_cast<HostId>(std::stoul(arguments["host"]));
@@ -96,9 +96,10 @@ Status WorkerAgent::Start(Arguments& arguments) {
   packs_ = std::make_unique<image::PackCache>(*async_store_, cache, core_->key(),
                                               image::PackCache::Options{.sealed = sealed, .max_open = 4096});
 
-  const auto url = broker::ParseRedisUrl(arguments["redis"]);
+  const std::string redis = TakeVariable(kEnvRedis);
+  const auto url = broker::ParseRedisUrl(redis);
   if (!url) return url.error();
-  const bool private_redis = arguments["redis"] == "unix://" + layout.RedisSocket();
+  const bool private_redis = redis == "unix://" + layout.RedisSocket();
   if (auto joined = core_->Join(*url, secret, private_redis ? std::chrono::milliseconds(0) : kPatience);
       !joined) {
     return joined;

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 
+#include "runtime/launch/preflight.h"
 #include "runtime/session.h"
 
 namespace elsewhere::runtime {
@@ -33,17 +34,24 @@ bool AwaitEnd(const LaunchedSession& session) {
   }
 }
 
-[[noreturn]] void Keep(LaunchedSession& session) {
+[[noreturn]] void Keep(const LaunchedSession& session, const std::string& redis) {
   LeaveTerminalAndPipes();
-  if (!AwaitEnd(session)) KillProcesses(session.mark, kKillMayTake);
-  session.directory.Remove();
+  if (AwaitEnd(session)) _exit(0);
+  KillProcesses(session.mark, kKillMayTake);
+  RemoveTraces(session, redis);
   _exit(0);
 }
 
 }  // namespace
 
-void StayInBackground(LaunchedSession& session) {
-  if (fork() == 0) Keep(session);
+void StayInBackground(LaunchedSession& session, const std::string& redis) {
+  if (fork() == 0) Keep(session, redis);
+}
+
+void RemoveTraces(const LaunchedSession& session, const std::string& redis) {
+  // A Redis that cannot be reached any more lets the keys expire.
+  if (!redis.empty()) (void)RemoveKeys(redis, session.mark.id);
+  session.directory.Remove();
 }
 
 }  // namespace elsewhere::runtime

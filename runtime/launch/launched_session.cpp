@@ -105,7 +105,6 @@ std::vector<std::string> AgentArguments(const Options& options, const LaunchedSe
       "--lifeline",  std::to_string(session.lifeline_read),
       "--workers",   std::to_string(options.workers > 0 ? options.workers : NumberOfCores()),
       "--fork",      options.fork_remote ? "remote" : "local"};
-  if (!options.redis.empty()) arguments.insert(arguments.end(), {"--redis", options.redis});
   if (!options.store.empty()) arguments.insert(arguments.end(), {"--store", options.store});
   if (options.strict) arguments.push_back("--strict");
   if (options.verbose) arguments.push_back("--verbose");
@@ -118,7 +117,10 @@ Status StartAgent(LaunchedSession& session, const Options& options, const Instal
   start.runtime = installation.runtime;
   start.arguments = AgentArguments(options, session, descriptors);
   start.descriptors = {descriptors.listener, descriptors.agent_control, session.lifeline_read};
-  start.session_id = session.mark.id;
+  start.environment = MakeEnvironment(environ, {{abi::kEnvSession, session.mark.id},
+                                                {kEnvRedis, options.redis},
+                                                {abi::kEnvPreload, ""},
+                                                {abi::kEnvAgent, ""}});
   start.keep_standard_error = options.verbose;
   Result<pid_t> pid = SpawnAgent(start);
   if (!pid.ok()) return pid.error();
@@ -147,7 +149,7 @@ std::vector<std::string> CommandEnvironment(const LaunchedSession& session, cons
                                    {abi::kEnvFork, options.fork_remote ? "remote" : "local"},
                                    {abi::kEnvHost, ""},
                                    // They may hold passwords, which never enter a user's process.
-                                   {"ELSEWHERE_REDIS", ""},
+                                   {kEnvRedis, ""},
                                    {"ELSEWHERE_STORE", ""}});
 }
 

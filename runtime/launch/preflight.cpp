@@ -5,6 +5,7 @@
 
 #include "runtime/launch/program.h"
 #include "shim/broker/redis_url.h"
+#include "shim/broker/session_keys.h"
 #include "shim/broker/sync_client.h"
 #include "shim/store/object_store.h"
 
@@ -13,12 +14,16 @@ namespace {
 
 constexpr std::chrono::milliseconds kRedisLimit{5000};
 
+Result<std::unique_ptr<broker::SyncClient>> Connect(const std::string& url) {
+  Result<broker::RedisUrl> parsed = broker::ParseRedisUrl(url);
+  if (!parsed.ok()) return parsed.error();
+  return broker::SyncClient::Connect(*parsed, kRedisLimit);
+}
+
 }  // namespace
 
 Result<std::string> CheckRedis(const std::string& url) {
-  Result<broker::RedisUrl> parsed = broker::ParseRedisUrl(url);
-  if (!parsed.ok()) return parsed.error();
-  Result<std::unique_ptr<broker::SyncClient>> client = broker::SyncClient::Connect(*parsed, kRedisLimit);
+  Result<std::unique_ptr<broker::SyncClient>> client = Connect(url);
   if (!client.ok()) return client.error();
   return (*client)->CheckVersion();
 }
@@ -44,6 +49,12 @@ Status CheckStore(const std::string& url, const std::string& session_id) {
   if (got->body != session_id)
     return Error{EIO, "store " + url + " returned another content than was written"};
   return deleted;
+}
+
+Status RemoveKeys(const std::string& url, const std::string& session_id) {
+  Result<std::unique_ptr<broker::SyncClient>> client = Connect(url);
+  if (!client.ok()) return client.error();
+  return broker::RemoveSession(**client, broker::SessionKeys(session_id));
 }
 
 }  // namespace elsewhere::runtime

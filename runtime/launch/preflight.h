@@ -1,4 +1,5 @@
-// What can be found wrong before anything of a session is started.
+// What the launcher does with Redis and the store itself: finds out before anything is started what is wrong
+// with them, and removes what a dead agent left.
 #pragma once
 
 #include <string>
@@ -15,5 +16,8 @@ Result<std::string> FindRedisServer();
 
 // The store that `url` names takes and returns an object.
 Status CheckStore(const std::string& url, const std::string& session_id);
+
+// Removes the session's keys from the Redis that `url` names, for an agent that no longer can.
+Status RemoveKeys(const std::string& url, const std::string& session_id);
 
 }  // namespace elsewhere::runtime

@@ -6,8 +6,6 @@
 
 #include <cstring>
 
-#include "shim/wire/abi.h"
-
 namespace elsewhere::runtime {
 namespace {
 
@@ -63,9 +61,7 @@ Result<pid_t> SpawnAgent(const AgentStart& start) {
   std::vector<std::string> words{"elsewhere-runtime", "agent"};
   words.insert(words.end(), start.arguments.begin(), start.arguments.end());
   std::vector<char*> arguments = Pointers(words);
-  std::vector<std::string> variables = MakeEnvironment(
-      environ, {{abi::kEnvSession, start.session_id}, {abi::kEnvPreload, ""}, {abi::kEnvAgent, ""}});
-  std::vector<char*> environment = Pointers(variables);
+  std::vector<char*> environment = Pointers(start.environment);
   pid_t pid = fork();
   if (pid == 0) BecomeAgent(start, arguments.data(), environment.data());
   if (pid < 0) return Error{errno, std::string("cannot start the agent: ") + std::strerror(errno)};

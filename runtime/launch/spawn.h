@@ -24,7 +24,7 @@ struct AgentStart {
   std::string runtime;                 // program
   std::vector<std::string> arguments;  // behind its name
   std::vector<int> descriptors;        // that it inherits besides 0 to 2
-  std::string session_id;
+  std::vector<std::string> environment;
   bool keep_standard_error = false;
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "runtime/launch/keeper.h"
+#include "runtime/launch/preflight.h"
 #include "runtime/launch/report_reader.h"
 #include "runtime/session.h"
 
@@ -176,7 +177,7 @@ class Supervisor {
       HandleEvents(report_limit);
     PrintReport();
     if (failed_ || WIFSIGNALED(root_status_) || NobodyIsLeft()) return AwaitEnd();
-    if (agent_alive_ && !ended_) StayInBackground(session_);
+    if (agent_alive_ && !ended_) StayInBackground(session_, options_.redis);
   }
 
   // Nothing outside the session's directory and the agent's children knows of the session.
@@ -213,7 +214,7 @@ class Supervisor {
       waitpid(session_.root, &root_status_, 0);
       root_ended_ = true;
     }
-    session_.directory.Remove();
+    RemoveTraces(session_, options_.redis);
   }
 
   void PrintReport() {
