@@ -25,7 +25,7 @@ uint32_t Used() {
 }
 
 pid_t InTable(pid_t kernel_pid) {
-  const abi::Table* table = ConnectedTable();
+  const abi::Table* table = AgentTable();
   if (table == nullptr) return 0;
   uint32_t place = abi::ProcessHash(kernel_pid);
   for (uint32_t i = 0; i < abi::kProcessCount; ++i, place = (place + 1) % abi::kProcessCount) {
@@ -38,7 +38,7 @@ pid_t InTable(pid_t kernel_pid) {
 }
 
 pid_t InTableBySession(pid_t session_pid) {
-  const abi::Table* table = ConnectedTable();
+  const abi::Table* table = AgentTable();
   if (table == nullptr) return 0;
   for (const abi::ProcessEntry& entry : table->processes) {
     const int32_t kernel_pid = entry.kernel_pid.load(std::memory_order_acquire);

@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "preload/agent.h"
+#include "preload/self.h"
 
 namespace elsewhere::preload {
 
@@ -13,6 +14,7 @@ inline int64_t HomeCall(long number, std::initializer_list<int64_t> arguments) {
   int64_t words[6] = {number};
   size_t count = 1;
   for (const int64_t argument : arguments) words[count++] = argument;
+  SessionPid();  // a child just made has no deputy before it has a pid
   return CallAgent(abi::Operation::kHomeCall, {words[0], words[1], words[2], words[3], words[4], words[5]});
 }
 

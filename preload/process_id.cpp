@@ -50,6 +50,7 @@ pid_t getppid() {
   const pid_t known = parent > 1 ? SessionPidOf(parent) : 0;
   if (known != 0) return known;
   const int before = errno;
+  SessionPid();
   const auto answer = static_cast<pid_t>(CallAgent(abi::Operation::kParent, {}));
   errno = before;
   return answer > 0 ? answer : 1;

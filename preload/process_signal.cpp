@@ -41,12 +41,17 @@ bool IsTold(const struct sigaction& action) {
   return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
 }
 
+// The agent takes a death by SIGKILL that nobody told of for a lost process.
+void TellOfKill(pid_t session_pid, int signal) {
+  if (signal == SIGKILL) CallAgent(abi::Operation::kKill, {session_pid, signal});
+}
+
 // `send` makes the system call with a kernel pid.
 template <class Send>
 int SendTo(pid_t session_pid, int signal, Send send) {
   const pid_t kernel_pid = KernelPidOf(session_pid);
   if (kernel_pid == 0) return static_cast<int>(HomeCall(SYS_kill, {session_pid, signal}));
-  if (signal == SIGKILL) CallAgent(abi::Operation::kKill, {session_pid, signal});
+  TellOfKill(session_pid, signal);
   return send(kernel_pid);
 }
 
@@ -92,7 +97,18 @@ int sigqueue(pid_t pid, int signal, union sigval value) {
 int tgkill(pid_t group, pid_t thread, int signal) {
   const pid_t kernel_group = KernelPidOf(group);
   if (kernel_group == 0) return static_cast<int>(HomeCall(SYS_kill, {group, signal}));
+  TellOfKill(group, signal);
   return real::tgkill(kernel_group, thread == group ? kernel_group : thread, signal);
+}
+
+int raise(int signal) {
+  TellOfKill(SessionPid(), signal);
+  return real::raise(signal);
+}
+
+int pthread_kill(pthread_t thread, int signal) {
+  TellOfKill(SessionPid(), signal);
+  return real::pthread_kill(thread, signal);
 }
 
 int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
