@@ -5,6 +5,7 @@
 
 #include "preload/hooks.h"
 #include "preload/real.h"
+#include "preload/stream.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -31,6 +32,11 @@ off_t NoSuchSeek(int, off_t, int) {
 constexpr DescriptorOperations kKinds[] = {
     {nullptr, nullptr, nullptr},              // kNothing
     {NoSuchInput, NoSuchOutput, NoSuchSeek},  // kOwn
+    {PullStream, nullptr, nullptr},           // kPipeRead
+    {nullptr, nullptr, nullptr},              // kPipeWrite
+    {PullStream, nullptr, nullptr},           // kSocket
+    {PullStream, nullptr, nullptr},           // kTerminal
+    {nullptr, nullptr, SeekStream},           // kOutputFile
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

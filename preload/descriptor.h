@@ -45,6 +45,12 @@ struct DescriptorOperations {
 enum class DescriptorKind : uint8_t {
   kNothing = 0,
   kOwn = 1,  // a descriptor of ours in the program's table: for the program it does not exist
+  // On a worker, of an object elsewhere (preload/stream.h):
+  kPipeRead = 2,
+  kPipeWrite = 3,
+  kSocket = 4,
+  kTerminal = 5,
+  kOutputFile = 6,  // written at its origin, locally a pipe
 };
 
 inline DescriptorKind KindOf(int fd) {

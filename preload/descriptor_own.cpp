@@ -12,6 +12,7 @@
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -55,7 +56,9 @@ int CloseRange(unsigned first, unsigned last, int flags) {
 
 // A vfork child has a descriptor table of its own but its parent's memory: there, kinds stay as they are.
 void Forget(int fd) {
-  if (IsKnown(fd) && !IsOwn(fd) && !InVforkChild()) SetKind(fd, DescriptorKind::kNothing);
+  if (!IsKnown(fd) || IsOwn(fd) || InVforkChild()) return;
+  StreamCloses(fd);
+  SetKind(fd, DescriptorKind::kNothing);
 }
 
 void ForgetRange(unsigned first, unsigned last) {
@@ -78,6 +81,12 @@ bool MakeRoom(int fd) {
   AgentDescriptorMoved(fd, static_cast<int>(moved));
   ForgetOwn(fd);
   return true;
+}
+
+// What is known of a descriptor is known of its copy.
+int Copied(int from, int to) {
+  if (to >= 0 && IsKnown(from) && !InVforkChild()) SetKind(to, KindOf(from));
+  return to;
 }
 
 int NotOpen() {
@@ -148,14 +157,14 @@ int dup2(int from, int to) {
   if (IsOwn(from)) return NotOpen();
   if (from == to || to < 0) return real::dup2(from, to);
   if (!MakeRoom(to)) return -1;
-  return real::dup2(from, to);
+  return Copied(from, real::dup2(from, to));
 }
 
 int dup3(int from, int to, int flags) {
   if (IsOwn(from)) return NotOpen();
   if (from == to || to < 0) return real::dup3(from, to, flags);
   if (!MakeRoom(to)) return -1;
-  return real::dup3(from, to, flags);
+  return Copied(from, real::dup3(from, to, flags));
 }
 
 }  // namespace hooks

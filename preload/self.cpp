@@ -11,6 +11,7 @@
 #include "preload/descriptor.h"
 #include "preload/environment.h"
 #include "preload/signals.h"
+#include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -81,6 +82,7 @@ __attribute__((constructor)) void ReadEnvironment(int, char**, char** environmen
     self.lifeline = -1;
   }
   if (OnWorker()) {
+    FindStreams();
     ReadIdentity(FindVariable(environment, kEnvIdentity));
   } else {
     self.session_pid.store(self.kernel_pid);
@@ -121,6 +123,7 @@ void BecomeRestored(const abi::RestoreNote& note) {
   if (self.lifeline >= 0) ForgetOwn(self.lifeline);
   self.lifeline = -1;
   TakeAgentAfterRestore(note.doorbell);
+  FindStreams();
   ForgetChildren();
   TranslateSignalHandlers();
 }

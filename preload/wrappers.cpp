@@ -4,6 +4,7 @@
 #include "preload/hooks.h"
 #include "preload/memory.h"
 #include "preload/real.h"
+#include "preload/stream.h"
 #include "preload/self.h"
 #include "preload/semaphore.h"
 

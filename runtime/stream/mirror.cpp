@@ -266,7 +266,7 @@ void Mirror::HolderKilled() {
 }
 
 void Mirror::HolderGone(int32_t process) {
-  Disarm(process);
+  Disarm(process, true);
   for (Place* place : Places()) {
     if (!place->object->shows_readable()) continue;
     if (!Hide(*place)) {

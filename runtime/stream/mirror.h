@@ -40,7 +40,9 @@ class RequestNumbers {
 class Mirror {
  public:
   // What a watching process wants to know; the result of abi::Operation::kWatch.
-  enum class WatchMode : int64_t { kOff = 0, kOnce = 1, kUntilClosed = 2, kQuery = 3 };
+  enum class WatchMode : int64_t { kOff = 0, kOnce = 1, kUntilClosed = 2, kQuery = 3, kForget = 4 };
+  // kIfEmpty: only where nothing is here to be read; kMore: in any case (MSG_WAITALL).
+  enum class PullMode : int64_t { kIfEmpty = 0, kAtOnce = 1, kMore = 2 };
 
   // `closed` is called when no process here holds the stream any more; it must not destroy the mirror at
   // once.
@@ -63,7 +65,7 @@ class Mirror {
   void OnPulled(wire::StreamPulled&& pulled);
   void OnReady(const wire::StreamReady& ready);
 
-  void Pull(CallId call, const ObjectId& object, uint64_t bytes, bool wait);
+  void Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode);
   // `answer`: complete the call only when the origin has said whether it is readable now.
   void Watch(CallId call, int32_t process, const ObjectId& object, WatchMode mode, bool answer);
   void CallCancelled(CallId call);
@@ -125,7 +127,7 @@ class Mirror {
   bool fetches_ahead() const { return kind_ == Kind::kSocket || kind_ == Kind::kTerminal; }
   void AskReadiness();
   void FetchAhead(Place& place);
-  void Disarm(int32_t process);
+  void Disarm(int32_t process, bool until_closed);
   short Readiness(const Place& place) const;
 
   Agent& agent_;

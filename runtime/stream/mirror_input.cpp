@@ -24,13 +24,14 @@ void Mirror::Withdraw(uint64_t number, Request& request) {
   agent_.Send(origin_, wire::StreamPull{id_, number, 0, false, true});
 }
 
-void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, bool wait) {
+void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode) {
+  const bool wait = mode != PullMode::kAtOnce;
   Place* const place = Find(object);
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
     return agent_.Complete(call, -1, EBADF);
   }
   if (!Hide(*place)) return agent_.Complete(call, -1, EBADF);
-  if (const size_t unread = place->object->Unread(); unread > 0) {
+  if (const size_t unread = place->object->Unread(); unread > 0 && mode != PullMode::kMore) {
     return agent_.Complete(call, static_cast<int64_t>(unread));
   }
   // Somebody watches a socket, and its bytes are on their way already: they are this call's.
@@ -184,8 +185,8 @@ void Mirror::Watch(CallId call, int32_t process, const ObjectId& object, WatchMo
     return agent_.Complete(call, -1, EBADF);
   }
   const short now = Readiness(*place);
-  if (mode == WatchMode::kOff) Disarm(process);
-  if (mode == WatchMode::kOff || mode == WatchMode::kQuery) return agent_.Complete(call, now);
+  if (mode == WatchMode::kOff || mode == WatchMode::kForget) Disarm(process, mode == WatchMode::kForget);
+  if (mode != WatchMode::kOnce && mode != WatchMode::kUntilClosed) return agent_.Complete(call, now);
   (mode == WatchMode::kOnce ? once_ : until_closed_).insert(process);
   if (now != 0) return agent_.Complete(call, now);
   if (fetches_ahead()) {
@@ -220,10 +221,10 @@ void Mirror::OnReady(const wire::StreamReady& ready) {
 
 // The process does not watch any more. With nobody left the pipe is made to look empty again, and the origin
 // stops watching.
-void Mirror::Disarm(int32_t process) {
+void Mirror::Disarm(int32_t process, bool until_closed) {
   const size_t before = once_.size() + until_closed_.size();
   once_.erase(process);
-  until_closed_.erase(process);
+  if (until_closed) until_closed_.erase(process);
   if (before == 0 || watched()) return;
   if (watch_request_ != 0) agent_.Send(origin_, wire::StreamWatch{id_, 0, false, false});
   watch_request_ = 0;

@@ -51,7 +51,7 @@ Mirrors::Mirrors(Agent& agent) : agent_(agent) {
     if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
     const ObjectId object{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
     mirror->Pull(id, object, static_cast<uint64_t>(std::max<int64_t>(call.arguments[2], 1)),
-                 call.arguments[3] == 0);
+                 static_cast<Mirror::PullMode>(call.arguments[3]));
   });
   agent_.OnCall(abi::Operation::kWatch, [this](CallId id, const Call& call) {
     Mirror* mirror = OfObject(call);

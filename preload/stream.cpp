@@ -1,0 +1,316 @@
+#include "preload/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "preload/agent.h"
+#include "preload/hooks.h"
+#include "preload/real.h"
+#include "preload/self.h"
+#include "shim/wire/raw_syscall.h"
+#include "shim/wire/stream_mark.h"
+
+namespace elsewhere::preload {
+
+constinit std::atomic<bool> has_streams = false;
+
+namespace {
+
+DescriptorKind KindOfMark(long mark) {
+  switch (static_cast<wire::StreamMark>(mark)) {
+    case wire::StreamMark::kPipeRead:
+      return DescriptorKind::kPipeRead;
+    case wire::StreamMark::kPipeWrite:
+      return DescriptorKind::kPipeWrite;
+    case wire::StreamMark::kSocket:
+      return DescriptorKind::kSocket;
+    case wire::StreamMark::kTerminal:
+      return DescriptorKind::kTerminal;
+    case wire::StreamMark::kOutputFile:
+      return DescriptorKind::kOutputFile;
+    default:
+      return DescriptorKind::kNothing;
+  }
+}
+
+// struct linux_dirent64, of which libc has no declaration.
+struct DirectoryEntry {
+  uint64_t inode;
+  int64_t offset;
+  uint16_t size;
+  uint8_t type;
+  char name[1];
+};
+
+int NumberIn(const char* name) {
+  int number = 0;
+  for (; *name >= '0' && *name <= '9'; ++name) number = number * 10 + (*name - '0');
+  return *name == '\0' ? number : -1;
+}
+
+// The local object, which is how the agent knows it.
+bool ObjectOf(int fd, int64_t* device, int64_t* inode) {
+  struct stat status;
+  if (raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status)))) return false;
+  *device = static_cast<int64_t>(status.st_dev);
+  *inode = static_cast<int64_t>(status.st_ino);
+  return true;
+}
+
+size_t Waiting(int fd) {
+  int bytes = 0;
+  return raw::Syscall(SYS_ioctl, fd, FIONREAD, raw::Address(&bytes)) == 0 && bytes > 0
+             ? static_cast<size_t>(bytes)
+             : 0;
+}
+
+// A call about fd's object. EBADF from the agent: it is none of its streams, and libc closed what was; the
+// kind is forgotten and `*stranger` set.
+int64_t CallAbout(abi::Operation operation, int fd, int64_t first, int64_t second, const Payload& payload,
+                  Interruption interruption, bool* stranger) {
+  int64_t device = 0, inode = 0;
+  *stranger = !ObjectOf(fd, &device, &inode);
+  if (*stranger) return -1;
+  const int before = errno;
+  const int64_t result = CallAgent(operation, {device, inode, first, second}, payload, interruption);
+  if (result != -1 || errno != EBADF) return result;
+  SetKind(fd, DescriptorKind::kNothing);
+  *stranger = true;
+  errno = before;
+  return -1;
+}
+
+}  // namespace
+
+void FindStream(int fd) {
+  const long mark = raw::Syscall(SYS_fcntl, fd, F_GETSIG);
+  if (mark < wire::kFirstStreamMark || mark > wire::kLastStreamMark) return;
+  SetKind(fd, KindOfMark(mark));
+  has_streams.store(true, std::memory_order_relaxed);
+}
+
+void FindStreams() {
+  const long directory =
+      raw::Syscall(SYS_open, raw::Address("/proc/self/fd"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) return;
+  alignas(8) char buffer[4096];
+  for (;;) {
+    const long size = raw::Syscall(SYS_getdents64, directory, raw::Address(buffer), sizeof buffer);
+    if (size <= 0) break;
+    for (long at = 0; at < size;) {
+      const auto* entry = reinterpret_cast<const DirectoryEntry*>(buffer + at);
+      const int fd = NumberIn(entry->name);
+      if (fd >= 0 && fd != directory && KindOf(fd) != DescriptorKind::kOwn) FindStream(fd);
+      at += entry->size;
+    }
+  }
+  raw::Close(static_cast<int>(directory));
+}
+
+int AskForInput(int fd, size_t bytes, bool wait) {
+  if (bytes == 0 || Waiting(fd) > 0) return 1;
+  bool stranger;
+  const int64_t result = CallAbout(abi::Operation::kPull, fd, static_cast<int64_t>(bytes), wait ? 0 : 1, {},
+                                   Interruption::kAllowed, &stranger);
+  if (stranger) return 1;
+  return result > 0 ? 1 : static_cast<int>(result);
+}
+
+// The end of file needs no word from here: the real call sees it on the local object.
+bool PullStream(int fd, size_t bytes, int flags) {
+  const long status = raw::Syscall(SYS_fcntl, fd, F_GETFL);
+  const bool wait = (flags & MSG_DONTWAIT) == 0 && (status < 0 || (status & O_NONBLOCK) == 0);
+  if ((flags & MSG_WAITALL) == 0) return AskForInput(fd, bytes, wait) >= 0;
+  for (size_t there = Waiting(fd); there < bytes;) {
+    bool stranger;
+    // More than is there must be asked for although something is.
+    const int64_t result = CallAbout(abi::Operation::kPull, fd, static_cast<int64_t>(bytes - there), 2, {},
+                                     Interruption::kAllowed, &stranger);
+    if (stranger || result == 0 || (result < 0 && there > 0)) return true;
+    if (result < 0) return false;
+    there = Waiting(fd);
+  }
+  return true;
+}
+
+off_t SeekStream(int fd, off_t offset, int whence) {
+  bool stranger;
+  const int64_t result =
+      CallAbout(abi::Operation::kSeek, fd, offset, whence, {}, Interruption::kNone, &stranger);
+  return stranger ? real::lseek(fd, offset, whence) : static_cast<off_t>(result);
+}
+
+int WatchStream(int fd, Watching watching, bool answer) {
+  bool stranger;
+  const int64_t result = CallAbout(abi::Operation::kWatch, fd, static_cast<int64_t>(watching), answer ? 1 : 0,
+                                   {}, Interruption::kNone, &stranger);
+  return stranger || result < 0 ? -1 : static_cast<int>(result);
+}
+
+long AvailableAtOrigin(int fd) {
+  bool stranger;
+  return CallAbout(abi::Operation::kIoctl, fd, FIONREAD, 0, {}, Interruption::kNone, &stranger);
+}
+
+namespace {
+
+// ---- Copies and flags
+
+int Copied(int from, int to) {
+  if (to >= 0 && IsKnown(from) && !IsOwn(from) && !InVforkChild()) SetKind(to, KindOf(from));
+  return to;
+}
+
+bool HasPackets(int fd) {
+  return KindOf(fd) == DescriptorKind::kPipeWrite || KindOf(fd) == DescriptorKind::kOutputFile;
+}
+
+// ---- Terminals: attributes and size are those of the terminal at home
+
+bool IsTerminalRequest(unsigned long request) {
+  switch (request) {
+    case TCGETS:
+    case TCSETS:
+    case TCSETSW:
+    case TCSETSF:
+    case TIOCGWINSZ:
+    case TIOCSWINSZ:
+    case TIOCOUTQ:
+      return true;
+    default:
+      return false;
+  }
+}
+
+size_t SizeOf(unsigned long request) {
+  if (request == TIOCGWINSZ || request == TIOCSWINSZ) return sizeof(winsize);
+  return request == TIOCOUTQ ? sizeof(int) : 36;  // the kernel's struct termios
+}
+
+int TerminalAtHome(int fd, unsigned long request, void* argument) {
+  const size_t size = SizeOf(request);
+  bool stranger;
+  const int64_t result = CallAbout(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), 0,
+                                   {argument, size, argument, size}, Interruption::kNone, &stranger);
+  if (stranger) return real::ioctl(fd, request, argument);
+  // The stand-in shows the same size to whoever asks it without libc.
+  if (result == 0 && request == TIOCSWINSZ) real::ioctl(fd, request, argument);
+  return static_cast<int>(result);
+}
+
+// Requests whose argument is a number.
+int TerminalAction(int fd, unsigned long request, long argument) {
+  bool stranger;
+  const int64_t result = CallAbout(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), argument, {},
+                                   Interruption::kNone, &stranger);
+  return stranger ? real::ioctl(fd, request, reinterpret_cast<void*>(argument)) : static_cast<int>(result);
+}
+
+// The kernel's layout of struct termios; libc's has more control characters and the speeds apart.
+struct KernelTermios {
+  uint32_t flags[4];
+  uint8_t line;
+  uint8_t characters[19];
+};
+static_assert(sizeof(KernelTermios) == 36);
+
+}  // namespace
+
+namespace hooks {
+
+int dup(int fd) {
+  if (IsOwn(fd)) {
+    errno = EBADF;
+    return -1;
+  }
+  return Copied(fd, real::dup(fd));
+}
+
+int fcntl(int fd, int command, void* argument) {
+  if (IsOwn(fd)) {
+    errno = EBADF;
+    return -1;
+  }
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return Copied(fd, real::fcntl(fd, command, argument));
+  if (!HasPackets(fd)) return real::fcntl(fd, command, argument);
+  // Packet mode is ours, not the program's.
+  if (command == F_GETFL) {
+    const int flags = real::fcntl(fd, command, argument);
+    return flags < 0 ? flags : flags & ~O_DIRECT;
+  }
+  if (command == F_SETFL) {
+    argument = reinterpret_cast<void*>(reinterpret_cast<intptr_t>(argument) | O_DIRECT);
+  }
+  return real::fcntl(fd, command, argument);
+}
+
+int ioctl(int fd, unsigned long request, void* argument) {
+  if (request == FIONREAD && IsStreamInput(fd)) {
+    const long there = AvailableAtOrigin(fd);
+    const int result = real::ioctl(fd, request, argument);
+    if (result == 0 && there > 0) *static_cast<int*>(argument) += static_cast<int>(there);
+    return result;
+  }
+  if (KindOf(fd) == DescriptorKind::kTerminal && IsTerminalRequest(request)) {
+    return TerminalAtHome(fd, request, argument);
+  }
+  if (KindOf(fd) == DescriptorKind::kTerminal &&
+      (request == TCSBRK || request == TCXONC || request == TCFLSH)) {
+    return TerminalAction(fd, request, reinterpret_cast<intptr_t>(argument));
+  }
+  return real::ioctl(fd, request, argument);
+}
+
+int fstat(int fd, struct stat* status) {
+  bool stranger = true;
+  if (KindOf(fd) == DescriptorKind::kOutputFile) {
+    const int64_t result = CallAbout(abi::Operation::kStat, fd, 0, 0, {nullptr, 0, status, sizeof *status},
+                                     Interruption::kNone, &stranger);
+    if (!stranger) return static_cast<int>(result);
+  }
+  return real::fstat(fd, status);
+}
+
+int tcgetattr(int fd, struct termios* attributes) {
+  KernelTermios kernel{};
+  if (TerminalAtHome(fd, TCGETS, &kernel) != 0) return -1;
+  memset(attributes, 0, sizeof *attributes);
+  attributes->c_iflag = kernel.flags[0];
+  attributes->c_oflag = kernel.flags[1];
+  attributes->c_cflag = kernel.flags[2];
+  attributes->c_lflag = kernel.flags[3];
+  attributes->c_line = kernel.line;
+  memcpy(attributes->c_cc, kernel.characters, sizeof kernel.characters);
+  attributes->c_ispeed = attributes->c_ospeed = kernel.flags[2] & (CBAUD | CBAUDEX);
+  return 0;
+}
+
+int tcsetattr(int fd, int when, const struct termios* attributes) {
+  if (when != TCSANOW && when != TCSADRAIN && when != TCSAFLUSH) {
+    errno = EINVAL;
+    return -1;
+  }
+  KernelTermios kernel{{attributes->c_iflag, attributes->c_oflag, attributes->c_cflag, attributes->c_lflag},
+                       attributes->c_line,
+                       {}};
+  memcpy(kernel.characters, attributes->c_cc, sizeof kernel.characters);
+  return TerminalAtHome(fd, TCSETS + static_cast<unsigned long>(when), &kernel);
+}
+
+int tcdrain(int fd) {
+  return TerminalAction(fd, TCSBRK, 1);
+}
+int tcflush(int fd, int queue) {
+  return TerminalAction(fd, TCFLSH, queue);
+}
+int tcflow(int fd, int action) {
+  return TerminalAction(fd, TCXONC, action);
+}
+
+}  // namespace hooks
+}  // namespace elsewhere::preload

@@ -1,0 +1,61 @@
+// Descriptors whose object is on another host: what a process does before it lets the kernel work on the
+// local object (runtime/stream has the other half).
+//
+// The local object of a readable stream is empty until its bytes were asked for, so everything that may block
+// for input asks first: kPull names how many bytes the call wants, waits where the object is, and when it is
+// answered the bytes are in the local object. Async-signal-safe, except the epoll registry's lock-free table
+// being what it is: of two threads that change one epoll instance's interest in one descriptor the later
+// wins.
+#pragma once
+
+#include <poll.h>
+#include <sys/types.h>
+
+#include "preload/descriptor.h"
+
+namespace elsewhere::preload {
+
+// Set once a descriptor was ever found to be a stream's; until then poll and its kin go straight to libc.
+extern std::atomic<bool> has_streams;
+inline bool HasStreams() {
+  return has_streams.load(std::memory_order_relaxed);
+}
+
+inline bool IsStreamInput(int fd) {
+  const DescriptorKind kind = KindOf(fd);
+  return kind == DescriptorKind::kPipeRead || kind == DescriptorKind::kSocket ||
+         kind == DescriptorKind::kTerminal;
+}
+
+// Looks at every open descriptor for a mark: in a program that was just executed or restored on a worker.
+void FindStreams();
+// Looks at one: after it came from somewhere.
+void FindStream(int fd);
+
+// What DescriptorOperations want.
+bool PullStream(int fd, size_t bytes, int flags);
+off_t SeekStream(int fd, off_t offset, int whence);
+
+// Makes sure that `bytes` can be read without the kernel having to wait for what the origin has, as read
+// would: blocks, or fails with EAGAIN or EINTR. 1: bytes are there; 0: end of file; -1: errno.
+int AskForInput(int fd, size_t bytes, bool wait);
+
+// How a process watches a stream (arguments of abi::Operation::kWatch).
+enum class Watching : int64_t {
+  kOff = 0,          // ends kOnce
+  kOnce = 1,         // until kOff
+  kUntilClosed = 2,  // until kForget
+  kQuery = 3,        // changes nothing
+  kForget = 4,
+};
+// Returns what the agent knows: POLL* bits that are there now, 0 for nothing, -1 if it is no stream (any
+// more; it is forgotten then). `answer`: ask the origin and wait for what it says.
+int WatchStream(int fd, Watching watching, bool answer);
+
+// `fd` is about to be closed or replaced.
+void StreamCloses(int fd);
+
+// FIONREAD where it is, or -1.
+long AvailableAtOrigin(int fd);
+
+}  // namespace elsewhere::preload
