@@ -216,6 +216,13 @@ void AgentCore::SetIncarnation(int32_t kernel_pid, Incarnation incarnation, Host
   calls_->EnterProcess(process);
 }
 
+void AgentCore::Adopt(int32_t kernel_pid, Incarnation incarnation, Gone gone) {
+  const auto found = by_kernel_pid_.find(kernel_pid);
+  if (found == by_kernel_pid_.end()) return;
+  found->second->gone = std::move(gone);
+  SetIncarnation(kernel_pid, incarnation, host());
+}
+
 void AgentCore::Forget(int32_t kernel_pid) {
   const auto found = by_kernel_pid_.find(kernel_pid);
   if (found == by_kernel_pid_.end()) return;

@@ -80,6 +80,8 @@ class AgentCore final : public Agent {
   void TellRegistered(const Process& process, int32_t parent_pid);  // home: to the components
   void SetSessionPid(Incarnation incarnation, int32_t session_pid);
   void SetIncarnation(int32_t kernel_pid, Incarnation incarnation, HostId runs_on);
+  // A process that is known without an incarnation gets one, and another way to be told of its end.
+  void Adopt(int32_t kernel_pid, Incarnation incarnation, Gone gone);
   void Forget(int32_t kernel_pid);
   size_t process_count() const { return by_kernel_pid_.size(); }
 

@@ -33,19 +33,16 @@ int32_t ParentOf(int32_t pid) {
 void WorkerJobs::RegisterCalls() {
   using abi::Operation;
   core_.OnCall(Operation::kNestedFork, [this](CallId id, const Call& call) { NestedFork(id, call); });
-  core_.OnCall(Operation::kWhoAmI, [this](CallId id, const Call& call) {
-    const Process* process = core_.FindKernelPid(call.kernel_pid);
-    if (process != nullptr && process->session_pid != 0) return core_.Complete(id, process->session_pid);
-    who_am_i_.emplace(call.kernel_pid, id);
-    FailOrphanedQuestions();
-  });
+  core_.OnCall(Operation::kWhoAmI,
+               [this](CallId id, const Call& call) { Ask(call, Question{.call = id, .who_am_i = true}); });
   core_.OnCall(Operation::kHomeCall, [this](CallId id, const Call& call) {
-    std::array<int64_t, 6> arguments{};
-    std::copy(call.arguments.begin() + 1, call.arguments.begin() + 6, arguments.begin());
-    AskHome(id, call, call.arguments[0], arguments);
+    Question question{.call = id, .number = call.arguments[0]};
+    std::copy(call.arguments.begin() + 1, call.arguments.begin() + 6, question.arguments.begin());
+    Ask(call, question);
   });
-  core_.OnCall(Operation::kParent,
-               [this](CallId id, const Call& call) { AskHome(id, call, SYS_getppid, {}); });
+  core_.OnCall(Operation::kParent, [this](CallId id, const Call& call) {
+    Ask(call, Question{.call = id, .number = SYS_getppid});
+  });
   core_.OnCall(Operation::kKill, [this](CallId id, const Call& call) {
     const Process* target = core_.FindSessionPid(static_cast<int32_t>(call.arguments[0]));
     const auto running = target == nullptr ? running_.end() : running_.find(target->incarnation);
@@ -70,55 +67,83 @@ void WorkerJobs::RegisterCalls() {
   });
 }
 
-void WorkerJobs::AskHome(CallId id, const Call& call, int64_t number, std::array<int64_t, 6> arguments) {
-  if (call.incarnation == 0) return core_.Complete(id, -1, ENOSYS, {});  // it has no deputy
+void WorkerJobs::Ask(const Call& call, Question question) {
+  const Process* process = core_.FindKernelPid(call.kernel_pid);
+  questions_.emplace(call.kernel_pid, std::move(question));
+  if (process != nullptr && process->session_pid != 0) return AnswerQuestions(*process);
+  FailOrphanedQuestions();
+}
+
+void WorkerJobs::AskHome(Incarnation incarnation, const Question& question) {
   const uint64_t request = ++last_home_call_;
-  home_calls_[request] = id;
-  core_.Send(wire::kHome, wire::HomeCall{call.incarnation, request, number, arguments});
+  home_calls_[request] = question.call;
+  core_.Send(wire::kHome, wire::HomeCall{incarnation, request, question.number, question.arguments});
+}
+
+void WorkerJobs::AnswerQuestions(const Process& process) {
+  const auto [first, last] = questions_.equal_range(process.kernel_pid);
+  std::vector<Question> questions;
+  for (auto question = first; question != last; ++question) questions.push_back(question->second);
+  questions_.erase(first, last);
+  for (const Question& question : questions) {
+    if (question.who_am_i) {
+      core_.Complete(question.call, process.session_pid);
+    } else {
+      AskHome(process.incarnation, question);
+    }
+  }
+}
+
+void WorkerJobs::FailQuestions(int32_t kernel_pid, int error) {
+  const auto [first, last] = questions_.equal_range(kernel_pid);
+  for (auto question = first; question != last; ++question) core_.Complete(question->second.call, -1, error);
+  questions_.erase(first, last);
+}
+
+// A child that asks waits for its parent to report it. If the parent died before that, nobody will.
+void WorkerJobs::FailOrphanedQuestions() {
+  std::vector<int32_t> orphans;
+  for (const auto& [pid, question] : questions_) {
+    const Process* process = core_.FindKernelPid(pid);
+    if (process != nullptr && process->incarnation != 0) continue;
+    const int32_t parent = ParentOf(pid);
+    if (parent == 0 || parent == getpid()) orphans.push_back(pid);
+  }
+  for (int32_t pid : orphans) FailQuestions(pid, ESRCH);
 }
 
 void WorkerJobs::NestedFork(CallId id, const Call& call) {
   const auto child_pid = static_cast<int32_t>(call.arguments[0]);
   if (call.incarnation == 0) return core_.Complete(id, -1, ENOSYS, {});
   const Incarnation child = core_.NewIncarnation();
-  const Process process{
-      .kernel_pid = child_pid, .session_pid = 0, .incarnation = child, .runs_on = core_.host()};
-  const auto registered = core_.Register(process, [this](const Process& gone) { NestedEnded(gone); });
-  if (!registered) return core_.Complete(id, -1, ESRCH, {});
+  const auto gone = [this](const Process& ended) { NestedEnded(ended); };
+  const Process* known = core_.FindKernelPid(child_pid);
+  if (known != nullptr && known->incarnation == 0) {  // it has said Hello before its parent got here
+    core_.Adopt(child_pid, child, gone);
+  } else {
+    const Process process{.kernel_pid = child_pid, .incarnation = child, .runs_on = core_.host()};
+    if (!core_.Register(process, gone)) return core_.Complete(id, -1, ESRCH);
+  }
   by_kernel_pid_[child_pid] = child;
   running_[child] = Running{.kernel_pid = child_pid, .nested = true};
   forking_[child] = id;
   const Process* parent = core_.FindProcess(call.incarnation);
-  for (auto& component : core_.components()) component->ProcessStarted(**registered, parent);
+  const Process* started = core_.FindProcess(child);
+  for (auto& component : core_.components()) component->ProcessStarted(*started, parent);
   core_.Send(wire::kHome, wire::NestedFork{call.incarnation, child, child_pid});
 }
 
 void WorkerJobs::OnNestedForked(const wire::NestedForked& forked) {
   if (forked.session_pid > 0) core_.SetSessionPid(forked.child, forked.session_pid);
-  const Process* process = core_.FindProcess(forked.child);
-  if (process != nullptr) AnswerWhoAmI(process->kernel_pid, forked.session_pid, forked.error);
+  if (const Process* process = core_.FindProcess(forked.child)) {
+    if (forked.session_pid > 0) AnswerQuestions(*process);
+    if (forked.session_pid <= 0) FailQuestions(process->kernel_pid, forked.error);
+  }
   const auto caller = forking_.find(forked.child);
   if (caller == forking_.end()) return;
   const CallId id = caller->second;
   forking_.erase(caller);
   core_.Complete(id, forked.session_pid, forked.error, {});
-}
-
-void WorkerJobs::AnswerWhoAmI(int32_t kernel_pid, int32_t session_pid, int error) {
-  const auto [first, last] = who_am_i_.equal_range(kernel_pid);
-  for (auto asked = first; asked != last; ++asked) core_.Complete(asked->second, session_pid, error, {});
-  who_am_i_.erase(first, last);
-}
-
-// A child that asks who it is waits for its parent to report it. If the parent died before that, nobody will.
-void WorkerJobs::FailOrphanedQuestions() {
-  std::vector<int32_t> orphans;
-  for (const auto& [pid, id] : who_am_i_) {
-    if (core_.FindKernelPid(pid) != nullptr) continue;
-    const int32_t parent = ParentOf(pid);
-    if (parent == 0 || parent == getpid()) orphans.push_back(pid);
-  }
-  for (int32_t pid : orphans) AnswerWhoAmI(pid, -1, ESRCH);
 }
 
 }  // namespace elsewhere::runtime

@@ -94,13 +94,22 @@ class WorkerJobs {
   void RegisterCalls();
   void NestedFork(CallId id, const Call& call);
   void OnNestedForked(const wire::NestedForked& forked);
-  void AskHome(CallId id, const Call& call, int64_t number, std::array<int64_t, 6> arguments);
-  void AnswerWhoAmI(int32_t kernel_pid, int32_t session_pid, int error);
+  // What a process asks that home must answer; a nested child's waits until its deputy exists.
+  struct Question {
+    CallId call;
+    bool who_am_i = false;
+    int64_t number = 0;
+    std::array<int64_t, 6> arguments{};
+  };
+  void Ask(const Call& call, Question question);
+  void AskHome(Incarnation incarnation, const Question& question);
+  void AnswerQuestions(const Process& process);
+  void FailQuestions(int32_t kernel_pid, int error);
   void FailOrphanedQuestions();
   std::unordered_map<uint64_t, CallId> home_calls_;
   uint64_t last_home_call_ = 0;
-  std::unordered_map<Incarnation, CallId> forking_;    // by child
-  std::unordered_multimap<int32_t, CallId> who_am_i_;  // by kernel pid of the asker
+  std::unordered_map<Incarnation, CallId> forking_;       // by child
+  std::unordered_multimap<int32_t, Question> questions_;  // by kernel pid of the asker
 };
 
 }  // namespace elsewhere::runtime
