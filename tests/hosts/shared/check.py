@@ -1,0 +1,29 @@
+#!/usr/bin/python3
+"""What must not be silently wrong is said. Usage: check.py LAUNCHER LOST_UPDATE PROCESS_MUTEX
+
+LOST_UPDATE increments a counter on two hosts without an order: the session ends, naming region, offset and remedy.
+PROCESS_MUTEX uses a process-shared pthread mutex: right, because its children stay at home, for that reason.
+"""
+import json
+import subprocess
+import sys
+
+
+def run(launcher, program):
+    return subprocess.run([launcher, "run", "--workers", "2", "--stats=json", "--", program], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=60, check=False)
+
+
+launcher, lost_update, process_mutex = sys.argv[1:]
+
+done = run(launcher, lost_update)
+assert done.returncode == 125, done
+assert done.stdout == "", done.stdout
+for part in ("byte 0 of an anonymous shared mapping of 4096 bytes", "on home and on host", "--fork local"):
+    assert part in done.stderr, done.stderr
+
+done = run(launcher, process_mutex)
+assert done.returncode == 0 and done.stdout == "counter 40000\n", done
+statistics = json.loads(done.stderr.splitlines()[-1])
+assert statistics["forks_remote"] == 0, statistics
+assert statistics["fallbacks"] == {"the program uses a process-shared pthread mutex": 2}, statistics
