@@ -21,6 +21,7 @@
 
 #include "preload/descriptor.h"
 #include "preload/self.h"
+#include "preload/session_start.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -239,7 +240,7 @@ abi::Table* MapAgentTable(int descriptor) {
 }
 
 abi::Table* AgentTable() {
-  if (!self.in_session) {
+  if (!JoinSession()) {
     errno = ENOTCONN;
     return nullptr;
   }

@@ -108,7 +108,7 @@ bool IsShared(int flags) {
 namespace hooks {
 
 void* mmap(void* address, size_t size, int protection, int flags, int descriptor, off_t offset) {
-  if (!self.in_session || InVforkChild())
+  if (!(self.in_session || self.may_start_session) || InVforkChild())
     return real::mmap(address, size, protection, flags, descriptor, offset);
   if (!IsShared(flags)) {  // MAP_FIXED over what may be a shared mapping
     void* start = real::mmap(address, size, protection, flags, descriptor, offset);

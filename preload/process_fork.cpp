@@ -25,6 +25,7 @@
 #include "preload/ipc.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/session_start.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -59,7 +60,7 @@ void BecomeDeputyOrChild(pid_t parent, uint64_t start) {
 }
 
 pid_t Fork(const ForkFunction& real_fork) {
-  const bool elsewhere = !OnWorker() && self.in_session && self.fork_remote;
+  const bool elsewhere = !OnWorker() && JoinSession() && self.fork_remote;
   const uint64_t start = elsewhere ? NowNanoseconds() : 0;
   const pid_t parent = self.kernel_pid;
   const uint64_t mask = SetSignalMask(~uint64_t{0});

@@ -18,6 +18,7 @@ namespace elsewhere::preload {
 
 constinit Self self{.host = 0,
                     .in_session = false,
+                    .may_start_session = false,
                     .fork_remote = false,
                     .kernel_pid = 0,
                     .session_pid = 0,
@@ -70,10 +71,12 @@ __attribute__((constructor)) void ReadEnvironment(int, char**, char** environmen
   const char* lifeline = FindVariable(environment, abi::kEnvLifeline);
   const char* host = FindVariable(environment, abi::kEnvHost);
   const char* fork = FindVariable(environment, abi::kEnvFork);
-  self.in_session = FindLibrary() && Copy(self.agent_socket, FindVariable(environment, abi::kEnvAgent));
+  self.fork_remote = fork == nullptr || strcmp(fork, "local") != 0;
+  const bool can_name_us = FindLibrary();
+  self.in_session = can_name_us && Copy(self.agent_socket, FindVariable(environment, abi::kEnvAgent));
+  self.may_start_session = can_name_us && !self.in_session && self.fork_remote;
   if (!self.in_session) return;
   Copy(self.session, FindVariable(environment, abi::kEnvSession));
-  self.fork_remote = fork == nullptr || strcmp(fork, "local") != 0;
   self.host = static_cast<uint32_t>(Number(host, 0));
   self.lifeline = Number(lifeline, -1);
   if (self.lifeline >= 0 && raw::Syscall(SYS_fcntl, self.lifeline, 1 /* F_GETFD */) >= 0) {

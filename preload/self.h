@@ -19,8 +19,9 @@ inline constexpr size_t kPathSize = 4096;
 
 struct Self {
   std::atomic<uint32_t> host;  // 0: home
-  bool in_session;
-  bool fork_remote;  // policy of the session: children go elsewhere
+  std::atomic<bool> in_session;
+  bool may_start_session;  // was started without a launcher: has a session when it first needs one
+  bool fork_remote;        // policy of the session: children go elsewhere
   std::atomic<int32_t> kernel_pid;
   std::atomic<int32_t>
       session_pid;   // 0: not known yet (a child that was made on a worker asks when it is asked)

@@ -2,13 +2,16 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
+#include "runtime/launch/adopt.h"
 #include "runtime/launch/doctor.h"
 #include "runtime/launch/installation.h"
 #include "runtime/launch/launched_session.h"
 #include "runtime/launch/options.h"
 #include "runtime/launch/preflight.h"
 #include "runtime/launch/program.h"
+#include "runtime/launch/summary.h"
 #include "runtime/launch/supervisor.h"
 #include "runtime/modes.h"
 
@@ -23,12 +26,6 @@ int Fail(const LaunchError& error) {
 int Print(const char* text) {
   std::fputs(text, stdout);
   return std::fflush(stdout) == 0 ? 0 : kExitFailure;
-}
-
-Status CheckServices(const Options& options) {
-  Result<std::string> redis = options.redis.empty() ? FindRedisServer() : CheckRedis(options.redis);
-  if (!redis.ok()) return redis.error();
-  return options.store.empty() ? Status(Ok{}) : CheckStore(options.store, MakeSessionId());
 }
 
 int RunCommand(const Options& options) {
@@ -53,6 +50,7 @@ int RunCommand(const Options& options) {
 }  // namespace
 
 int LaunchMain(int argc, char** argv) {
+  if (argc > 0 && std::strcmp(argv[0], "adopt") == 0) return Adopt(argc - 1, argv + 1);
   ParsedOptions parsed =
       ParseOptions({argv, argv + argc}, [](const char* name) { return std::getenv(name); });
   if (!parsed.ok) return Fail(parsed.error);

@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kListenBacklog = 4096;
 constexpr int kOwnDescriptorsNearLimit = 16;
+constexpr std::chrono::milliseconds kKillMayTake{5000};
 
 Error SystemError(const std::string& what, int code = errno) {
   return {code, "cannot " + what + ": " + std::strerror(code)};
@@ -185,42 +186,82 @@ Result<std::unique_ptr<LaunchedSession>> MakeSession() {
   return last;
 }
 
-void Undo(LaunchedSession& session) {
-  if (session.agent > 0) {
-    kill(session.agent, SIGKILL);
-    waitpid(session.agent, nullptr, 0);
-  }
+// What was started of a session that cannot begin.
+LaunchResult Undo(LaunchResult launched) {
+  LaunchedSession& session = *launched.session;
+  if (session.agent > 0) KillWithChildren(session.agent, kKillMayTake);
   session.directory.Remove();
+  return {nullptr, std::move(launched.error)};
+}
+
+// Everything but COMMAND.
+LaunchResult StartSession(const Options& options, const Installation& installation,
+                          Descriptors& descriptors) {
+  Result<std::unique_ptr<LaunchedSession>> made = MakeSession();
+  if (!made.ok()) return {nullptr, {kExitFailure, made.error().message}};
+  LaunchResult launched{std::move(*made), {0, ""}};
+  LaunchedSession& session = *launched.session;
+  Status done = OpenLifeline(session, descriptors);
+  if (done.ok()) done = OpenControl(session, descriptors);
+  if (done.ok()) {
+    Result<int> listener = Listen(session.directory.layout().AgentSocket(0));
+    if (listener.ok()) descriptors.listener = *listener;
+    if (!listener.ok()) done = listener.error();
+  }
+  if (done.ok()) done = StartAgent(session, options, installation, descriptors);
+  if (done.ok()) return launched;
+  launched.error = {kExitFailure, done.error().message};
+  return Undo(std::move(launched));
+}
+
+// "ID SOCKET" and the lifeline.
+bool Reply(int socket, const LaunchedSession& session, int lifeline) {
+  std::string text = session.mark.id + " " + session.directory.layout().AgentSocket(0);
+  iovec part{text.data(), text.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof lifeline)] = {};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* rights = CMSG_FIRSTHDR(&message);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof lifeline);
+  std::memcpy(CMSG_DATA(rights), &lifeline, sizeof lifeline);
+  return sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
 }
 
 }  // namespace
 
 LaunchedSession::~LaunchedSession() {
-  for (int descriptor : {control, lifeline_read, agent_pidfd})
+  for (int descriptor : {control, lifeline_read, agent_pidfd, root_pidfd})
     if (descriptor >= 0) close(descriptor);
 }
 
 LaunchResult LaunchSession(const Options& options, const Program& program, const Installation& installation,
                            const InheritedSignals& signals) {
-  Result<std::unique_ptr<LaunchedSession>> made = MakeSession();
-  if (!made.ok()) return {nullptr, {kExitFailure, made.error().message}};
-  std::unique_ptr<LaunchedSession> session = std::move(*made);
   Descriptors descriptors;
-  Status done = OpenLifeline(*session, descriptors);
-  if (done.ok()) done = OpenControl(*session, descriptors);
-  if (done.ok()) {
-    Result<int> listener = Listen(session->directory.layout().AgentSocket(0));
-    if (listener.ok()) descriptors.listener = *listener;
-    if (!listener.ok()) done = listener.error();
+  LaunchResult launched = StartSession(options, installation, descriptors);
+  if (launched.session == nullptr) return launched;
+  launched.error =
+      StartCommand(*launched.session, options, program, installation, signals, descriptors.lifeline_write);
+  return launched.error.status == 0 ? std::move(launched) : Undo(std::move(launched));
+}
+
+LaunchResult AdoptSession(const Options& options, const Installation& installation, pid_t root,
+                          int root_pidfd, int reply) {
+  Descriptors descriptors;
+  LaunchResult adopted = StartSession(options, installation, descriptors);
+  if (adopted.session == nullptr) return adopted;
+  adopted.session->root = root;
+  adopted.session->root_pidfd = root_pidfd;
+  adopted.session->mark.lifeline_number = -1;
+  if (!Reply(reply, *adopted.session, descriptors.lifeline_write)) {
+    adopted.error = {kExitFailure, "the program ended before its session began"};
+    return Undo(std::move(adopted));
   }
-  if (done.ok()) done = StartAgent(*session, options, installation, descriptors);
-  LaunchError error{0, ""};
-  if (!done.ok()) error = {kExitFailure, done.error().message};
-  if (error.status == 0)
-    error = StartCommand(*session, options, program, installation, signals, descriptors.lifeline_write);
-  if (error.status == 0) return {std::move(session), {}};
-  Undo(*session);
-  return {nullptr, error};
+  return adopted;
 }
 
 }  // namespace elsewhere::runtime

@@ -26,6 +26,7 @@ struct LaunchedSession {
   int control = -1;        // SOCK_SEQPACKET to the agent (runtime/session.h)
   int lifeline_read = -1;  // hangs up when no process of the session is left
   int agent_pidfd = -1;
+  int root_pidfd = -1;  // of an adopted root
   pid_t agent = 0;
   pid_t root = 0;  // COMMAND
 };
@@ -39,5 +40,10 @@ struct LaunchResult {
 // `signals`: what COMMAND is to inherit.
 LaunchResult LaunchSession(const Options& options, const Program& program, const Installation& installation,
                            const InheritedSignals& signals);
+
+// The same for a process that runs already: starts the agent and hands agent and lifeline over through
+// `reply`, as adopt.h says. Takes root_pidfd.
+LaunchResult AdoptSession(const Options& options, const Installation& installation, pid_t root,
+                          int root_pidfd, int reply);
 
 }  // namespace elsewhere::runtime

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "runtime/launch/program.h"
+#include "runtime/launch/session_directory.h"
 #include "shim/broker/redis_url.h"
 #include "shim/broker/session_keys.h"
 #include "shim/broker/sync_client.h"
@@ -49,6 +50,12 @@ Status CheckStore(const std::string& url, const std::string& session_id) {
   if (got->body != session_id)
     return Error{EIO, "store " + url + " returned another content than was written"};
   return deleted;
+}
+
+Status CheckServices(const Options& options) {
+  Result<std::string> redis = options.redis.empty() ? FindRedisServer() : CheckRedis(options.redis);
+  if (!redis.ok()) return redis.error();
+  return options.store.empty() ? Status(Ok{}) : CheckStore(options.store, MakeSessionId());
 }
 
 Status RemoveKeys(const std::string& url, const std::string& session_id) {

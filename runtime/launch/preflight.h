@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "runtime/launch/options.h"
 #include "shim/wire/result.h"
 
 namespace elsewhere::runtime {
@@ -16,6 +17,9 @@ Result<std::string> FindRedisServer();
 
 // The store that `url` names takes and returns an object.
 Status CheckStore(const std::string& url, const std::string& session_id);
+
+// Redis and store as `options` name them.
+Status CheckServices(const Options& options);
 
 // Removes the session's keys from the Redis that `url` names, for an agent that no longer can.
 Status RemoveKeys(const std::string& url, const std::string& session_id);

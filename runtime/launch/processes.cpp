@@ -29,11 +29,30 @@ bool HasMarkInEnvironment(const std::string& directory, const std::string& id) {
   return environment.find(wanted) != environment.npos;
 }
 
-bool HoldsLifeline(const std::string& directory, const SessionMark& mark) {
-  if (mark.lifeline_number < 0) return false;
+// Of a link in /proc/PID/fd: its permissions are the descriptor's access mode. The lifeline's other end is
+// the agent's.
+bool IsWritable(const std::string& path) {
+  struct stat link;
+  return lstat(path.c_str(), &link) == 0 && (link.st_mode & S_IWUSR) != 0;
+}
+
+bool IsLifeline(const std::string& path, const SessionMark& mark) {
   struct stat status;
-  const std::string path = directory + "/fd/" + std::to_string(mark.lifeline_number);
-  return stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode) && status.st_ino == mark.lifeline_inode;
+  return stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode) &&
+         status.st_ino == mark.lifeline_inode && IsWritable(path);
+}
+
+bool HoldsLifeline(const std::string& directory, const SessionMark& mark) {
+  if (mark.lifeline_inode == 0) return false;
+  const std::string descriptors = directory + "/fd/";
+  if (mark.lifeline_number >= 0) return IsLifeline(descriptors + std::to_string(mark.lifeline_number), mark);
+  DIR* list = opendir(descriptors.c_str());
+  if (list == nullptr) return false;
+  bool found = false;
+  while (const dirent* entry = found ? nullptr : readdir(list))
+    found = IsLifeline(descriptors + entry->d_name, mark);
+  closedir(list);
+  return found;
 }
 
 // The state letter of /proc/PID/stat; 0: gone. The name before it may contain anything, also ')'.

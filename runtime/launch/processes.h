@@ -15,9 +15,8 @@ namespace elsewhere::runtime {
 // or, where a program has overwritten that, an open write end of the session's lifeline pipe.
 struct SessionMark {
   std::string id;
-  int lifeline_number =
-      -1;  // descriptor number that the lifeline has in the session's processes; -1: not known
-  uint64_t lifeline_inode = 0;  // of the pipe
+  int lifeline_number = -1;     // descriptor number that the lifeline has in the session's processes; -1: any
+  uint64_t lifeline_inode = 0;  // of the pipe; 0: not known
 };
 
 // Living processes of the session, on home and on local workers, without the caller. Zombies do not count.

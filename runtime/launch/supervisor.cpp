@@ -14,7 +14,7 @@
 
 #include "runtime/launch/keeper.h"
 #include "runtime/launch/preflight.h"
-#include "runtime/launch/report_reader.h"
+#include "runtime/launch/summary.h"
 #include "runtime/session.h"
 
 namespace elsewhere::runtime {
@@ -175,7 +175,7 @@ class Supervisor {
     const auto report_limit = steady_clock::now() + kReportMayTake;
     while (!report_ && !ended_ && agent_alive_ && steady_clock::now() < report_limit)
       HandleEvents(report_limit);
-    PrintReport();
+    if (report_) PrintReport(*report_, options_.stats);
     if (failed_ || WIFSIGNALED(root_status_) || NobodyIsLeft()) return AwaitEnd();
     if (agent_alive_ && !ended_) StayInBackground(session_, options_.redis);
   }
@@ -217,25 +217,6 @@ class Supervisor {
     RemoveTraces(session_, options_.redis);
   }
 
-  void PrintReport() {
-    if (!report_) return;
-    if (options_.stats == Stats::kJson) return SayRaw(*report_ + "\n");
-    Result<ReportValues> values = ReadReport(*report_);
-    if (!values.ok()) return Say(values.error().message);
-    SayLines(options_.stats == Stats::kHuman ? SummaryText(*values) + FallbackText(*values)
-                                             : FallbackText(*values));
-  }
-
-  static void SayRaw(const std::string& text) { (void)!write(STDERR_FILENO, text.data(), text.size()); }
-
-  static void SayLines(const std::string& text) {
-    for (size_t begin = 0; begin < text.size();) {
-      size_t end = text.find('\n', begin);
-      Say(text.substr(begin, end - begin));
-      begin = end + 1;
-    }
-  }
-
   int ExitStatus() const {
     if (interrupts_ >= 2 && failed_) return 128 + SIGINT;
     if (failed_) return kExitFailure;
@@ -274,11 +255,6 @@ InheritedSignals TakeSignals() {
 
 int Supervise(LaunchedSession& session, const Options& options) {
   return Supervisor(session, options).Run();
-}
-
-void Say(const std::string& text) {
-  const std::string line = "elsewhere: " + text + "\n";
-  (void)!write(STDERR_FILENO, line.data(), line.size());
 }
 
 }  // namespace elsewhere::runtime

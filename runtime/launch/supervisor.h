@@ -26,7 +26,4 @@ InheritedSignals TakeSignals();
 // Returns the launcher's exit status.
 int Supervise(LaunchedSession& session, const Options& options);
 
-// One line of ours on standard error.
-void Say(const std::string& text);
-
 }  // namespace elsewhere::runtime

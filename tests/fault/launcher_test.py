@@ -258,6 +258,62 @@ class Ends(unittest.TestCase):
         self.assert_nothing_is_left(session)
 
 
+class Preload(unittest.TestCase):
+    """Programs that are started with LD_PRELOAD alone."""
+    FORK = ("import os\n"
+            "child = os.fork()\n"
+            "here = os.readlink('/proc/self/ns/pid')\n"
+            "if child == 0:\n"
+            "    print(os.getpid(), here, flush=True)\n"
+            "    os._exit(7)\n"
+            "print(*os.waitpid(child, 0), here, flush=True)\n"
+            "try:\n"
+            "    print(os.waitpid(-1, 0))\n"
+            "except ChildProcessError:\n"
+            "    print('no other child', flush=True)\n")
+
+    def setUp(self):
+        output = run("doctor")[1]
+        self.library = re.search(r"^ok +preload +(.*)$", output, re.M).group(1)
+
+    def run_preloaded(self, *command, environment=None):
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+                              timeout=SECONDS, env={**os.environ, "LD_PRELOAD": self.library, **(environment or {})})
+
+    def test_children_run_elsewhere_and_the_starter_is_not_seen(self):
+        done = self.run_preloaded("/usr/bin/python3", "-c", self.FORK, environment={"ELSEWHERE_STATS": "json"})
+        child, parent, other = done.stdout.splitlines()
+        self.assertEqual(child.split()[0], parent.split()[0])
+        self.assertEqual(str(7 << 8), parent.split()[1])
+        self.assertNotEqual(child.split()[1], parent.split()[2], "the child ran at home")
+        self.assertEqual("no other child", other)
+        self.assertIn('"forks_remote":1', done.stderr)
+
+    def test_a_program_that_does_not_fork_starts_nothing(self):
+        done = self.run_preloaded("/usr/bin/python3", "-c", "print(open('/proc/self/environ').read().count('ELSEWHERE'))",
+                                  environment={"ELSEWHERE_STATS": "json"})
+        self.assertEqual(("1\n", ""), (done.stdout, done.stderr))
+
+    def test_fork_local_starts_nothing(self):
+        done = self.run_preloaded("/usr/bin/python3", "-c", self.FORK,
+                                  environment={"ELSEWHERE_STATS": "json", "ELSEWHERE_FORK": "local"})
+        child, parent, _ = done.stdout.splitlines()
+        self.assertEqual(child.split()[1], parent.split()[2])
+        self.assertEqual("", done.stderr)
+
+    def test_what_is_wrong_is_said_and_the_program_runs(self):
+        done = self.run_preloaded("/usr/bin/python3", "-c", self.FORK,
+                                  environment={"ELSEWHERE_REDIS": "redis://127.0.0.1:1"})
+        self.assertIn("no other child", done.stdout)
+        self.assertIn("elsewhere: Redis at redis://127.0.0.1:1", done.stderr)
+
+    def test_nothing_is_left(self):
+        done = self.run_preloaded("sh", "-c", "true & wait; env | sed -n s/^ELSEWHERE_SESSION=//p")
+        session = done.stdout.strip()
+        self.assertRegex(session, r"\A[0-9a-f]{32}\Z")
+        self.assertTrue(eventually(lambda: not leftovers.of(session)), leftovers.of(session))
+
+
 class Doctor(unittest.TestCase):
     def test_says_one_line_for_each_thing(self):
         status, output, errors = run("doctor")
