@@ -247,8 +247,7 @@ class Home {
       return;
     }
     ++forks_;
-    captured_ += capture.capture_nanoseconds;
-    capture_least_ = std::min(capture_least_, capture.capture_nanoseconds);
+    captures_.push_back(capture.capture_nanoseconds);
     const uint64_t id = next_id_++;
     deputies_[id] = deputy;
     forked_[id] = capture.fork_nanoseconds;
@@ -282,23 +281,29 @@ class Home {
       return;
     }
     ++entered_;
-    restored_ += answer.restore_nanoseconds;
-    restore_least_ = std::min(restore_least_, answer.restore_nanoseconds);
-    const uint64_t took = Now() - forked_[answer.id];
-    whole_ += took;
-    whole_least_ = std::min(whole_least_, took);
+    restores_.push_back(answer.restore_nanoseconds);
+    wholes_.push_back(Now() - forked_[answer.id]);
+  }
+
+  // The first, the least, and the median of the others.
+  static void PrintTimes(const char* name, const std::vector<uint64_t>& times, const char* end) {
+    if (times.empty()) {
+      fprintf(stderr, "\"%s\": null%s", name, end);
+      return;
+    }
+    std::vector<uint64_t> others(times.begin() + (times.size() > 1 ? 1 : 0), times.end());
+    std::sort(others.begin(), others.end());
+    fprintf(stderr, "\"%s\": {\"first\": %.3f, \"least\": %.3f, \"median\": %.3f}%s", name,
+            static_cast<double>(times[0]) / 1e6, static_cast<double>(others[0]) / 1e6,
+            static_cast<double>(others[others.size() / 2]) / 1e6, end);
   }
 
   int Finish(int status) {
     if (options_.report) {
-      const double forks = entered_ != 0 ? static_cast<double>(entered_) : 1;
-      fprintf(stderr,
-              "{\"forks\": %lu, \"remote\": %lu, \"capture_ms\": [%.3f, %.3f], \"restore_ms\": [%.3f, %.3f], "
-              "\"fork_to_running_ms\": [%.3f, %.3f]}\n",
-              forks_, entered_, static_cast<double>(capture_least_) / 1e6,
-              static_cast<double>(captured_) / forks / 1e6, static_cast<double>(restore_least_) / 1e6,
-              static_cast<double>(restored_) / forks / 1e6, static_cast<double>(whole_least_) / 1e6,
-              static_cast<double>(whole_) / forks / 1e6);
+      fprintf(stderr, "{\"forks\": %lu, \"remote\": %lu, ", forks_, entered_);
+      PrintTimes("capture_ms", captures_, ", ");
+      PrintTimes("restore_ms", restores_, ", ");
+      PrintTimes("fork_to_running_ms", wholes_, "}\n");
     }
     const bool missing = options_.expect >= 0 && entered_ != static_cast<uint64_t>(options_.expect);
     if (local_ != 0 || missing) {
@@ -318,8 +323,7 @@ class Home {
   std::map<uint64_t, uint64_t> forked_;
   uint64_t next_id_ = 1;
   uint64_t forks_ = 0, entered_ = 0, local_ = 0;
-  uint64_t captured_ = 0, restored_ = 0, whole_ = 0;
-  uint64_t capture_least_ = UINT64_MAX, restore_least_ = UINT64_MAX, whole_least_ = UINT64_MAX;
+  std::vector<uint64_t> captures_, restores_, wholes_;
 };
 
 // Inherited by the tested program, high enough not to be in its way.
