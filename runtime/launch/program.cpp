@@ -19,25 +19,26 @@ constexpr size_t kHeadSize = 4096;
 
 struct Candidate {
   std::string path;
-  int error = 0;  // 0: can be executed
+  int error = 0;       // 0: can be executed
+  bool there = false;  // a file that is no directory has this name
 };
 
 Candidate Inspect(std::string path) {
   struct stat status;
-  if (stat(path.c_str(), &status) != 0) return {std::move(path), errno};
-  if (S_ISDIR(status.st_mode)) return {std::move(path), EISDIR};
-  if (!S_ISREG(status.st_mode) || access(path.c_str(), X_OK) != 0) return {std::move(path), EACCES};
-  return {std::move(path), 0};
+  if (stat(path.c_str(), &status) != 0) return {std::move(path), errno, false};
+  if (S_ISDIR(status.st_mode)) return {std::move(path), EISDIR, false};
+  if (!S_ISREG(status.st_mode) || access(path.c_str(), X_OK) != 0) return {std::move(path), EACCES, true};
+  return {std::move(path), 0, true};
 }
 
 // The first that can be executed; else the first that is there; else nothing.
 Candidate Search(const std::string& name, const char* search_path) {
-  Candidate best{name, ENOENT};
+  Candidate best{name, ENOENT, false};
   std::istringstream directories(search_path == nullptr ? "/bin:/usr/bin" : search_path);
   for (std::string directory; std::getline(directories, directory, ':');) {
     Candidate candidate = Inspect((directory.empty() ? "." : directory) + "/" + name);
     if (candidate.error == 0) return candidate;
-    if (best.error == ENOENT && candidate.error == EACCES) best = candidate;
+    if (!best.there && candidate.there) best = candidate;
   }
   return best;
 }
@@ -91,7 +92,7 @@ std::string ReasonInElf(const std::vector<char>& head) {
 FoundProgram FindProgram(const std::string& name, const char* search_path) {
   bool has_slash = name.find('/') != std::string::npos;
   Candidate candidate = has_slash      ? Inspect(name)
-                        : name.empty() ? Candidate{name, ENOENT}
+                        : name.empty() ? Candidate{name, ENOENT, false}
                                        : Search(name, search_path);
   const std::string quoted = "'" + candidate.path + "'";
   switch (candidate.error) {

@@ -65,6 +65,13 @@ TEST_F(ProgramTest, NotFoundAndNotExecutableDiffer) {
   EXPECT_EQ(kExitNotExecutable, FindProgram(directory_, "").error.status);
 }
 
+TEST_F(ProgramTest, DirectoriesOfPathThatMayNotBeSearchedHoldNothing) {
+  if (geteuid() == 0) GTEST_SKIP() << "root may search every directory";
+  const std::string closed = directory_ + "/closed";
+  mkdir(closed.c_str(), 0);
+  EXPECT_EQ(kExitNotFound, FindProgram("tool", closed.c_str()).error.status);
+}
+
 TEST_F(ProgramTest, DynamicProgramsAndScriptsCanGo) {
   EXPECT_EQ("", ReasonToStayAtHome("/usr/bin/python3"));
   EXPECT_EQ("", ReasonToStayAtHome(Write("script", "#! /bin/sh -e\n", 0755)));
