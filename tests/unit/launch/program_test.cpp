@@ -70,6 +70,7 @@ TEST_F(ProgramTest, DirectoriesOfPathThatMayNotBeSearchedHoldNothing) {
   const std::string closed = directory_ + "/closed";
   mkdir(closed.c_str(), 0);
   EXPECT_EQ(kExitNotFound, FindProgram("tool", closed.c_str()).error.status);
+  chmod(closed.c_str(), 0700);
 }
 
 TEST_F(ProgramTest, DynamicProgramsAndScriptsCanGo) {
