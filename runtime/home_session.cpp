@@ -99,7 +99,9 @@ Status HomeSession::StartCore() {
 Status HomeSession::StartBroker() {
   broker::RedisUrl url;
   if (options_.redis.empty()) {
-    auto redis = broker::PrivateRedis::Start({.directory = options_.directory});
+    auto redis = broker::PrivateRedis::Start(
+        {.directory = options_.directory,
+         .environment = {std::string(abi::kEnvSession) + "=" + options_.session}});
     if (!redis) return redis.error();
     redis_ = std::move(*redis);
     url = redis_->url();
@@ -123,7 +125,23 @@ Status HomeSession::StartBroker() {
   for (HostId host = 0; host <= options_.workers; ++host) {
     if (auto joined = broker::JoinHost(**client, core_->keys(), host); !joined) return joined;
   }
-  return core_->Join(url, secret, options_.redis.empty() ? std::chrono::milliseconds(0) : kPatience);
+  if (auto joined =
+          core_->Join(url, secret, options_.redis.empty() ? std::chrono::milliseconds(0) : kPatience);
+      !joined) {
+    return joined;
+  }
+  KeepKeys();
+  return Ok{};
+}
+
+// The keys expire when nobody is left to do this.
+void HomeSession::KeepKeys() {
+  core_->loop().After(broker::kHeartbeatInterval, [this] {
+    broker::Heartbeat(core_->broker(), core_->keys(), [this](const Status& kept) {
+      if (!kept) core_->Fatal(kept.error().message);
+    });
+    KeepKeys();
+  });
 }
 
 Status HomeSession::StartStore() {

@@ -45,6 +45,7 @@ class HomeSession {
   Status Start();
   Status StartCore();
   Status StartBroker();
+  void KeepKeys();
   Status StartStore();
   Status StartWorkers();
   Status StartOneWorker(HostId host, int key);
