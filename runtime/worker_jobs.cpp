@@ -13,6 +13,7 @@
 
 #include "runtime/clock.h"
 #include "runtime/exit_status.h"
+#include "runtime/stop_signal.h"
 #include "shim/broker/session_keys.h"
 #include "shim/wire/image_view.h"
 
@@ -289,12 +290,12 @@ void WorkerJobs::OnSignal(const wire::Signal& signal) {
   // The kernel lets nobody forge si_code >= 0 for another process; SI_QUEUE at least carries sender and
   // value.
   siginfo_t info{};
-  info.si_signo = signal.signal;
+  info.si_signo = EffectiveSignal(pid, signal.signal);
   info.si_code = signal.code < 0 ? signal.code : SI_QUEUE;
   info.si_pid = signal.sender;
   info.si_uid = signal.user;
   info.si_value.sival_ptr = reinterpret_cast<void*>(signal.value);
-  if (syscall(SYS_rt_sigqueueinfo, pid, signal.signal, &info) != 0) kill(pid, signal.signal);
+  if (syscall(SYS_rt_sigqueueinfo, pid, info.si_signo, &info) != 0) kill(pid, info.si_signo);
 }
 
 void WorkerJobs::ReapChildren() {
