@@ -83,7 +83,8 @@ def main():
     pid = child(lambda: sum(i * i for i in range(2_000_000)))
     print(os.wait4(pid, 0)[2].ru_utime > 0.01)
     # Stopped and continued.
-    pid = child(lambda: signal.pause())
+    pid = child(lambda: os.write(write, b"s") and signal.pause())
+    os.read(read, 1)
     os.kill(pid, signal.SIGSTOP)
     print(os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1]))
     os.kill(pid, signal.SIGCONT)
