@@ -57,6 +57,8 @@ class Mirror {
 
   // A descriptor for the processes of one job.
   Result<Descriptor> OpenForJob(const ObjectTraits& traits, int status_flags);
+  // Another number of the same job shares the stream.
+  void NoteGrant(uint32_t grant) { grants_ = std::max(grants_, grant); }
   // The objects that OpenForJob made, to be found by identity.
   std::vector<ObjectId> Objects() const;
 

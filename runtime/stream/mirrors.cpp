@@ -144,6 +144,16 @@ Result<Descriptor> Mirrors::Open(const wire::JobDescriptor& entry) {
   return kind == Kind::kPlainFile ? OpenPlainFile(entry) : Rebuild(entry);
 }
 
+// Every entry is a grant, also where two numbers share one description: the close must count the last one.
+void Mirrors::NoteGrant(const wire::JobDescriptor& entry) {
+  wire::Reader reader(entry.extra);
+  ObjectTraits traits;
+  reader.Read(traits);
+  if (!reader.AtEnd()) return;
+  if (Mirror* mirror = OfStream(entry.stream)) mirror->NoteGrant(traits.grant);
+  if (const auto file = files_.find(entry.stream); file != files_.end()) file->second.grants = traits.grant;
+}
+
 Status Mirrors::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors) {
   auto streams = std::make_shared<std::vector<StreamId>>();
   std::unordered_map<StreamId, int> opened_here;
@@ -151,6 +161,7 @@ Status Mirrors::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descr
   for (const wire::JobDescriptor& entry : job.descriptors) {
     const auto seen = entry.stream == 0 ? opened_here.end() : opened_here.find(entry.stream);
     auto opened = seen != opened_here.end() ? Duplicate(seen->second) : Open(entry);
+    if (opened && seen != opened_here.end()) NoteGrant(entry);
     if (!opened) {
       for (const HeldDescriptor& held : made) close(held.descriptor);
       return opened.error();

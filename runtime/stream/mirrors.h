@@ -49,6 +49,7 @@ class Mirrors {
   Result<Descriptor> Open(const wire::JobDescriptor& entry);
   Result<Descriptor> OpenBridged(const wire::JobDescriptor& entry);
   Result<Descriptor> OpenPlainFile(const wire::JobDescriptor& entry);
+  void NoteGrant(const wire::JobDescriptor& entry);
   Mirror& MirrorFor(const wire::JobDescriptor& entry);
   void Index(Mirror& mirror);
   void Forget(Mirror& mirror);
