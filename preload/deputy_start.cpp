@@ -24,6 +24,7 @@
 #include "preload/capture/capture.h"
 #include "preload/descriptor.h"
 #include "preload/ipc.h"
+#include "preload/memory_discard.h"
 #include "preload/proxy/proxy.h"
 #include "preload/self.h"
 #include "shim/wire/abi.h"
@@ -181,6 +182,8 @@ capture::Result CaptureSelf(const image::Registers& registers, const Joined& joi
   FindRseq(&request.rseq, &request.rseq_size, &request.rseq_signature);
   request.note = &note;
   request.note_size = sizeof note;
+  request.mapped_files = mapped_files;
+  request.mapped_file_limit = kMappedFiles;
   request.curbrk = &__curbrk;
   capture::Result result;
   capture::Capture(request, &result);

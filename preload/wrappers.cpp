@@ -3,6 +3,7 @@
 #include "preload/descriptor.h"
 #include "preload/hooks.h"
 #include "preload/memory.h"
+#include "preload/memory_discard.h"
 #include "preload/real.h"
 #include "preload/stream.h"
 #include "preload/self.h"

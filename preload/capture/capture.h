@@ -21,6 +21,9 @@ struct Request {
   uint32_t rseq_signature;
   void* note;  // where the restorer leaves the request's note, or nullptr
   uint64_t note_size;
+  image::MappedFile*
+      mapped_files;  // where the restorer lists the files that memory is mapped from, or nullptr
+  uint64_t mapped_file_limit;
   const void* curbrk;  // libc's __curbrk, or nullptr
 };
 

@@ -52,6 +52,8 @@ void ReadThread(Work* work) {
   thread.signal_stack_flags = static_cast<uint32_t>(stack.flags);
   thread.note = reinterpret_cast<uintptr_t>(request.note);
   thread.note_size = request.note_size;
+  thread.mapped_files = reinterpret_cast<uintptr_t>(request.mapped_files);
+  thread.mapped_file_limit = request.mapped_file_limit;
   thread.curbrk = reinterpret_cast<uintptr_t>(request.curbrk);
 }
 

@@ -39,6 +39,9 @@ void RestoreLimits(Child* child);  // after the descriptors, which may lie above
 // The plan copies pages into this region: it is mapped writable until FillRegions is done.
 bool IsOpenedForFilling(uint32_t region);
 
+// True if the image has [address, address + size) in one writable region.
+bool IsWritable(const Child* child, uint64_t address, uint64_t size);
+
 // The descriptor that came with the request; -1 if there is none of that index.
 inline int Source(const Child* child, uint32_t index) {
   return index < child->job->received ? child->job->descriptors[index] : -1;

@@ -134,7 +134,27 @@ bool MapRegion(Child* child, uint32_t index) {
   return Fail(child, "a region of an unknown kind", 0, region.start);
 }
 
+const image::Region* FindRegion(const Child* child, uint64_t address) {
+  const image::Span<const image::Region> regions = child->view.regions();
+  uint32_t low = 0;
+  uint32_t high = regions.count;
+  while (low < high) {
+    const uint32_t middle = (low + high) / 2;
+    if (regions[middle].end <= address) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low < regions.count && regions[low].start <= address ? &regions[low] : nullptr;
+}
+
 }  // namespace
+
+bool IsWritable(const Child* child, uint64_t address, uint64_t size) {
+  const image::Region* region = FindRegion(child, address);
+  return region != nullptr && (region->protection & PROT_WRITE) != 0 && size <= region->end - address;
+}
 
 bool MapRegions(Child* child) {
   for (uint32_t index = 0; index < child->view.regions().count; ++index) {

@@ -11,6 +11,7 @@
 // executable memory: the cache file may be on a file system mounted noexec.
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "runtime/restorer/child.h"
@@ -19,7 +20,8 @@ namespace elsewhere::restorer {
 namespace {
 
 constexpr uint64_t kCopied = 2 * image::kPageSize;  // runs up to this are copied
-constexpr uint32_t kVectorLimit = 1024;             // IOV_MAX
+constexpr uint32_t kMappedSources = 256;
+constexpr uint32_t kVectorLimit = 1024;  // IOV_MAX
 
 struct Piece {
   uint64_t address;
@@ -34,6 +36,21 @@ Piece pieces[image::kMaxRuns];
 uint32_t piece_count;
 bool opened[image::kMaxRegions];
 iovec vector[kVectorLimit];
+
+// Sources that may be mapped from: all, or as many as the image has room to list.
+uint32_t mapped_sources[kMappedSources];
+uint32_t mapped_source_count;
+
+bool MayMap(const Child* child, uint32_t source) {
+  const image::Thread& thread = child->view.header().thread;
+  if (thread.mapped_files == 0) return true;
+  for (uint32_t i = 0; i < mapped_source_count; ++i) {
+    if (mapped_sources[i] == source) return true;
+  }
+  if (mapped_source_count == kMappedSources || mapped_source_count >= thread.mapped_file_limit) return false;
+  mapped_sources[mapped_source_count++] = source;
+  return true;
+}
 
 // What a region's plan remembers between runs.
 struct Plan {
@@ -51,7 +68,7 @@ bool SameDistance(const Piece& piece, uint64_t address, uint32_t source, uint64_
   return piece.source == source && address - piece.address == offset - piece.offset;
 }
 
-void AddRun(Plan* plan, const image::Run& run, const image::Chunk& chunk) {
+void AddRun(const Child* child, Plan* plan, const image::Run& run, const image::Chunk& chunk) {
   const uint64_t offset = chunk.offset + run.offset;
   const bool is_solid = run.address == plan->solid;
   plan->solid = run.address + run.length;
@@ -59,7 +76,7 @@ void AddRun(Plan* plan, const image::Run& run, const image::Chunk& chunk) {
     Piece& last = pieces[piece_count - 1];
     if (Continues(last, run.address, chunk.source, offset)) {
       last.length += run.length;
-      if (last.copied && !plan->copy_all && last.length > kCopied) {
+      if (last.copied && !plan->copy_all && last.length > kCopied && MayMap(child, last.source)) {
         last.copied = false;
         plan->mapped = piece_count - 1;
       }
@@ -71,7 +88,7 @@ void AddRun(Plan* plan, const image::Run& run, const image::Chunk& chunk) {
       return;
     }
   }
-  const bool copied = plan->copy_all || run.length <= kCopied;
+  const bool copied = plan->copy_all || run.length <= kCopied || !MayMap(child, chunk.source);
   pieces[piece_count] = {run.address, run.length, offset, chunk.source, copied};
   if (!copied) {
     plan->mapped = piece_count;
@@ -90,7 +107,7 @@ void PlanRegion(const Child* child, const image::Region& region, bool* is_opened
   const uint32_t first = piece_count;
   const image::Span<const image::Run> runs = child->view.runs();
   for (; *run < runs.count && runs[*run].address < region.end; ++*run) {
-    AddRun(&plan, runs[*run], child->view.chunks()[runs[*run].chunk]);
+    AddRun(child, &plan, runs[*run], child->view.chunks()[runs[*run].chunk]);
   }
   for (uint32_t index = first; index < piece_count; ++index) *is_opened = *is_opened || pieces[index].copied;
 }
@@ -147,6 +164,23 @@ bool MapPieces(Child* child) {
   return true;
 }
 
+// So that the preload can tell discarded memory from a program's own mappings of files.
+bool ListMappedFiles(Child* child) {
+  const image::Thread& thread = child->view.header().thread;
+  if (thread.mapped_files == 0) return true;
+  if (!IsWritable(child, thread.mapped_files, thread.mapped_file_limit * sizeof(image::MappedFile))) {
+    return Fail(child, "the image has no room for the list of mapped files", 0, thread.mapped_files);
+  }
+  auto* list = reinterpret_cast<image::MappedFile*>(thread.mapped_files);
+  for (uint32_t i = 0; i < mapped_source_count; ++i) {
+    struct stat status;
+    const long result = raw::Syscall(SYS_fstat, Source(child, mapped_sources[i]), raw::Address(&status));
+    if (raw::Failed(result)) return Fail(child, "a chunk's file cannot be examined", result);
+    list[i] = {status.st_dev, status.st_ino};
+  }
+  return true;
+}
+
 bool CloseRegions(Child* child) {
   const image::Span<const image::Region> regions = child->view.regions();
   for (uint32_t index = 0; index < regions.count; ++index) {
@@ -169,6 +203,7 @@ bool IsOpenedForFilling(uint32_t region) {
 
 void PlanRuns(Child* child) {
   piece_count = 0;
+  mapped_source_count = 0;
   uint32_t run = 0;
   const image::Span<const image::Region> regions = child->view.regions();
   for (uint32_t index = 0; index < regions.count; ++index)
@@ -176,7 +211,7 @@ void PlanRuns(Child* child) {
 }
 
 bool FillRegions(Child* child) {
-  return MapPieces(child) && CopyPieces(child) && CloseRegions(child);
+  return MapPieces(child) && CopyPieces(child) && ListMappedFiles(child) && CloseRegions(child);
 }
 
 }  // namespace elsewhere::restorer

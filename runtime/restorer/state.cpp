@@ -160,29 +160,12 @@ bool RestoreSettings(Child* child) {
   return true;
 }
 
-const image::Region* FindRegion(const Child* child, uint64_t address) {
-  const image::Span<const image::Region> regions = child->view.regions();
-  uint32_t low = 0;
-  uint32_t high = regions.count;
-  while (low < high) {
-    const uint32_t middle = (low + high) / 2;
-    if (regions[middle].end <= address) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low < regions.count && regions[low].start <= address ? &regions[low] : nullptr;
-}
-
 bool WriteNote(Child* child) {
   const image::Thread& thread = child->view.header().thread;
   const restore::RestoreRequest& request = child->job->request;
   if (request.note_size == 0) return true;
-  const image::Region* region = FindRegion(child, thread.note);
-  const bool fits = thread.note != 0 && request.note_size <= thread.note_size && region != nullptr &&
-                    (region->protection & 2 /* PROT_WRITE */) != 0 &&
-                    thread.note + request.note_size <= region->end;
+  const bool fits = thread.note != 0 && request.note_size <= thread.note_size &&
+                    IsWritable(child, thread.note, request.note_size);
   if (!fits) return Fail(child, "the image has no room for the agent's note", 0, thread.note);
   __builtin_memcpy(reinterpret_cast<void*>(thread.note), request.note, request.note_size);
   return true;

@@ -26,7 +26,7 @@
 namespace elsewhere::image {
 
 inline constexpr uint64_t kMagic = 0x31474d4957534c45;  // "ELSWIMG1"
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 inline constexpr uint32_t kNone = 0xffffffff;  // "no such index"
 inline constexpr uint64_t kPageSize = 4096;
 inline constexpr uint64_t kAddressLimit =
@@ -220,8 +220,18 @@ struct Thread {
   uint64_t note;       // where the restorer puts the request's note; 0: nowhere
   uint64_t note_size;  // room there
   uint64_t curbrk;     // address of libc's record of the break, for kernels without PR_SET_MM_MAP; 0: unknown
+  uint64_t mapped_files;       // where the restorer says which files chunks are mapped from; 0: nowhere
+  uint64_t mapped_file_limit;  // entries there; chunks of further files are copied
 };
-static_assert(sizeof(Thread) == 72 + 14 * 8);
+static_assert(sizeof(Thread) == 72 + 16 * 8);
+
+// A file that anonymous memory of a restored process is mapped from: discarding such memory must give zeros, and the
+// kernel would give the chunk again. The list ends with its limit or with an inode of 0.
+struct MappedFile {
+  uint64_t device;
+  uint64_t inode;
+};
+static_assert(sizeof(MappedFile) == 16);
 
 // prctl(PR_SET_MM_MAP) without its pointers.
 struct MemoryMap {
