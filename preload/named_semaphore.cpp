@@ -112,6 +112,7 @@ sem_t* sem_open(const char* given, int flags, mode_t mode, unsigned value) {
     errno = wrong;
     return SEM_FAILED;
   }
+  if (OnWorker()) SessionPid();  // home must know of this process before it hears a name from it
   const Turn turn;
   table.store(home, std::memory_order_release);
   const int64_t cell =

@@ -14,6 +14,7 @@
 #include "preload/hooks.h"
 #include "preload/memory.h"
 #include "preload/real.h"
+#include "preload/self.h"
 
 namespace elsewhere::preload {
 namespace {
@@ -123,6 +124,8 @@ int sem_post(sem_t* semaphore) {
   Semaphore* word = AsWord(semaphore);
   const SemaphoreOutcome outcome = wire::SemaphorePost(word);
   if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+  // What this process wrote goes first, so the agent must know whose post it is.
+  if (OnWorker()) SessionPid();
   return static_cast<int>(CallAgent(abi::Operation::kSemPost, {ObjectOf(word)}));
 }
 

@@ -18,7 +18,10 @@ namespace {
 class Ipc final : public Component {
  public:
   explicit Ipc(Agent& agent)
-      : agent_(agent), segments_(agent), calls_(agent), names_(agent, calls_, segments_) {
+      : agent_(agent),
+        segments_(agent),
+        calls_(agent, [this] { segments_.Publish(); }),
+        names_(agent, calls_, segments_) {
     agent.OnCall(abi::Operation::kFence, [this](CallId id, const Call& call) { Fence(id, call); });
   }
 

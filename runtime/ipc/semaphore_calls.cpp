@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <utility>
 
 namespace elsewhere::runtime {
 namespace {
@@ -28,8 +29,9 @@ std::chrono::nanoseconds Until(clockid_t clock, int64_t seconds, int64_t nanosec
 
 }  // namespace
 
-SemaphoreCalls::SemaphoreCalls(Agent& agent)
+SemaphoreCalls::SemaphoreCalls(Agent& agent, std::function<void()> publish)
     : agent_(agent),
+      publish_(std::move(publish)),
       semaphores_(
           agent.broker(), broker::SessionKeys(agent.session_id()), agent.host(),
           [&agent](uint64_t object, uint64_t waiter) {
@@ -65,8 +67,9 @@ void SemaphoreCalls::Post(CallId id, const Call& call) {
     semaphores_.Post(object, [this, id](int error) { agent_.Complete(id, error == 0 ? 0 : -1, error); });
   };
   const Process* poster = agent_.FindKernelPid(call.kernel_pid);
-  if (poster == nullptr) return post();
-  agent_.Drain(*poster, {}, post);
+  if (poster != nullptr) return agent_.Drain(*poster, {}, post);
+  publish_();
+  post();
 }
 
 void SemaphoreCalls::Wait(CallId id, const Call& call) {

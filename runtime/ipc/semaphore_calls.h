@@ -21,7 +21,8 @@ namespace elsewhere::runtime {
 
 class SemaphoreCalls {
  public:
-  explicit SemaphoreCalls(Agent& agent);
+  // `publish`: sends what was written to shared memory; for posters that the agent does not know (any more).
+  SemaphoreCalls(Agent& agent, std::function<void()> publish);
 
   // An object is reserved, its word promoted (which takes the count), then it is made at the broker:
   // operations of this host come behind that, those of others behind whatever tells them of the object.
@@ -53,6 +54,7 @@ class SemaphoreCalls {
   void OnGrant(uint64_t object, uint64_t waiter);
 
   Agent& agent_;
+  const std::function<void()> publish_;
   ipc::Semaphores semaphores_;
   std::unordered_map<uint64_t, Waiter> waiters_;
   std::unordered_map<uint64_t, uint64_t> by_call_;
