@@ -197,10 +197,10 @@ Status HomeSession::StartOneWorker(HostId host, int key) {
   if (options_.verbose) command.arguments.push_back("--verbose");
   command.environment = {std::string(abi::kEnvSession) + "=" + options_.session,
                          std::string(kEnvRedis) + "=" + redis_url_};
-  for (const char* name : {"PATH", "HOME", "TMPDIR", "LANG", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
-                           "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"}) {
+  for (const char* name : {"PATH", "TMPDIR", "LANG"}) {
     if (const char* value = std::getenv(name)) command.environment.push_back(std::string(name) + "=" + value);
   }
+  for (std::string& variable : store::StoreEnvironment()) command.environment.push_back(std::move(variable));
   command.descriptors = {key};
   if (auto started = engine_->Start(host, command); !started) return started;
   workers_.Expect(host);

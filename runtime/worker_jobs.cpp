@@ -211,7 +211,8 @@ Status WorkerJobs::AskZygote(Starting& starting) {
   return zygote_->Restore(request, given);
 }
 
-void WorkerJobs::Reject(Incarnation incarnation, const std::string& reason) {
+// `reason` may be the job's own, which is forgotten here.
+void WorkerJobs::Reject(Incarnation incarnation, std::string reason) {
   spdlog::warn("job {:x} rejected: {}", incarnation, reason);
   starting_.erase(incarnation);
   if (!core_.ending()) core_.Send(wire::kHome, wire::JobRejected{incarnation, reason});

@@ -183,7 +183,8 @@ doctor  says what of this machine, the broker and the store can be used, and wha
   --workers N           workers to keep, 1 to 63 (default: number of cores)        ELSEWHERE_WORKERS
   --redis URL           use this Redis: redis://[user:password@]host[:port][/db],
                         rediss://... (TLS) or unix:///path (default: a private one) ELSEWHERE_REDIS
-  --store URL           keep images here: dir:/absolute/path (default: private)      ELSEWHERE_STORE
+  --store URL           keep images here: dir:/absolute/path or s3://bucket/prefix
+                        (default: private)                                          ELSEWHERE_STORE
   --engine local        where workers come from                                     ELSEWHERE_ENGINE
   --fork remote|local   where forked children run (default: remote)                 ELSEWHERE_FORK
   --stats[=json]        say on standard error, at the end, what ran where           ELSEWHERE_STATS

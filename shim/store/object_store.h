@@ -192,4 +192,8 @@ struct StoreOptions {
 // presence; the first request tells whether the bucket can be reached.
 Result<std::shared_ptr<ObjectStore>> OpenStore(std::string_view url, const StoreOptions& options = {});
 
+// What OpenStore and its stores heed of this process's environment, as NAME=value: for a process with an
+// environment of its own that is to open the same store. Contains secrets.
+std::vector<std::string> StoreEnvironment();
+
 }  // namespace elsewhere::store

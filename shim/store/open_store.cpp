@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <string>
 
@@ -31,6 +33,20 @@ Result<std::shared_ptr<ObjectStore>> OpenStore(std::string_view url, const Store
   }
   return Error{
       EINVAL, "store " + std::string(url) + ": unknown kind; write dir:/absolute/path or s3://bucket/prefix"};
+}
+
+std::vector<std::string> StoreEnvironment() {
+  constexpr std::string_view kNames[] = {
+      "HOME=",        "SSL_CERT_FILE=", "SSL_CERT_DIR=", "http_proxy=", "https_proxy=",
+      "HTTPS_PROXY=", "no_proxy=",      "NO_PROXY=",     "all_proxy=",  "ALL_PROXY="};
+  std::vector<std::string> heeded;
+  for (char** variable = environ; *variable; ++variable) {
+    std::string_view text = *variable;
+    bool named =
+        std::any_of(std::begin(kNames), std::end(kNames), [&](auto name) { return text.starts_with(name); });
+    if (named || text.starts_with("AWS_")) heeded.emplace_back(text);
+  }
+  return heeded;
 }
 
 }  // namespace elsewhere::store
