@@ -1,4 +1,4 @@
-# forks: 5
+# forks: 6
 """concurrent.futures.ProcessPoolExecutor and joblib's multiprocessing backend."""
 import concurrent.futures
 import multiprocessing
