@@ -146,7 +146,9 @@ void HomeSession::KeepKeys() {
 
 Status HomeSession::StartStore() {
   store_url_ = options_.store.empty() ? "dir:" + layout_.Store() : options_.store;
-  auto store = store::OpenStore(store_url_);
+  store::StoreOptions limits;
+  if (options_.store.empty()) limits.quota_bytes = PrivateStoreQuota(layout_.directory());
+  auto store = store::OpenStore(store_url_, limits);
   if (!store) return store.error();
   store_ = *store;
   auto async_store = store::AsyncStore::Create(store_);

@@ -4,8 +4,10 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdlib>
 #include <fstream>
@@ -79,6 +81,12 @@ uint64_t AvailableMemory() {
     if (name == "MemAvailable:") return kilobytes * 1024;
   }
   return 0;
+}
+
+uint64_t PrivateStoreQuota(const std::string& directory) {
+  struct statvfs room {};
+  if (statvfs(directory.c_str(), &room) != 0) return AvailableMemory() / 2;
+  return std::min<uint64_t>(room.f_bavail * room.f_frsize, AvailableMemory()) / 2;
 }
 
 }  // namespace elsewhere::runtime

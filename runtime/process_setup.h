@@ -25,6 +25,10 @@ std::string ProgramPath();
 // elsewhere-restorer, which lies beside this program.
 std::string RestorerPath();
 
+// What the session's own store below `directory` may hold: half of the file system's room and, as it may be
+// made of memory, half of that. Bytes.
+uint64_t PrivateStoreQuota(const std::string& directory);
+
 uint64_t AvailableMemory();  // bytes, as /proc/meminfo says
 
 }  // namespace elsewhere::runtime

@@ -258,6 +258,35 @@ class Ends(unittest.TestCase):
         self.assert_nothing_is_left(session)
 
 
+class FullStore(unittest.TestCase):
+    """The children of a process whose image the store has no room for run at home, and that is said."""
+    PROGRAM = ("import os, random\n"
+               "data = random.Random(1).randbytes(64 << 20)\n"
+               "child = os.fork()\n"
+               "if child == 0: os._exit(sum(data[::4096]) % 100)\n"
+               "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n")
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        command = ["mount", "-t", "tmpfs", "-o", "size=32m", "none", directory.name]
+        if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            self.skipTest("needs the right to mount a small file system")
+        self.addCleanup(subprocess.run, ["umount", directory.name], check=True)
+        self.store = "dir:" + directory.name + "/store"
+
+    def test_children_run_at_home(self):
+        native = subprocess.run(["/usr/bin/python3", "-c", self.PROGRAM], capture_output=True, text=True, check=True)
+        status, output, errors = run("run", "--store", self.store, "/usr/bin/python3", "-c", self.PROGRAM)
+        self.assertEqual((0, native.stdout), (status, output), errors)
+        self.assertEqual("elsewhere: 1 child ran at home: the store is full\n", errors)
+
+    def test_strict_ends_with_an_error(self):
+        status, output, errors = run("run", "--strict", "--store", self.store, "/usr/bin/python3", "-c", self.PROGRAM)
+        self.assertEqual((125, ""), (status, output))
+        self.assertIn("the store is full", errors)
+
+
 class Preload(unittest.TestCase):
     """Programs that are started with LD_PRELOAD alone."""
     FORK = ("import os\n"
