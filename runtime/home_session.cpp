@@ -23,6 +23,7 @@ namespace elsewhere::runtime {
 namespace {
 
 constexpr std::chrono::milliseconds kPatience{30'000};
+constexpr std::chrono::milliseconds kRemoveLimit{3'000};
 constexpr std::chrono::milliseconds kConnectLimit{10'000};
 constexpr std::chrono::milliseconds kKillLimit{5'000};
 
@@ -320,8 +321,9 @@ void HomeSession::Finish(bool kill_everything) {
   if (engine_ != nullptr) engine_->StopAll();
   if (redis_ == nullptr && !options_.redis.empty() && session_created_) {
     const auto url = broker::ParseRedisUrl(options_.redis);
-    auto client = broker::SyncClient::Connect(*url, kConnectLimit);
-    if (client) (void)broker::RemoveSession(**client, core_->keys());
+    if (auto removed = broker::RemoveSession(*url, core_->keys(), kRemoveLimit); !removed) {
+      spdlog::warn("keys are left to expire: {}", removed.error().message);
+    }
   }
   redis_.reset();
   if (!options_.store.empty() && store_ != nullptr) {

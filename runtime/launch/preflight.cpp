@@ -59,9 +59,9 @@ Status CheckServices(const Options& options) {
 }
 
 Status RemoveKeys(const std::string& url, const std::string& session_id) {
-  Result<std::unique_ptr<broker::SyncClient>> client = Connect(url);
-  if (!client.ok()) return client.error();
-  return broker::RemoveSession(**client, broker::SessionKeys(session_id));
+  Result<broker::RedisUrl> parsed = broker::ParseRedisUrl(url);
+  if (!parsed.ok()) return parsed.error();
+  return broker::RemoveSession(*parsed, broker::SessionKeys(session_id), kRedisLimit);
 }
 
 }  // namespace elsewhere::runtime

@@ -1,11 +1,15 @@
 #include "shim/broker/session_keys.h"
 
+#include <algorithm>
 #include <array>
+#include <thread>
 
 #include "shim/broker/scripts.h"
 
 namespace elsewhere::broker {
 namespace {
+
+constexpr std::chrono::milliseconds kRetryDelay{50};
 
 // KEYS: marker hosts claims semaphores names segments waiters. ARGV: secret lifetime.
 // The placeholders keep Redis from dropping an emptied key, whose successor would have no time to live.
@@ -167,6 +171,18 @@ Status RemoveSession(SyncClient& client, const SessionKeys& keys) {
   reply = client.Command(command);
   if (!reply) return reply.error();
   return Ok{};
+}
+
+Status RemoveSession(const RedisUrl& url, const SessionKeys& keys, std::chrono::milliseconds limit) {
+  using Clock = std::chrono::steady_clock;
+  const auto until = Clock::now() + limit;
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
+    auto client = SyncClient::Connect(url, std::max(left, std::chrono::milliseconds(1)));
+    const Status removed = client ? RemoveSession(**client, keys) : Status(client.error());
+    if (removed || removed.error().code != EIO || Clock::now() + kRetryDelay > until) return removed;
+    std::this_thread::sleep_for(kRetryDelay);
+  }
 }
 
 }  // namespace elsewhere::broker

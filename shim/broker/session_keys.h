@@ -45,5 +45,7 @@ void Claim(RedisConnection& connection, const SessionKeys& keys, uint64_t incarn
 
 // Removes every key of the session; nothing is left, whatever state it was in. By the launcher, at the end.
 Status RemoveSession(SyncClient& client, const SessionKeys& keys);
+// The same, on a connection of its own and again on another when that breaks, until `limit`.
+Status RemoveSession(const RedisUrl& url, const SessionKeys& keys, std::chrono::milliseconds limit);
 
 }  // namespace elsewhere::broker
