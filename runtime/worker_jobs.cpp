@@ -138,7 +138,7 @@ void WorkerJobs::ClaimStart(Incarnation incarnation) {
                   if (starting == nullptr) return;
                   if (!winner) return on_broken_("cannot claim a job: " + winner.error().message);
                   if (*winner != self) {
-                    starting_.erase(incarnation);  // somebody else runs it
+                    Withdraw(incarnation);  // somebody else runs it
                     return;
                   }
                   if (auto asked = AskZygote(*starting); !asked) Reject(incarnation, asked.error().message);
@@ -211,10 +211,19 @@ Status WorkerJobs::AskZygote(Starting& starting) {
   return zygote_->Restore(request, given);
 }
 
+// A job that will not start here after all.
+void WorkerJobs::Withdraw(Incarnation incarnation) {
+  const auto found = starting_.find(incarnation);
+  if (found == starting_.end()) return;
+  const std::unique_ptr<Starting> starting = std::move(found->second);
+  starting_.erase(found);
+  for (auto& component : core_.components()) component->JobWithdrawn(starting->job);
+}
+
 // `reason` may be the job's own, which is forgotten here.
 void WorkerJobs::Reject(Incarnation incarnation, std::string reason) {
   spdlog::warn("job {:x} rejected: {}", incarnation, reason);
-  starting_.erase(incarnation);
+  Withdraw(incarnation);
   if (!core_.ending()) core_.Send(wire::kHome, wire::JobRejected{incarnation, reason});
 }
 
@@ -273,7 +282,7 @@ void WorkerJobs::Entered(Incarnation incarnation) {
 void WorkerJobs::OnKill(const wire::Kill& fenced) {
   if (Starting* starting = FindStarting(fenced.incarnation)) {
     if (starting->kernel_pid != 0) kill(starting->kernel_pid, SIGKILL);
-    starting_.erase(fenced.incarnation);
+    Withdraw(fenced.incarnation);
     return;
   }
   const auto running = running_.find(fenced.incarnation);

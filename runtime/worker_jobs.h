@@ -71,6 +71,7 @@ class WorkerJobs {
   void Prepared(Incarnation incarnation);
   void ClaimStart(Incarnation incarnation);
   Status AskZygote(Starting& starting);
+  void Withdraw(Incarnation incarnation);
   void Reject(Incarnation incarnation, std::string reason);
   void OnReport(const restore::RestoreReport& report);
   void Forked(Incarnation incarnation, int32_t kernel_pid);

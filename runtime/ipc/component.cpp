@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <memory>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -51,13 +53,14 @@ class Ipc final : public Component {
   }
   Status CaptureSegments(const Process& deputy, const image::View& view,
                          std::vector<HeldDescriptor>& descriptors, wire::SharedState& state);
+  void AddDescriptors(const wire::SharedState& state, std::vector<HeldDescriptor>& descriptors);
   void Fence(CallId id, const Call& call);
 
   Agent& agent_;
   Segments segments_;
   SemaphoreCalls calls_;
   SemaphoreNames names_;
-  std::unordered_map<Incarnation, int32_t> deputies_;  // home: of jobs that were captured
+  std::set<Incarnation> preparing_;  // worker: jobs whose segments are not all here
 };
 
 std::string NameOf(const image::View& view, const image::Object& object) {
@@ -84,12 +87,7 @@ Status Ipc::Captured(const Process& deputy, std::span<const uint8_t> manifest,
   if (const char* wrong = image::View::Open(manifest.data(), manifest.size(), &view))
     return Error{EPROTO, wrong};
   wire::SharedState state;
-  deputies_[job.incarnation] = deputy.kernel_pid;
-  if (auto captured = CaptureSegments(deputy, view, descriptors, state); !captured) {
-    segments_.Release(static_cast<uint64_t>(deputy.kernel_pid));
-    deputies_.erase(job.incarnation);
-    return captured;
-  }
+  if (auto captured = CaptureSegments(deputy, view, descriptors, state); !captured) return captured;
   state.semaphores = names_.Capture(deputy.kernel_pid, view.header().identity.parent);
   wire::Writer writer;
   writer.Write(state);
@@ -128,10 +126,11 @@ Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
   return Ok{};
 }
 
+// At home the deputy goes on as the child, with the same objects: its segments stay until it ends.
 void Ipc::JobWithdrawn(const wire::Job& job) {
-  const auto deputy = deputies_.find(job.incarnation);
-  if (!agent_.is_home()) return segments_.Release(job.incarnation);
-  if (deputy != deputies_.end()) segments_.Release(static_cast<uint64_t>(deputy->second));
+  if (agent_.is_home()) return;
+  preparing_.erase(job.incarnation);
+  segments_.Release(job.incarnation);
 }
 
 void Ipc::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors, Done done) {
@@ -145,30 +144,31 @@ void Ipc::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors
   if (state.segments.empty()) return done(Ok{});
   for (const auto& segment : state.segments) segments_.Use(job.incarnation, segment.segment);
 
-  // Each segment that is here counts down; the last one makes the descriptors, the first failure ends it.
-  struct Progress {
-    size_t left;
-    bool failed = false;
-  };
-  auto progress = std::make_shared<Progress>(Progress{state.segments.size()});
-  auto finish = [this, state, &descriptors, done, progress, user = job.incarnation](const Status& joined) {
-    if (progress->failed) return;
-    if (!joined) {
-      progress->failed = true;
+  // Whichever segment is here last makes the descriptors; the first failure ends it.
+  preparing_.insert(job.incarnation);
+  auto left = std::make_shared<size_t>(state.segments.size());
+  auto finish = [this, state, &descriptors, done, left, user = job.incarnation](const Status& joined) {
+    if (!preparing_.contains(user)) return;  // withdrawn, or failed already: `descriptors` may be gone
+    if (joined && --*left != 0) return;
+    preparing_.erase(user);
+    if (joined) {
+      AddDescriptors(state, descriptors);
+    } else {
       segments_.Release(user);
-      return done(joined);
     }
-    if (--progress->left != 0) return;
-    const auto add = [this, &descriptors](SegmentId id, int32_t number, int32_t flags) {
-      Segment* segment = segments_.Find(id);
-      if (segment == nullptr) return;
-      descriptors.push_back({number, fcntl(segment->descriptor(), F_DUPFD_CLOEXEC, 0), flags});
-    };
-    for (const auto& segment : state.segments) add(segment.segment, MappedObject(segment.object), 0);
-    for (const auto& held : state.descriptors) add(held.segment, held.number, held.flags);
-    done(Ok{});
+    done(joined);
   };
   for (const auto& segment : state.segments) segments_.Join(segment, finish);
+}
+
+void Ipc::AddDescriptors(const wire::SharedState& state, std::vector<HeldDescriptor>& descriptors) {
+  const auto add = [this, &descriptors](SegmentId id, int32_t number, int32_t flags) {
+    const Segment* segment = segments_.Find(id);
+    if (segment == nullptr) return;
+    descriptors.push_back({number, fcntl(segment->descriptor(), F_DUPFD_CLOEXEC, 0), flags});
+  };
+  for (const auto& segment : state.segments) add(segment.segment, MappedObject(segment.object), 0);
+  for (const auto& held : state.descriptors) add(held.segment, held.number, held.flags);
 }
 
 void Ipc::ProcessStarted(const Process& process, const Process* parent) {
@@ -184,7 +184,6 @@ void Ipc::ProcessRegistered(const Process& process, const Process* parent) {
 void Ipc::ProcessGone(const Process& process) {
   segments_.Release(UserOf(process));
   names_.ProcessGone(process.kernel_pid);
-  deputies_.erase(process.incarnation);
 }
 
 // A program's own release that nothing else shows (kill, for one).
