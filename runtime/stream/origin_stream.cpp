@@ -109,6 +109,7 @@ void OriginStream::OnClose(const wire::StreamClose& close) {
   const auto found = shares_.find(close.stream);
   if (found == shares_.end()) return;
   found->second.closed = std::max(found->second.closed, close.grants);
+  found->second.start = found->second.received;
   MaybeClosing(close.stream, found->second, close.killed);
 }
 
@@ -182,7 +183,7 @@ void OriginStream::OnData(wire::StreamData&& data) {
   const auto found = shares_.find(data.stream);
   if (found == shares_.end() || closed_) return;
   Share& share = found->second;
-  if (data.position != share.received) return;  // sent again after a lost connection
+  if (data.position + share.start != share.received) return;  // sent again after a lost connection
   share.received += data.bytes.size();
   if (broken_ != 0) return Written(data.stream, data.bytes.size());
   queue_.Push(data.stream, std::move(data.bytes), std::move(data.records));
@@ -253,7 +254,8 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
 
 void OriginStream::SendCredit(StreamId id, Share& share) {
   share.credited = share.written;
-  agent_.Send(share.host, wire::StreamCredit{id, share.written});
+  if (share.written > share.start)
+    agent_.Send(share.host, wire::StreamCredit{id, share.written - share.start});
 }
 
 void OriginStream::WhenWritten(StreamId id, std::function<void()> action) {

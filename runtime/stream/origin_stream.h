@@ -75,8 +75,10 @@ class OriginStream {
     std::vector<uint32_t> withdrawn;  // grants that their host never sees
     uint32_t closed = 0;              // the last grant that its host had seen when it closed
     bool closing = false;
-    bool shut = false;      // shutdown(SHUT_WR) follows the bytes
-    uint64_t received = 0;  // positions
+    bool shut = false;   // shutdown(SHUT_WR) follows the bytes
+    uint64_t start = 0;  // where its host's present mirror began: a share outlives a mirror that closes while
+                         // a later grant is on its way, and the next mirror counts from 0
+    uint64_t received = 0;  // positions, counted from the share's start
     uint64_t written = 0;
     uint64_t credited = 0;
     std::vector<std::pair<uint64_t, std::function<void()>>> waiting;  // for `written` to reach the position
