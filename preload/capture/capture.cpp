@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "preload/capture/context.h"
@@ -125,12 +126,27 @@ bool WriteManifest(Work* work, Result* result) {
   return true;
 }
 
+bool SetFileLimit(Work* work, const image::Limit& limit) {
+  const long result = raw::Syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, raw::Address(&limit), 0);
+  return !raw::Failed(result) || Fail(work, "the limit of file sizes cannot be lifted", result);
+}
+
+// Arena and manifest are files to the kernel: beyond the process's limit of file sizes a write would raise
+// SIGXFSZ, which would wait, blocked, for the child to run here.
+bool WriteMemory(Work* work, Result* result) {
+  const image::Limit& limit = work->header.identity.limits[RLIMIT_FSIZE];
+  if (limit.soft == RLIM_INFINITY) return CapturePages(work) && WriteManifest(work, result);
+  if (limit.hard != RLIM_INFINITY) return Fail(work, "the process has a hard limit of file sizes");
+  if (!SetFileLimit(work, {RLIM_INFINITY, RLIM_INFINITY})) return false;
+  const bool good = CapturePages(work) && WriteManifest(work, result);
+  return SetFileLimit(work, limit) && good;
+}
+
 bool Run(Work* work, Result* result) {
   work->strings.count = 1;  // offset 0 is the empty string
   work->header.thread.enter = reinterpret_cast<uintptr_t>(&elsewhere_context_enter);
   if (!MapArena(work) || !OpenPagemap(work)) return false;
-  return ReadRegions(work) && ReadDescriptors(work) && ReadIdentity(work) && CapturePages(work) &&
-         WriteManifest(work, result);
+  return ReadRegions(work) && ReadDescriptors(work) && ReadIdentity(work) && WriteMemory(work, result);
 }
 
 }  // namespace

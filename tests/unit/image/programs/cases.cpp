@@ -441,6 +441,16 @@ void Settings() {
   });
 }
 
+void FileSizeLimit() {
+  const rlimit limit{4096, RLIM_INFINITY};
+  CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  ForkAndRun([] {
+    rlimit now{};
+    getrlimit(RLIMIT_FSIZE, &now);
+    CHECK(now.rlim_cur == 4096);
+  });
+}
+
 void FloatingPoint() {
   unsigned control = 0;
   __asm__("stmxcsr %0" : "=m"(control));
@@ -478,6 +488,7 @@ const std::map<std::string, void (*)()> kCases = {
     {"abort", Abort},
     {"descriptors", Descriptors},
     {"settings", Settings},
+    {"file_size_limit", FileSizeLimit},
     {"floating_point", FloatingPoint},
 };
 
