@@ -39,6 +39,11 @@ Attributes FileSystem::NewAttributes(mode_t mode) const {
 
 Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, int flags, mode_t mode) {
   bool exclusive = (flags & O_CREAT) && (flags & O_EXCL);
+  // The usual case in one request: a file that is there, by its own name. All else takes the long way.
+  if (!Writes(flags) && !(flags & O_CREAT) && !path.empty() && !path.ends_with('/') && !IsRemembered(path)) {
+    auto file = OpenExisting(path, flags, nullptr);
+    if (file || file.error().code != ENOENT) return file;
+  }
   auto resolved = Resolve(path, !exclusive && !(flags & O_NOFOLLOW));
   if (!resolved) return resolved.error();
   if (!resolved->outside.empty()) return Fail(EREMOTE, path);
@@ -50,7 +55,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, in
   if (known && known->is_directory()) return Fail(EISDIR, path);
   if (Writes(flags) && options_.read_only && (known || (flags & O_CREAT))) return Fail(EROFS, path);
   if (known) {
-    auto file = OpenExisting(key, flags);
+    auto file = OpenExisting(key, flags, &*known);
     if (file || file.error().code != ENOENT) return file;
     NoteName(key, std::nullopt);  // somebody else removed it
   }
@@ -59,30 +64,37 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, in
   return Create(key, flags, mode);
 }
 
-Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& key, int flags) {
+bool FileSystem::IsRemembered(const std::string& key) {
+  std::lock_guard lock(mutex_);
+  auto found = remembered_.find(key);
+  return found != remembered_.end() && found->second.until_ns > NowNs();
+}
+
+// `known`: what a lookup said, perhaps a moment ago. That suffices for writers, who replace one version and
+// notice when it is another by then; readers ask for the present one.
+Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& key, int flags,
+                                                             const Attributes* known) {
   auto open = FindOpen(key);
   std::shared_ptr<ObjectFile> file;
   if (open && open->changed()) {
     file = open;  // what is not yet sent is newer than the store's version, for everybody on this host
   } else {
-    bool needs_content = (flags & O_ACCMODE) != O_WRONLY && !(flags & O_TRUNC);
     std::string etag = open ? open->attributes().etag : "";
-    Result<store::Object> got = Error{};
-    if (needs_content) {
-      got = Store().Get(key, {.range = {0, kFetchedAtOpen}, .if_none_match = etag});
-    } else {
-      auto info = Store().Head(key);
-      if (!info) return info.error();
-      bool same = open && info->etag == etag;
-      got = store::Object{std::move(*info), "", same};
+    bool reads = (flags & O_ACCMODE) != O_WRONLY && !(flags & O_TRUNC);
+    Attributes attributes = known ? *known : Attributes{};
+    store::Object got;
+    if (reads || !known) {
+      auto answer = Store().Get(key, {.range = {0, kFetchedAtOpen}, .if_none_match = etag});
+      if (!answer) return answer.error();
+      got = std::move(*answer);
+      if (!got.not_modified) attributes = AttributesOf(key, got.info, options_.defaults);
     }
-    if (!got) return got.error();
-    if (got->not_modified) {
+    if (got.not_modified || (open && attributes.etag == etag)) {
       file = open;
     } else {
-      Attributes attributes = AttributesOf(key, got->info, options_.defaults);
+      if (attributes.is_link()) return Fail(ENOENT, key);  // opened by the name that it leads to
       std::optional<std::string_view> content;
-      if (needs_content && got->body.size() == got->info.size) content = got->body;
+      if (got.body.size() == attributes.size) content = got.body;
       auto made = ObjectFile::Existing(context_, key, attributes, content);
       if (!made) return made.error();
       file = *made;
@@ -90,6 +102,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
   }
   if (!Allowed(file->attributes(), WantedBy(flags))) return Fail(EACCES, key);
   if (Writes(flags)) {
+    Forget(key);  // while it is open the file itself is asked, and afterwards the store
     auto writable = file->MakeWritable();
     if (!writable) return writable.error();
     if (flags & O_TRUNC) {

@@ -114,7 +114,9 @@ class FileSystem {
   void PutOpen(const std::string& key, const std::shared_ptr<ObjectFile>& file);
   std::vector<std::pair<std::string, std::shared_ptr<ObjectFile>>> OpenBelow(const std::string& prefix);
 
-  Result<std::shared_ptr<ObjectFile>> OpenExisting(const std::string& key, int flags);
+  bool IsRemembered(const std::string& key);
+  Result<std::shared_ptr<ObjectFile>> OpenExisting(const std::string& key, int flags,
+                                                   const Attributes* known);
   Result<std::shared_ptr<ObjectFile>> Create(const std::string& key, int flags, mode_t mode);
   Attributes NewAttributes(mode_t mode) const;
   // A directory must not vanish with the last object in it.

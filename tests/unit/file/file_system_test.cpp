@@ -126,6 +126,19 @@ TEST_F(FileSystemTest, AnUnsentFileIsSeenOnItsHost) {
   EXPECT_EQ(NewHost("another")->Stat("new")->mode, mode_t(S_IFREG | 0600));
 }
 
+TEST_F(FileSystemTest, WhatThisHostChangedIsSeenHereAtOnce) {
+  ASSERT_EQ(CodeOf(WriteFile(*home_, "file", "one")), 0);
+  EXPECT_EQ(home_->Stat("file")->size, 3u);
+  ASSERT_EQ(CodeOf(WriteFile(*home_, "file", "longer")), 0);
+  EXPECT_EQ(home_->Stat("file")->size, 6u);
+  ASSERT_EQ(CodeOf(WriteFile(*home_, "file", "LONG", O_WRONLY)), 0);
+  EXPECT_EQ(ReadFile(*home_, "file"), "LONGer");
+  ASSERT_EQ(CodeOf(home_->SetMode("file", 0600)), 0);
+  EXPECT_EQ(home_->Stat("file")->mode, mode_t(S_IFREG | 0600));
+  ASSERT_EQ(CodeOf(home_->Truncate("file", 1)), 0);
+  EXPECT_EQ(home_->Stat("file")->size, 1u);
+}
+
 TEST_F(FileSystemTest, CloseToOpenConsistency) {
   auto other = NewHost("other");
   ASSERT_EQ(CodeOf(WriteFile(*home_, "file", "one")), 0);
