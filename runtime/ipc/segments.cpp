@@ -91,9 +91,14 @@ void Run(Agent& agent, const broker::Script& script, const std::string& key, Seg
   const std::vector<uint8_t> bytes = agent.Seal(wire::Encode(agent.host(), 0, message));
   const std::array<std::string_view, 1> keys{key};
   const std::array<std::string_view, 5> arguments{segment, self, prefix, header, AsText(bytes)};
-  broker::RunScript(agent.broker(), script, keys, arguments, [&agent](const broker::Reply& reply) {
-    if (reply.IsError()) agent.Fatal("shared memory cannot be exchanged: " + std::string(reply.text()));
-  });
+  // Behind it stands what must not overtake it, such as a post. Nobody waits for the answer: it need not wake
+  // the loop.
+  broker::RunScriptInOrder(
+      agent.broker(), script, keys, arguments,
+      [&agent](const broker::Reply& reply) {
+        if (reply.IsError()) agent.Fatal("shared memory cannot be exchanged: " + std::string(reply.text()));
+      },
+      broker::Repeat::kSafe, broker::Wake::kLater);
 }
 
 }  // namespace
