@@ -11,6 +11,7 @@ import tempfile
 import time
 import unittest
 
+import kill_one
 import leftovers
 
 LAUNCHER = os.path.abspath(sys.argv.pop(1))
@@ -201,6 +202,16 @@ class Signals(unittest.TestCase):
         os.write(terminal, b"\x03")
         self.assertIn(b"total 1", self.read_until(terminal, b"total 1"))
         self.assertEqual(0, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    def test_an_interrupted_pool_ends_as_natively(self):
+        job = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pool_job.py")
+        pid, terminal = self.terminal(f"import runpy; runpy.run_path({job!r})")
+        self.read_until(terminal, b"running")
+        session = kill_one.Session(pid).id
+        os.write(terminal, b"\x03")
+        self.assertIn(b"KeyboardInterrupt", self.read_until(terminal, b"never"))
+        self.assertEqual(130, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        self.assertTrue(eventually(lambda: not leftovers.of(session)), leftovers.of(session))
 
     def test_the_second_interrupt_ends_everything(self):
         pid, terminal = self.terminal(self.COUNTER.replace("LIMIT", "1000"))
