@@ -37,8 +37,8 @@ struct Connection {
 };
 constinit Connection connection{kNone, nullptr, -1, -1};
 
-long FutexWait(std::atomic<uint32_t>* word, uint32_t expected) {
-  return raw::Syscall(SYS_futex, raw::Address(word), FUTEX_WAIT, expected);
+long FutexWait(std::atomic<uint32_t>* word, uint32_t expected, const timespec* timeout = nullptr) {
+  return raw::Syscall(SYS_futex, raw::Address(word), FUTEX_WAIT, expected, raw::Address(timeout));
 }
 void FutexWakeAll(std::atomic<uint32_t>* word) {
   raw::Syscall(SYS_futex, raw::Address(word), FUTEX_WAKE, 0x7fffffff);
@@ -193,8 +193,10 @@ void AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, Interruptio
     const uint32_t state = slot->state.load(std::memory_order_acquire);
     if (state == static_cast<uint32_t>(abi::SlotState::kDone)) return;
     // Without a timeout the kernel restarts the wait after a handler with SA_RESTART, as it does for read.
-    if (FutexWait(&slot->state, state) == -EINTR && interruption == Interruption::kAllowed)
-      Cancel(table, slot, index);
+    // With one it does not; an hour's end means nothing here.
+    const timespec hour{3600, 0};
+    const long waited = FutexWait(&slot->state, state, interruption == Interruption::kTimed ? &hour : nullptr);
+    if (waited == -EINTR && interruption != Interruption::kNone) Cancel(table, slot, index);
   }
 }
 

@@ -24,6 +24,7 @@ abi::Table* ConnectedTable();
 
 enum class Interruption {
   kNone,     // a signal handler runs, the call goes on
+  kTimed,    // as kAllowed, but also after a handler with SA_RESTART: as a system call with a timeout
   kAllowed,  // as a blocking system call: EINTR after a handler without SA_RESTART, unless the call was done
              // by then
 };

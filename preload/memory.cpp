@@ -32,6 +32,23 @@ bool FitsFileLimit(size_t size) {
   return limit.rlim_cur == RLIM_INFINITY || size <= limit.rlim_cur;
 }
 
+// A duplicate of ours, out of the way of the program's numbers; -1: none is to be had. At most a quarter of
+// the numbers that the limit allows, and none of the last quarter: the way to the agent needs some.
+int Keep(int descriptor) {
+  struct rlimit limit {};
+  raw::Syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, raw::Address(&limit));
+  const uint64_t first =
+      limit.rlim_cur >= 4 * abi::kFirstOwnDescriptor ? abi::kFirstOwnDescriptor : limit.rlim_cur / 2;
+  const long copy = raw::Syscall(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, raw::Word(first));
+  if (raw::Failed(copy)) return -1;
+  if (static_cast<uint64_t>(copy) >= limit.rlim_cur / 4 * 3) {
+    raw::Close(static_cast<int>(copy));
+    return -1;
+  }
+  MarkOwn(static_cast<int>(copy));
+  return static_cast<int>(copy);
+}
+
 // An object of `size` bytes for an anonymous shared mapping, at a number of ours; negative: there is none to
 // be had.
 int MakeObject(size_t size) {
@@ -39,7 +56,8 @@ int MakeObject(size_t size) {
   const long made =
       raw::Syscall(SYS_memfd_create, raw::Address("elsewhere-shared"), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (raw::Failed(made)) return -1;
-  const int descriptor = MoveToOwn(static_cast<int>(made));
+  const int descriptor = Keep(static_cast<int>(made));
+  raw::Close(static_cast<int>(made));
   if (descriptor < 0) return -1;
   if (raw::Failed(raw::Syscall(SYS_ftruncate, descriptor, raw::Word(size)))) {
     CloseOwn(descriptor);
@@ -88,12 +106,7 @@ void* MapFile(void* address, size_t size, int protection, int flags, int descrip
       !S_ISREG(status.st_mode)) {
     return start;
   }
-  int kept = -1;
-  if (!OnWorker() && MayLoseItsPath(descriptor, status)) {
-    const long copy = raw::Syscall(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, abi::kFirstOwnDescriptor);
-    kept = raw::Failed(copy) ? -1 : MoveToOwn(static_cast<int>(copy));
-    if (kept < 0) kept = -1;
-  }
+  const int kept = !OnWorker() && MayLoseItsPath(descriptor, status) ? Keep(descriptor) : -1;
   Register(start, size, offset, kept, status);
   return start;
 }

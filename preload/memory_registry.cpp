@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "preload/descriptor.h"
 #include "preload/memory.h"
@@ -68,6 +69,18 @@ bool IsUsed(int descriptor) {
   return false;
 }
 
+// A program that aims dup2 at one of our numbers makes ours move (descriptor_own.cpp): the number is closed
+// only if it still is what was kept.
+void CloseKept(const Mapping& mapping) {
+  struct stat status {};
+  if (!IsOwn(mapping.descriptor) ||
+      raw::Failed(raw::Syscall(SYS_fstat, mapping.descriptor, raw::Address(&status)))) {
+    return;
+  }
+  if (status.st_dev == mapping.place.device && status.st_ino == mapping.place.inode)
+    CloseOwn(mapping.descriptor);
+}
+
 void SetBounds() {
   uintptr_t low = UINTPTR_MAX, high = 0;
   for (uint32_t i = 0; i < count; ++i) {
@@ -98,7 +111,7 @@ void Cut(uintptr_t start, uintptr_t end) {
     mappings[i] = mappings[--count];
     if (whole.start < start && count < kRoom) mappings[count++] = Part(whole, whole.start, start);
     if (whole.end > end && count < kRoom) mappings[count++] = Part(whole, end, whole.end);
-    if (whole.descriptor >= 0 && !IsUsed(whole.descriptor)) CloseOwn(whole.descriptor);
+    if (whole.descriptor >= 0 && !IsUsed(whole.descriptor)) CloseKept(whole);
   }
 }
 

@@ -54,7 +54,7 @@ int WaitThroughAgent(const Semaphore* word, clockid_t clock, const timespec* dea
   const int64_t seconds = deadline != nullptr ? deadline->tv_sec : 0;
   const int64_t nanoseconds = deadline != nullptr ? deadline->tv_nsec : 0;
   return static_cast<int>(CallAgent(abi::Operation::kSemWait, {ObjectOf(word), which, seconds, nanoseconds},
-                                    {}, Interruption::kAllowed));
+                                    {}, deadline != nullptr ? Interruption::kTimed : Interruption::kAllowed));
 }
 
 int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {

@@ -92,7 +92,11 @@ int main(void) {
     int first = sem_wait(&shared->token), error = errno;
     sem_post(&shared->ready);
     int second = sem_wait(&shared->token);
-    _exit(first == -1 && error == EINTR && second == 0 && signals == 2 ? 0 : 1);
+    /* With a deadline SA_RESTART does not help. */
+    soon = In(60000);
+    sem_post(&shared->ready);
+    int third = sem_timedwait(&shared->token, &soon), late = errno;
+    _exit(first == -1 && error == EINTR && second == 0 && third == -1 && late == EINTR && signals == 3 ? 0 : 1);
   }
   sem_wait(&shared->ready);
   usleep(200000);
@@ -102,6 +106,9 @@ int main(void) {
   kill(interrupted, SIGUSR2);
   usleep(200000);
   sem_post(&shared->token);
+  sem_wait(&shared->ready);
+  usleep(200000);
+  kill(interrupted, SIGUSR2);
   printf("interrupted %d\n", Reap(interrupted));
 
   /* Deadlines of both clocks, past and future, there. */
