@@ -46,6 +46,7 @@ class TestAgent : public Agent {
   const Process* FindSessionPid(int32_t) const override { return nullptr; }
   void Drain(const Process&, Component::DrainReason, std::function<void()> done) override { done(); }
   void Fatal(std::string message) override { ADD_FAILURE() << message; }
+  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override { return message; }
   bool ending() const override { return false; }
 
   struct Answer {
