@@ -176,6 +176,8 @@ class Agent {
   // `handler` runs for every call of that operation. One handler per operation.
   using CallHandler = std::function<void(CallId id, const Call& call)>;
   virtual void OnCall(abi::Operation operation, CallHandler handler) = 0;
+  // Handles the calls that are pending already, before their doorbell was heard.
+  virtual void TakeCalls() {}
   // Answers a call and wakes its caller. A payload beyond abi::kSlotPayload is a bug and is cut.
   virtual void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) = 0;
 

@@ -62,6 +62,7 @@ class AgentCore final : public Agent {
   void OnCall(abi::Operation operation, CallHandler handler) override {
     calls_->OnCall(operation, std::move(handler));
   }
+  void TakeCalls() override { calls_->TakeCalls(); }
   void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) override {
     calls_->Complete(id, result, error, payload);
   }

@@ -58,6 +58,7 @@ class Streams : public Component {
     DrainAtHome(process, reason, std::move(done));
   }
 
+  void BeforeSend() override { mirrors_.BeforeSend(); }
   void ProcessGone(const Process& process) override {
     last_.erase(process.incarnation);
     mirrors_.ProcessGone(process);

@@ -15,9 +15,15 @@ constexpr size_t kLargestDatagram = 256 << 10;
 
 }  // namespace
 
-Mirror::Mirror(Agent& agent, RequestNumbers& numbers, StreamId id, HostId origin, Kind kind,
+Mirror::Mirror(Agent& agent, Outbox& outbox, RequestNumbers& numbers, StreamId id, HostId origin, Kind kind,
                std::function<void(Mirror&)> closed)
-    : agent_(agent), numbers_(numbers), id_(id), origin_(origin), kind_(kind), closed_(std::move(closed)) {}
+    : agent_(agent),
+      outbox_(outbox),
+      numbers_(numbers),
+      id_(id),
+      origin_(origin),
+      kind_(kind),
+      closed_(std::move(closed)) {}
 
 Mirror::~Mirror() {
   for (auto& place : places_) Unregister(*place);
@@ -175,10 +181,9 @@ bool Mirror::TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uin
   const bool has_records = datagrams || kind_ == Kind::kPipeWrite;
   while (bytes.size() < room) {
     const size_t at = bytes.size();
-    const size_t waiting = std::max<size_t>(place->object->Untaken(), kPipePage);
     const size_t unit = datagrams     ? kLargestDatagram
                         : has_records ? kPipePage
-                                      : std::min<size_t>(waiting, room - at);
+                                      : std::min(std::max(place->object->Untaken(), kPipePage), room - at);
     bytes.resize(at + unit);
     const auto taken = place->object->Take(std::span(bytes).subspan(at));
     bytes.resize(at + (taken ? *taken : 0));
@@ -200,7 +205,14 @@ bool Mirror::TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uin
 void Mirror::SendData(std::vector<uint8_t> bytes, std::vector<uint32_t> records) {
   const uint64_t position = sent_;
   sent_ += bytes.size();
-  agent_.Send(origin_, wire::StreamData{id_, position, std::move(records), std::move(bytes)});
+  if (send_first_) send_first_();
+  outbox_.Send(origin_, wire::StreamData{id_, position, std::move(records), std::move(bytes), {}});
+}
+
+void Mirror::ForwardAll() {
+  for (Place* place : Places()) {
+    if (Has(place) && !blocked_ && !place->output_ended && writable()) Forward(place);
+  }
 }
 
 void Mirror::CheckSent() {
@@ -217,9 +229,7 @@ void Mirror::WhenSent(std::function<void()> action) {
   if (!writable() || places_.empty()) return action();
   uint64_t target = sent_;
   if (!blocked_) {
-    for (Place* place : Places()) {
-      if (Has(place) && !blocked_ && !place->output_ended) Forward(place);
-    }
+    ForwardAll();
     if (!blocked_ || places_.empty()) return action();
     target = sent_;
   }

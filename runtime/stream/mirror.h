@@ -22,6 +22,7 @@
 
 #include "runtime/agent.h"
 #include "runtime/stream/local_object.h"
+#include "runtime/stream/outbox.h"
 #include "shim/wire/stream_message.h"
 
 namespace elsewhere::runtime::stream {
@@ -46,7 +47,7 @@ class Mirror {
 
   // `closed` is called when no process here holds the stream any more; it must not destroy the mirror at
   // once.
-  Mirror(Agent& agent, RequestNumbers& numbers, StreamId id, HostId origin, Kind kind,
+  Mirror(Agent& agent, Outbox& outbox, RequestNumbers& numbers, StreamId id, HostId origin, Kind kind,
          std::function<void(Mirror&)> closed);
   ~Mirror();
 
@@ -54,6 +55,11 @@ class Mirror {
   HostId origin() const { return origin_; }
   Kind kind() const { return kind_; }
   bool writable() const { return kind_ != Kind::kPipeRead; }
+
+  // Before this stream sends bytes, `first` is called: what was said before must be heard before.
+  void SetSendFirst(std::function<void()> first) { send_first_ = std::move(first); }
+  // Sends what processes have written so far, as far as the window permits.
+  void ForwardAll();
 
   // A descriptor for the processes of one job.
   Result<Descriptor> OpenForJob(const ObjectTraits& traits, int status_flags);
@@ -133,11 +139,13 @@ class Mirror {
   short Readiness(const Place& place) const;
 
   Agent& agent_;
+  Outbox& outbox_;
   RequestNumbers& numbers_;
   const StreamId id_;
   const HostId origin_;
   const Kind kind_;
   std::function<void(Mirror&)> closed_;
+  std::function<void()> send_first_;
   uint32_t grants_ = 0;
   std::vector<std::unique_ptr<Place>> places_;
 

@@ -8,20 +8,27 @@
 
 namespace elsewhere::runtime::stream {
 
+namespace {
+
+constexpr size_t kReadAhead = 32 << 10;  // what is taken at once where nobody else can read
+
+}  // namespace
+
 // ---- Requests ----
 
 uint64_t Mirror::Ask(Place& place, uint64_t bytes, bool wait) {
   const uint64_t number = numbers_.Next();
   Request& request = requests_[number];
   request.place = &place;
-  agent_.Send(origin_, wire::StreamPull{id_, number, bytes, wait, false});
+  const uint64_t room = wait && kind_ == Kind::kPipeRead ? place.object->RoomFor(kReadAhead) : 0;
+  outbox_.Send(origin_, wire::StreamPull{id_, number, bytes, room, wait, false});
   return number;
 }
 
 void Mirror::Withdraw(uint64_t number, Request& request) {
   if (request.withdrawn) return;
   request.withdrawn = true;
-  agent_.Send(origin_, wire::StreamPull{id_, number, 0, false, true});
+  outbox_.Send(origin_, wire::StreamPull{id_, number, 0, 0, false, true});
 }
 
 void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode) {

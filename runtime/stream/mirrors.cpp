@@ -27,7 +27,7 @@ void Mirrors::Route(Handler handler) {
   });
 }
 
-Mirrors::Mirrors(Agent& agent) : agent_(agent) {
+Mirrors::Mirrors(Agent& agent) : agent_(agent), outbox_(agent) {
   Route<wire::StreamCredit>([](Mirror& mirror, wire::StreamCredit&& m) { mirror.OnCredit(m.position); });
   Route<wire::StreamPulled>([](Mirror& mirror, wire::StreamPulled&& m) { mirror.OnPulled(std::move(m)); });
   Route<wire::StreamReady>([](Mirror& mirror, wire::StreamReady&& m) { mirror.OnReady(m); });
@@ -90,10 +90,24 @@ Mirror& Mirrors::MirrorFor(const wire::JobDescriptor& entry) {
   if (mirror == nullptr) {
     const HostId origin = OriginOf(entry.stream);
     unsettled_.erase(entry.stream);
-    mirror = std::make_unique<Mirror>(agent_, numbers_, entry.stream, origin, static_cast<Kind>(entry.kind),
-                                      [this](Mirror& closed) { Forget(closed); });
+    mirror =
+        std::make_unique<Mirror>(agent_, outbox_, numbers_, entry.stream, origin,
+                                 static_cast<Kind>(entry.kind), [this](Mirror& closed) { Forget(closed); });
+    mirror->SetSendFirst([this] {
+      const std::vector<Mirror*> first(narrators_.begin(), narrators_.end());
+      for (Mirror* narrator : first) {
+        if (narrators_.count(narrator) != 0) narrator->ForwardAll();
+      }
+    });
   }
   return *mirror;
+}
+
+// What a process prints must not come later than what it sends its parent over a pipe afterwards: a parent
+// that acts upon the message prints next. So every other stream lets standard output and error go first.
+void Mirrors::NoteNarrator(Mirror& mirror) {
+  narrators_.insert(&mirror);
+  mirror.SetSendFirst(nullptr);
 }
 
 void Mirrors::Index(Mirror& mirror) {
@@ -102,6 +116,7 @@ void Mirrors::Index(Mirror& mirror) {
 
 // Called by the mirror itself: it is found no more from now on, and deleted when nobody is inside it.
 void Mirrors::Forget(Mirror& mirror) {
+  narrators_.erase(&mirror);
   std::erase_if(by_object_, [&](const auto& entry) { return entry.second == &mirror; });
   const auto found = mirrors_.find(mirror.id());
   if (found == mirrors_.end()) return;
@@ -120,6 +135,9 @@ Result<Descriptor> Mirrors::OpenBridged(const wire::JobDescriptor& entry) {
   Mirror& mirror = MirrorFor(entry);
   auto opened = mirror.OpenForJob(traits, entry.status_flags);
   if (opened) Index(mirror);
+  if (opened && mirror.writable() && (entry.number == STDOUT_FILENO || entry.number == STDERR_FILENO)) {
+    NoteNarrator(mirror);
+  }
   return opened;
 }
 
@@ -207,8 +225,10 @@ void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
 void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
   if (streams == nullptr) return done();
   auto left = std::make_shared<size_t>(1);
-  auto one_less = [left, done = std::move(done)] {
-    if (--*left == 0) done();
+  auto one_less = [this, left, done = std::move(done)] {
+    if (--*left > 0) return;
+    outbox_.Flush();
+    done();
   };
   for (const StreamId id : *streams) {
     Mirror* mirror = OfStream(id);

@@ -27,6 +27,7 @@ class Mirrors {
   void ProcessGone(const Process& process);
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
+  void BeforeSend() { outbox_.Flush(); }
   void Clear();
 
   size_t size() const { return mirrors_.size(); }
@@ -52,6 +53,7 @@ class Mirrors {
   void NoteGrant(const wire::JobDescriptor& entry);
   Mirror& MirrorFor(const wire::JobDescriptor& entry);
   void Index(Mirror& mirror);
+  void NoteNarrator(Mirror& mirror);
   void Forget(Mirror& mirror);
   Mirror* OfObject(const Call& call);
   Mirror* OfStream(StreamId id);
@@ -68,10 +70,12 @@ class Mirrors {
   void Route(Handler handler);
 
   Agent& agent_;
+  Outbox outbox_;
   RequestNumbers numbers_;
   std::unordered_map<StreamId, std::unique_ptr<Mirror>> mirrors_;
   std::unordered_map<ObjectId, Mirror*, ObjectIdHash> by_object_;
   std::unordered_map<StreamId, PlainFile> files_;
+  std::unordered_set<Mirror*> narrators_;      // standard output or error of some process
   std::unordered_set<StreamId> unsettled_;     // closed here before all their bytes were acknowledged
   std::unordered_set<StreamId> broken_early_;  // told before the job that names them
   std::unordered_map<Incarnation, StreamSet> streams_of_job_;  // until the process has started

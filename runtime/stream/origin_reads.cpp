@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "runtime/stream/origin_stream.h"
+#include "runtime/stream/readers.h"
 
 namespace elsewhere::runtime::stream {
 namespace {
@@ -56,8 +57,10 @@ void OriginStream::OnPull(const wire::StreamPull& pull) {
     requests_.erase(found);
     return UpdateInterest();
   }
-  requests_.push_back(
-      Request{pull.stream, pull.request, std::min(pull.bytes, wire::kStreamPullLimit), pull.wait});
+  const uint64_t bytes = std::min(pull.bytes, wire::kStreamPullLimit);
+  const uint64_t room = std::min(pull.room, wire::kStreamPullLimit);
+  requests_.push_back(Request{pull.stream, pull.request, bytes, room, pull.wait});
+  ++pulls_;
   EnlargePipe(pull.bytes);
   ServeRequests();
   UpdateInterest();
@@ -72,6 +75,16 @@ void OriginStream::EnlargePipe(uint64_t wanted) {
   if (fcntl(pump(), F_GETPIPE_SZ) < static_cast<int>(enlarged_)) {
     fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(enlarged_));
   }
+}
+
+// A shell reads a pipe byte by byte, because it must not take what others should read. Where nobody else can,
+// a request need not be answered that sparingly. Nobody can get a read end any more once only one host has
+// it: a process inherits it from one that has it. Looking is expensive, so it is done ever more rarely.
+bool OriginStream::MayReadAhead() {
+  if (kind_ != Kind::kPipeRead || shares_.size() != 1) return false;
+  if (sole_reader_ || pulls_ < next_look_) return sole_reader_;
+  next_look_ = pulls_ * 2;
+  return sole_reader_ = !HasOtherReaders(descriptor_.get());
 }
 
 void OriginStream::ServeRequests() {
@@ -90,7 +103,9 @@ void OriginStream::ServeRequests() {
 
 // Takes what is there, up to what was asked, and sends it part by part, so that one part travels while the
 // next is read. A terminal gives a line, a datagram socket a message, at a time. False: nothing there.
-bool OriginStream::Serve(const Request& request) {
+bool OriginStream::Serve(const Request& asked) {
+  Request request = asked;
+  if (request.room > request.bytes && MayReadAhead()) request.bytes = request.room;
   std::vector<uint8_t> part;
   uint64_t sent = 0;
   const bool one_read = kind_ == Kind::kTerminal || borders_ == Borders::kDatagram;

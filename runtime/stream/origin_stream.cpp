@@ -79,6 +79,8 @@ uint32_t OriginStream::Grant(StreamId id, HostId host) {
   Share& share = shares_[id];
   share.host = host;
   share.closing = false;
+  sole_reader_ = false;
+  next_look_ = pulls_ + 16;
   return ++share.granted;
 }
 

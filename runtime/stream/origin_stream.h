@@ -8,9 +8,8 @@
 //  - There is one *share* per host (for a socket: per job). While there is a share this class holds the
 //  object
 //    open, exactly once; the last share's end closes it, so end of file, EPIPE and SIGPIPE are the kernel's.
-//  - Bytes are taken out only for a request that waits for them. They go to the requests in the order in
-//  which
-//    these came.
+//  - Bytes are taken out only for a request that waits for them, in the order of the requests. Only where one
+//    other host has all readers of a pipe it is given more than it asked for.
 //  - A share that its host closed stays until its bytes are in; one whose processes were killed only until
 //  the
 //    object would block.
@@ -87,6 +86,7 @@ class OriginStream {
     StreamId share;
     uint64_t request;
     uint64_t bytes;
+    uint64_t room;
     bool wait;
   };
   struct Watcher {
@@ -116,6 +116,7 @@ class OriginStream {
   bool Serve(const Request& request);
   void Answer(const Request& request, int error, bool last, bool end, std::vector<uint8_t> bytes);
   void EnlargePipe(uint64_t wanted);
+  bool MayReadAhead();
   void PutBack();
   void ServeWatchers();
   void OnReady(uint32_t events);
@@ -144,6 +145,9 @@ class OriginStream {
   bool closed_ = false;
   uint32_t interest_ = 0;
   uint64_t enlarged_ = 0;
+  bool sole_reader_ = false;  // no process of this host can read the pipe any more
+  uint64_t pulls_ = 0;
+  uint64_t next_look_ = 16;  // at which pull to look for readers
 };
 
 }  // namespace elsewhere::runtime::stream

@@ -37,7 +37,13 @@ void Origins::Route(Handler handler) {
 }
 
 Origins::Origins(Agent& agent) : agent_(agent) {
-  Route<wire::StreamData>([](OriginStream& stream, wire::StreamData&& m) { stream.OnData(std::move(m)); });
+  agent_.OnMessage<wire::StreamData>([this](HostId, wire::StreamData&& m) {
+    const auto pulls = std::move(m.pulls);
+    if (OriginStream* stream = OfShare(m.stream)) stream->OnData(std::move(m));
+    for (const wire::StreamPull& pull : pulls) {
+      if (OriginStream* stream = OfShare(pull.stream)) stream->OnPull(pull);
+    }
+  });
   Route<wire::StreamClose>([](OriginStream& stream, wire::StreamClose&& m) { stream.OnClose(m); });
   Route<wire::StreamShutdown>([](OriginStream& stream, wire::StreamShutdown&& m) { stream.OnShutdown(m); });
   Route<wire::StreamReturn>(

@@ -22,6 +22,21 @@ inline constexpr uint64_t kStreamWindow = 256 << 10;  // bytes on their way, per
 inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 
+// A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
+// takes `request` back. Every request is answered exactly once, by one or more StreamPulled.
+struct StreamPull {
+  static constexpr MessageType kType = MessageType::kStreamPull;
+  StreamId stream = 0;
+  uint64_t request = 0;
+  uint64_t bytes = 0;
+  uint64_t room = 0;  // what may come beyond `bytes` if nobody else can read it
+  bool wait = true;
+  bool cancel = false;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.request, s.bytes, s.room, s.wait, s.cancel);
+  }
+};
 // Bytes written elsewhere. `records`: the sizes of the writes that make them up, each to stay whole if it is
 // at most PIPE_BUF, or a datagram; empty: a byte stream without borders.
 struct StreamData {
@@ -30,9 +45,10 @@ struct StreamData {
   uint64_t position = 0;  // of the first byte
   std::vector<uint32_t> records;
   std::vector<uint8_t> bytes;
+  std::vector<StreamPull> pulls;  // sent right behind: who has answered usually reads next
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.position, s.records, s.bytes);
+    return std::tie(s.stream, s.position, s.records, s.bytes, s.pulls);
   }
 };
 // Everything before `position` is in (or thrown away): the sender may be kStreamWindow ahead of it.
@@ -76,20 +92,6 @@ struct StreamShutdown {
   }
 };
 
-// A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
-// takes `request` back. Every request is answered exactly once, by one or more StreamPulled.
-struct StreamPull {
-  static constexpr MessageType kType = MessageType::kStreamPull;
-  StreamId stream = 0;
-  uint64_t request = 0;
-  uint64_t bytes = 0;
-  bool wait = true;
-  bool cancel = false;
-  template <class Self>
-  static auto Fields(Self& s) {
-    return std::tie(s.stream, s.request, s.bytes, s.wait, s.cancel);
-  }
-};
 struct StreamPulled {
   static constexpr MessageType kType = MessageType::kStreamPulled;
   StreamId stream = 0;

@@ -79,6 +79,7 @@ std::vector<uint8_t> Manifest(const std::vector<int>& descriptors) {
 
 void TestAgent::SendEncoded(HostId to, std::vector<uint8_t> message) {
   ASSERT_EQ(to, other_->host_);
+  if (before_send) before_send();
   TestAgent* const other = other_;
   const HostId from = host_;
   loop_.Defer([other, from, message = std::move(message)] {
@@ -98,6 +99,7 @@ TwoHosts::TwoHosts() {
   worker_->Connect(*home_);
   home_streams_ = MakeStreams(*home_);
   worker_streams_ = MakeStreams(*worker_);
+  worker_->before_send = [this] { worker_streams_->BeforeSend(); };
 }
 
 Result<wire::Job> TwoHosts::Capture(std::vector<int> descriptors, const Process& process) {

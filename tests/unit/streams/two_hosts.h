@@ -49,6 +49,7 @@ class TestAgent : public Agent {
   std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override { return message; }
   bool ending() const override { return false; }
 
+  std::function<void()> before_send;  // Component::BeforeSend of what this agent is made of
   struct Answer {
     int64_t result;
     int error;
@@ -67,6 +68,7 @@ class TestAgent : public Agent {
   size_t messages() const { return sequence_; }
 
  protected:
+  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override { return message; }
   uint64_t NextSequence() override { return ++sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override;
   void SetMessageHandler(wire::MessageType type, MessageHandler handler) override {

@@ -1,0 +1,69 @@
+#include "runtime/stream/readers.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+
+namespace elsewhere::runtime::stream {
+namespace {
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const { closedir(directory); }
+};
+using Directory = std::unique_ptr<DIR, CloseDirectory>;
+
+bool IsNumber(const char* name) {
+  return *name >= '0' && *name <= '9';
+}
+
+// "flags:" of fdinfo is octal.
+bool IsReadable(const std::string& fdinfo) {
+  FILE* file = fopen(fdinfo.c_str(), "re");
+  if (file == nullptr) return false;  // closed meanwhile
+  char line[128];
+  unsigned flags = O_RDWR;
+  while (fgets(line, sizeof line, file) != nullptr) {
+    if (sscanf(line, "flags: %o", &flags) == 1) break;
+  }
+  fclose(file);
+  return (flags & O_ACCMODE) != O_WRONLY;
+}
+
+bool ProcessReads(const std::string& process, const std::string& link) {
+  const Directory descriptors(opendir((process + "/fd").c_str()));
+  if (descriptors == nullptr) return false;
+  char text[64];
+  while (const dirent* entry = readdir(descriptors.get())) {
+    if (!IsNumber(entry->d_name)) continue;
+    const ssize_t size = readlinkat(dirfd(descriptors.get()), entry->d_name, text, sizeof text);
+    if (size != static_cast<ssize_t>(link.size()) || std::memcmp(text, link.data(), link.size()) != 0)
+      continue;
+    if (IsReadable(process + "/fdinfo/" + entry->d_name)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool HasOtherReaders(int pipe) {
+  char text[64];
+  const std::string own = "/proc/self/fd/" + std::to_string(pipe);
+  const ssize_t size = readlink(own.c_str(), text, sizeof text);
+  if (size <= 0 || std::strncmp(text, "pipe:[", 6) != 0) return true;
+  const std::string link(text, static_cast<size_t>(size));
+  const Directory processes(opendir("/proc"));
+  if (processes == nullptr) return true;
+  while (const dirent* entry = readdir(processes.get())) {
+    if (!IsNumber(entry->d_name) || std::atoi(entry->d_name) == getpid()) continue;
+    if (ProcessReads(std::string("/proc/") + entry->d_name, link)) return true;
+  }
+  return false;
+}
+
+}  // namespace elsewhere::runtime::stream
