@@ -85,7 +85,7 @@ bool ReplaceLine(const char* line, uint64_t start, uint64_t end, bool discard) {
 bool ForRestored(uint64_t start, uint64_t end, bool discard) {
   const long maps = raw::Syscall(SYS_open, raw::Address("/proc/self/maps"), O_RDONLY | O_CLOEXEC);
   if (raw::Failed(maps)) return false;
-  char text[2 * kPage];
+  char text[2 * kPage] = {};
   size_t filled = 0;
   bool found = false;
   bool skipping = false;

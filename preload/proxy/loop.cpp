@@ -71,7 +71,7 @@ void Reap() {
 }
 
 void TakeSignal(const State& state) {
-  signalfd_siginfo info;
+  signalfd_siginfo info{};
   const long got = raw::Read(state.signals, &info, sizeof(info));
   if (got != sizeof(info)) return;
   const bool sent_by_kernel = info.ssi_code > 0;

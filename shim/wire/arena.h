@@ -35,6 +35,7 @@ inline constexpr uint64_t kSlotClaimed = 1;
 
 inline constexpr uint32_t kCpuAvx2 = 1;  // ArenaHeader::cpu: the agent found AVX2 usable
 
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): lines that many write stand apart.
 struct alignas(64) ArenaHeader {
   uint64_t magic;
   uint32_t version;
