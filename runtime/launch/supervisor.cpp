@@ -49,6 +49,8 @@ class Supervisor {
   Supervisor& operator=(const Supervisor&) = delete;
 
   int Run() {
+    Detail("session " + session_.mark.id + " in " + session_.directory.layout().directory() + ", agent " +
+           std::to_string(session_.agent) + ", command " + std::to_string(session_.root));
     Tell(std::string(control::kRoot) + " " + std::to_string(session_.root));
     RemoveLeftovers();
     while (!root_ended_ && !must_kill_) HandleEvents(deadline_);
@@ -62,6 +64,16 @@ class Supervisor {
   void RemoveLeftovers() {
     for (const std::string& base : SessionBases())
       RemoveDeadSessions(base, [](const std::string& id) { KillProcesses({id, -1, 0}, kKillMayTake); });
+  }
+
+  // With --verbose only.
+  void Detail(const std::string& text) const {
+    if (options_.verbose) Say(text);
+  }
+
+  std::string Elapsed() const {
+    return std::to_string(std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin_).count()) +
+           " ms";
   }
 
   void Tell(const std::string& message) {
@@ -106,6 +118,7 @@ class Supervisor {
     if (root_ended_ || waitpid(session_.root, &status, WNOHANG) != session_.root) return;
     root_ended_ = true;
     root_status_ = status;
+    Detail("the command " + HowItEnded(status) + " after " + Elapsed());
     Tell(std::string(control::kRootEnded) + " " + std::to_string(status));
   }
 
@@ -121,7 +134,10 @@ class Supervisor {
     size_t space = message.find(' ');
     const std::string word = message.substr(0, space);
     const std::string text = space == std::string::npos ? "" : message.substr(space + 1);
-    if (word == control::kReady) ready_ = true;
+    if (word == control::kReady) {
+      ready_ = true;
+      Detail("workers run, " + Elapsed() + " after the command was started");
+    }
     if (word == control::kFailed) AgentFailed(text);
     if (word == control::kReport) report_ = text;
     if (word == control::kEnded) {
@@ -225,6 +241,7 @@ class Supervisor {
 
   LaunchedSession& session_;
   const Options& options_;
+  const steady_clock::time_point begin_ = steady_clock::now();
   int signals_ = -1;
   int interrupts_ = 0;
   bool control_open_ = true;

@@ -140,6 +140,12 @@ class Statuses(unittest.TestCase):
             self.assertNotIn("ELSEWHERE_STORE", output)
             self.assertNotIn("ELSEWHERE_REDIS", output)
 
+    def test_verbose_says_what_happens(self):
+        status, output, errors = run("run", "--verbose", "sh", "-c", "sleep 0.5; echo $ELSEWHERE_SESSION; exit 3")
+        self.assertEqual(3, status)
+        for line in (f"session {output.strip()}", "workers run", "the command ended with status 3"):
+            self.assertIn("elsewhere: " + line, errors)
+
     def test_json_statistics_are_the_last_line(self):
         _, output, errors = run("run", "--stats=json", "sh", "-c", "echo err >&2")
         self.assertEqual("", output)
