@@ -68,7 +68,6 @@ class TestAgent : public Agent {
   size_t messages() const { return sequence_; }
 
  protected:
-  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override { return message; }
   uint64_t NextSequence() override { return ++sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override;
   void SetMessageHandler(wire::MessageType type, MessageHandler handler) override {
