@@ -195,7 +195,8 @@ void AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, Interruptio
     // Without a timeout the kernel restarts the wait after a handler with SA_RESTART, as it does for read.
     // With one it does not; an hour's end means nothing here.
     const timespec hour{3600, 0};
-    const long waited = FutexWait(&slot->state, state, interruption == Interruption::kTimed ? &hour : nullptr);
+    const long waited =
+        FutexWait(&slot->state, state, interruption == Interruption::kTimed ? &hour : nullptr);
     if (waited == -EINTR && interruption != Interruption::kNone) Cancel(table, slot, index);
   }
 }

@@ -10,6 +10,7 @@
 // does not return, with signals blocked so that no handler waits for a child that has no name yet. The child
 // asks for its own pid when the program does.
 #include <errno.h>
+#include <fcntl.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -124,6 +125,23 @@ pid_t forkpty(int* primary, char* name, const struct termios* attributes, const 
   }
   *primary = main_end;
   return pid;
+}
+
+int daemon(int keep_directory, int keep_descriptors) {
+  const pid_t pid = hooks::fork();
+  if (pid < 0) return -1;
+  if (pid > 0) ::_exit(0);
+  if ((OnWorker() ? hooks::setsid() : real::setsid()) < 0) return -1;
+  if (keep_directory == 0) raw::Syscall(SYS_chdir, raw::Address("/"));
+  if (keep_descriptors != 0) return 0;
+  const long null = raw::Syscall(SYS_open, raw::Address("/dev/null"), O_RDWR | O_CLOEXEC);
+  if (null < 0) {
+    errno = static_cast<int>(-null);
+    return -1;
+  }
+  for (int fd = 0; fd < 3; ++fd) hooks::dup2(static_cast<int>(null), fd);
+  if (null > 2) raw::Close(static_cast<int>(null));
+  return 0;
 }
 
 }  // namespace hooks

@@ -130,6 +130,16 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
   return result;
 }
 
+// Libc's would hand out our own handler as the one that was installed before.
+sighandler_t signal(int signal, sighandler_t handler) {
+  struct sigaction action = {}, old;
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaddset(&action.sa_mask, signal);
+  return handler == SIG_ERR || hooks::sigaction(signal, &action, &old) != 0 ? SIG_ERR : old.sa_handler;
+}
+
 int sigwaitinfo(const sigset_t* set, siginfo_t* info) {
   siginfo_t local;
   siginfo_t* received = info != nullptr ? info : &local;

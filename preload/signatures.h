@@ -21,5 +21,4 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <termios.h>
 #include <unistd.h>

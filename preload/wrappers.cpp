@@ -5,9 +5,9 @@
 #include "preload/memory.h"
 #include "preload/memory_discard.h"
 #include "preload/real.h"
-#include "preload/stream.h"
 #include "preload/self.h"
 #include "preload/semaphore.h"
+#include "preload/stream.h"
 
 namespace elsewhere::preload {
 
