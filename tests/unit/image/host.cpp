@@ -1,6 +1,7 @@
 // image_host [--flags N] [--report] [--expect N] RESTORER SHIM -- COMMAND...: runs COMMAND with every fork()
 // restored in a worker: a user and pid namespace of its own whose init feeds elsewhere-restorer. Exit status
-// is COMMAND's, or 99 if a child did not run in the worker (or not N of them did).
+// is COMMAND's, or 99 if a child did not run in the worker (or not N of them did), 77 where
+// there can be no such worker.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -31,6 +32,7 @@ namespace elsewhere::harness {
 namespace {
 
 constexpr uint64_t kArenaSize = 4ULL << 30;
+constexpr int kSkipped = 77;
 
 [[noreturn]] void Die(const char* what) {
   perror(what);
@@ -360,7 +362,19 @@ pid_t StartCommand(const Options& options, const std::string& path, int arena) {
   Die(options.command[0]);
 }
 
+// Whether this host lets us make a worker's namespaces at all.
+bool NamespacesWork() {
+  const pid_t probe = fork();
+  if (probe == 0) _exit(unshare(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC) == 0 ? 0 : 1);
+  int status = 0;
+  return waitpid(probe, &status, 0) == probe && status == 0;
+}
+
 int Run(const Options& options) {
+  if (!NamespacesWork()) {
+    fprintf(stderr, "image_host: user namespaces are forbidden here\n");
+    return kSkipped;
+  }
   char directory[] = "/tmp/image-test-XXXXXX";
   if (mkdtemp(directory) == nullptr) Die("mkdtemp");
   const std::string path = std::string(directory) + "/socket";
