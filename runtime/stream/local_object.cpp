@@ -163,6 +163,13 @@ Result<size_t> LocalObject::Take(std::span<uint8_t> buffer) {
   return static_cast<size_t>(taken);
 }
 
+void LocalObject::Enlarge() {
+  constexpr int kLargePipe = 256 << 10;
+  if (process_writes_large_ || (kind_ != Kind::kPipeWrite && kind_ != Kind::kOutputFile)) return;
+  process_writes_large_ = true;
+  fcntl(agent_end_.get(), F_SETPIPE_SZ, kLargePipe);
+}
+
 Result<size_t> LocalObject::Give(std::span<const uint8_t> bytes) {
   const ssize_t given = kind_ == Kind::kSocket
                             ? send(agent_end_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT)

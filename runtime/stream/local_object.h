@@ -69,6 +69,9 @@ class LocalObject {
   // One write of a process (of a pipe or a datagram socket), or what there is. 0: no process holds it any
   // more, or, for a socket, shutdown(SHUT_WR). EAGAIN: nothing there.
   Result<size_t> Take(std::span<uint8_t> buffer);
+  // A writer that fills the pipe faster than it is emptied gets a larger one, once: fewer turns for the same
+  // bytes.
+  void Enlarge();
   // EAGAIN: full. EPIPE: no reader.
   Result<size_t> Give(std::span<const uint8_t> bytes);
 
@@ -100,6 +103,7 @@ class LocalObject {
   Descriptor path_;         // read end of a pipe: O_PATH, holds the pipe without being an end of it
   Descriptor process_end_;  // until the first OpenForProcesses
   size_t capacity_ = 0;
+  bool process_writes_large_ = false;
 };
 
 wire::StreamMark MarkOf(Kind kind);

@@ -10,6 +10,7 @@
 namespace elsewhere::runtime::stream {
 namespace {
 
+constexpr size_t kLargeTake = 48 << 10;
 constexpr size_t kPipePage = 4096;  // a packet of a pipe is never larger
 constexpr size_t kLargestDatagram = 256 << 10;
 
@@ -159,6 +160,7 @@ void Mirror::Forward(Place* place) {
     std::vector<uint8_t> bytes;
     std::vector<uint32_t> records;
     more = TakeSome(place, bytes, records, room);
+    if (bytes.size() >= kLargeTake) place->object->Enlarge();
     if (!bytes.empty() || !records.empty()) SendData(std::move(bytes), std::move(records));
     if (more) continue;
   }

@@ -18,7 +18,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint64_t kStreamWindow = 256 << 10;  // bytes on their way, per stream and host
+inline constexpr uint64_t kStreamWindow = 512 << 10;  // bytes on their way, per stream and host
 inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 

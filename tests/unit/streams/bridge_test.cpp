@@ -168,7 +168,7 @@ TEST_F(TwoHosts, AFullPipeHoldsTheRemoteWriter) {
     Turn();
   }
   EXPECT_EQ(errno, EAGAIN);
-  EXPECT_LE(accepted, (64U + 64 + 256 + 16) << 10);
+  EXPECT_LE(accepted, wire::kStreamWindow + ((64U + 64 + 16) << 10));
   EXPECT_EQ(stream::PollNow((*child)[pipe.write], POLLOUT), 0);
   size_t received = 0;
   EXPECT_TRUE(Until([&] {
