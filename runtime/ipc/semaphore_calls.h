@@ -4,7 +4,9 @@
 // before the post, and completes the call. A deadline, a signal or a death cancels the wait; if the broker
 // says that the grant was on its way already, a living caller gets it (the call succeeds), a dead one's is
 // posted again: no death loses a post. A post leaves only after the poster's stream data and shared memory
-// have been sent (Agent::Drain).
+// have been sent (Agent::Drain). It returns as soon as it has left: whatever this host sends later, and every
+// later operation, comes behind it. Only where the count might reach its maximum is the broker's answer
+// waited for; the object's name tells (kLarge), with this host's own posts.
 //
 // Thread-safety: one loop.
 #pragma once
@@ -26,7 +28,10 @@ class SemaphoreCalls {
 
   // An object is reserved, its word promoted (which takes the count), then it is made at the broker:
   // operations of this host come behind that, those of others behind whatever tells them of the object.
-  uint64_t Reserve() { return wire::MakeIncarnation(agent_.host(), ++last_object_); }
+  // `count`: as far as it is known.
+  uint64_t Reserve(uint32_t count) {
+    return wire::MakeIncarnation(agent_.host(), ++last_object_ | (count > kSmallCount ? kLarge : 0));
+  }
   void Create(uint64_t object, uint32_t count);
   void Destroy(uint64_t object);
 
@@ -35,6 +40,10 @@ class SemaphoreCalls {
   void HostGone(HostId host);
 
  private:
+  static constexpr uint64_t kLarge = uint64_t{1} << 47;  // the object may have begun above kSmallCount
+  static constexpr uint32_t kSmallCount = 1 << 29;
+  static constexpr uint32_t kPostsUnasked = 1 << 22;  // of one host; a session has far fewer than 256 hosts
+
   struct Waiter {
     CallId call;
     uint64_t object = 0;
@@ -44,6 +53,7 @@ class SemaphoreCalls {
   };
 
   void Post(CallId id, const Call& call);
+  bool CanOverflow(uint64_t object);
   void Wait(CallId id, const Call& call);
   void TryWait(CallId id, uint64_t object, int busy_error);
   void GetValue(CallId id, uint64_t object);
@@ -58,6 +68,7 @@ class SemaphoreCalls {
   ipc::Semaphores semaphores_;
   std::unordered_map<uint64_t, Waiter> waiters_;
   std::unordered_map<uint64_t, uint64_t> by_call_;
+  std::unordered_map<uint64_t, uint32_t> posts_;  // of this host, by object
   uint64_t last_waiter_ = 0;
   uint64_t last_object_ = 0;
 };

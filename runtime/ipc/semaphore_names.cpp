@@ -13,6 +13,13 @@ namespace {
 constexpr size_t kRecentlyGone = 256;
 constexpr size_t kMostWordsPerObject = 1 << 20;
 
+// Of a word that is not promoted.
+uint32_t CountOf(const wire::Semaphore* word) {
+  int count = 0;
+  wire::SemaphoreGetValue(word, &count);
+  return static_cast<uint32_t>(count);
+}
+
 std::string PayloadText(const Call& call) {
   return {call.payload.begin(), call.payload.end()};
 }
@@ -83,7 +90,7 @@ uint64_t SemaphoreNames::PromoteCell(uint32_t cell) {
   Named& named = cells_[cell];
   if (named.object == 0) {
     uint32_t count = 0;
-    named.object = calls_.Reserve();
+    named.object = calls_.Reserve(CountOf(Word(cell)));
     wire::SemaphorePromote(Word(cell), named.object, &count);
     calls_.Create(named.object, count);
   }
@@ -194,7 +201,7 @@ void SemaphoreNames::Promote(const ObjectKey& key, Segment& segment) {
     if (offset + sizeof(wire::Semaphore) > segment.size()) continue;
     auto* word = reinterpret_cast<wire::Semaphore*>(segment.live() + offset);
     if (!wire::IsOurs(word) || wire::IsPromoted(word)) continue;
-    const uint64_t object = calls_.Reserve();
+    const uint64_t object = calls_.Reserve(CountOf(word));
     uint32_t count = 0;
     if (wire::SemaphorePromote(word, object, &count)) calls_.Create(object, count);
   }
@@ -232,8 +239,9 @@ void SemaphoreNames::OnInit(CallId id, const Call& call) {
   const auto offset = static_cast<uint64_t>(call.arguments[3]);
   // Segments are home's objects; what was mapped anew on a worker stays there.
   if (host == wire::kHome && segments_.Find(key) != nullptr) {
-    const uint64_t object = calls_.Reserve();
-    calls_.Create(object, static_cast<uint32_t>(call.arguments[4]));
+    const auto count = static_cast<uint32_t>(call.arguments[4]);
+    const uint64_t object = calls_.Reserve(count);
+    calls_.Create(object, count);
     return agent_.Complete(id, static_cast<int64_t>(object));
   }
   if (agent_.is_home() && host == wire::kHome) {
