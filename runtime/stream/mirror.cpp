@@ -31,6 +31,7 @@ Mirror::~Mirror() {
 }
 
 Result<Descriptor> Mirror::OpenForJob(const ObjectTraits& traits, int status_flags) {
+  if (generation_ == 0) generation_ = traits.grant;
   grants_ = std::max(grants_, traits.grant);
   if (places_.empty() || !places_.front()->object->CanOpenAgain()) {
     auto object = LocalObject::Create(kind_, traits);
@@ -208,7 +209,8 @@ void Mirror::SendData(std::vector<uint8_t> bytes, std::vector<uint32_t> records)
   const uint64_t position = sent_;
   sent_ += bytes.size();
   if (send_first_) send_first_();
-  outbox_.Send(origin_, wire::StreamData{id_, position, std::move(records), std::move(bytes), {}});
+  outbox_.Send(origin_,
+               wire::StreamData{id_, generation_, position, std::move(records), std::move(bytes), {}});
 }
 
 void Mirror::ForwardAll() {
@@ -242,8 +244,9 @@ void Mirror::WhenSent(std::function<void()> action) {
   waiting_.emplace_back(target, std::move(action));
 }
 
-void Mirror::OnCredit(uint64_t position) {
-  acknowledged_ = std::max(acknowledged_, std::min(position, sent_));
+void Mirror::OnCredit(const wire::StreamCredit& credit) {
+  if (credit.generation != generation_) return;
+  acknowledged_ = std::max(acknowledged_, std::min(credit.position, sent_));
   if (!blocked_ || Room() == 0) return;
   blocked_ = false;
   for (Place* place : Places()) {

@@ -68,7 +68,7 @@ class Mirror {
   // The objects that OpenForJob made, to be found by identity.
   std::vector<ObjectId> Objects() const;
 
-  void OnCredit(uint64_t position);
+  void OnCredit(const wire::StreamCredit& credit);
   void OnBroken();
   void OnPulled(wire::StreamPulled&& pulled);
   void OnReady(const wire::StreamReady& ready);
@@ -146,7 +146,8 @@ class Mirror {
   const Kind kind_;
   std::function<void(Mirror&)> closed_;
   std::function<void()> send_first_;
-  uint32_t grants_ = 0;
+  uint32_t generation_ = 0;  // the first grant
+  uint32_t grants_ = 0;      // the last one
   std::vector<std::unique_ptr<Place>> places_;
 
   uint64_t sent_ = 0;  // positions

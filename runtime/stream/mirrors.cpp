@@ -28,7 +28,10 @@ void Mirrors::Route(Handler handler) {
 }
 
 Mirrors::Mirrors(Agent& agent) : agent_(agent), outbox_(agent) {
-  Route<wire::StreamCredit>([](Mirror& mirror, wire::StreamCredit&& m) { mirror.OnCredit(m.position); });
+  agent_.OnMessage<wire::StreamCredit>([this](HostId, wire::StreamCredit&& m) {
+    if (m.last) unsettled_.erase(m.stream);
+    if (Mirror* mirror = OfStream(m.stream)) mirror->OnCredit(m);
+  });
   Route<wire::StreamPulled>([](Mirror& mirror, wire::StreamPulled&& m) { mirror.OnPulled(std::move(m)); });
   Route<wire::StreamReady>([](Mirror& mirror, wire::StreamReady&& m) { mirror.OnReady(m); });
   agent_.OnMessage<wire::StreamBroken>([this](HostId, wire::StreamBroken&& m) {
@@ -89,7 +92,6 @@ Mirror& Mirrors::MirrorFor(const wire::JobDescriptor& entry) {
   auto& mirror = mirrors_[entry.stream];
   if (mirror == nullptr) {
     const HostId origin = OriginOf(entry.stream);
-    unsettled_.erase(entry.stream);
     mirror =
         std::make_unique<Mirror>(agent_, outbox_, numbers_, entry.stream, origin,
                                  static_cast<Kind>(entry.kind), [this](Mirror& closed) { Forget(closed); });
@@ -275,7 +277,7 @@ std::vector<StreamId> Mirrors::Unacknowledged(const StreamSet& streams) {
   std::vector<StreamId> open;
   for (const StreamId id : *streams) {
     Mirror* mirror = OfStream(id);
-    const bool unsettled = mirror != nullptr ? mirror->unacknowledged() : unsettled_.count(id) != 0;
+    const bool unsettled = (mirror != nullptr && mirror->unacknowledged()) || unsettled_.count(id) != 0;
     if (unsettled) open.push_back(id);
   }
   return open;

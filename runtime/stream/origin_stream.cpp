@@ -111,7 +111,6 @@ void OriginStream::OnClose(const wire::StreamClose& close) {
   const auto found = shares_.find(close.stream);
   if (found == shares_.end()) return;
   found->second.closed = std::max(found->second.closed, close.grants);
-  found->second.start = found->second.received;
   MaybeClosing(close.stream, found->second, close.killed);
 }
 
@@ -145,6 +144,7 @@ void OriginStream::EndIfWritten(StreamId id) {
     shutdown(descriptor_.get(), SHUT_WR);
   }
   if (!share.closing) return;
+  if (share.credited < share.written) SendCredit(id, share, true);
   auto waiting = std::move(share.waiting);
   shares_.erase(found);
   std::erase_if(requests_, [id](const Request& request) { return request.share == id; });
@@ -185,7 +185,11 @@ void OriginStream::OnData(wire::StreamData&& data) {
   const auto found = shares_.find(data.stream);
   if (found == shares_.end() || closed_) return;
   Share& share = found->second;
-  if (data.position + share.start != share.received) return;  // sent again after a lost connection
+  if (data.generation != share.generation) {
+    share.generation = data.generation;
+    share.base = share.received;
+  }
+  if (share.base + data.position != share.received) return;  // sent again after a lost connection
   share.received += data.bytes.size();
   if (broken_ != 0) return Written(data.stream, data.bytes.size());
   queue_.Push(data.stream, std::move(data.bytes), std::move(data.records));
@@ -243,7 +247,8 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
   if (found == shares_.end()) return;
   Share& share = found->second;
   share.written += bytes;
-  if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4) SendCredit(id, share);
+  if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4)
+    SendCredit(id, share, false);
   std::vector<std::function<void()>> ready;
   std::erase_if(share.waiting, [&](auto& waiting) {
     if (waiting.first > share.written) return false;
@@ -254,10 +259,10 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
   for (auto& action : ready) action();
 }
 
-void OriginStream::SendCredit(StreamId id, Share& share) {
+void OriginStream::SendCredit(StreamId id, Share& share, bool last) {
   share.credited = share.written;
-  if (share.written > share.start)
-    agent_.Send(share.host, wire::StreamCredit{id, share.written - share.start});
+  if (share.written < share.base) return;  // still of a generation that its host has closed
+  agent_.Send(share.host, wire::StreamCredit{id, share.generation, share.written - share.base, last});
 }
 
 void OriginStream::WhenWritten(StreamId id, std::function<void()> action) {

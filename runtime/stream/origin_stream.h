@@ -74,10 +74,10 @@ class OriginStream {
     std::vector<uint32_t> withdrawn;  // grants that their host never sees
     uint32_t closed = 0;              // the last grant that its host had seen when it closed
     bool closing = false;
-    bool shut = false;   // shutdown(SHUT_WR) follows the bytes
-    uint64_t start = 0;  // where its host's present mirror began: a share outlives a mirror that closes while
-                         // a later grant is on its way, and the next mirror counts from 0
-    uint64_t received = 0;  // positions, counted from the share's start
+    bool shut = false;        // shutdown(SHUT_WR) follows the bytes
+    uint32_t generation = 0;  // of the host's mirror
+    uint64_t base = 0;        // what was received of earlier generations
+    uint64_t received = 0;    // positions, over all generations
     uint64_t written = 0;
     uint64_t credited = 0;
     std::vector<std::pair<uint64_t, std::function<void()>>> waiting;  // for `written` to reach the position
@@ -107,7 +107,7 @@ class OriginStream {
   void Flush();
   void Break(int error);
   void Written(StreamId id, uint64_t bytes);
-  void SendCredit(StreamId id, Share& share);
+  void SendCredit(StreamId id, Share& share, bool last);
   void EndIfWritten(StreamId id);
   void MaybeClosing(StreamId id, Share& share, bool killed);
   void CloseEverything();

@@ -42,23 +42,28 @@ struct StreamPull {
 struct StreamData {
   static constexpr MessageType kType = MessageType::kStreamData;
   StreamId stream = 0;
+  // A host that closed the stream may get it again under the same name while its close is on the way:
+  // positions count from the start of one generation, named by the first grant that it was opened for.
+  uint32_t generation = 0;
   uint64_t position = 0;  // of the first byte
   std::vector<uint32_t> records;
   std::vector<uint8_t> bytes;
   std::vector<StreamPull> pulls;  // sent right behind: who has answered usually reads next
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.position, s.records, s.bytes, s.pulls);
+    return std::tie(s.stream, s.generation, s.position, s.records, s.bytes, s.pulls);
   }
 };
 // Everything before `position` is in (or thrown away): the sender may be kStreamWindow ahead of it.
 struct StreamCredit {
   static constexpr MessageType kType = MessageType::kStreamCredit;
   StreamId stream = 0;
+  uint32_t generation = 0;
   uint64_t position = 0;
+  bool last = false;  // the stream has ended for that host: nothing of any generation is under way
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.position);
+    return std::tie(s.stream, s.generation, s.position, s.last);
   }
 };
 // The last holder on the sending host is gone; everything it wrote was sent before.
