@@ -404,6 +404,7 @@ void Deputies::Gone(const Process& process) {
     const State state = deputy->state;
     if (state == State::kUploading || state == State::kPublished) Withdraw(*deputy);
     if (state == State::kPublished || state == State::kRunning) {
+      FailNestedOf(process.incarnation);
       core_.Send(host, wire::Kill{process.incarnation});
     }
     Forget(process.incarnation);

@@ -124,6 +124,7 @@ class Deputies {
   void OnHomeResult(const abi::HomePacket& packet);
   void OnNestedFork(HostId from, const wire::NestedFork& fork);
   void FailNested(HostId host, Incarnation child, int error);
+  void FailNestedOf(Incarnation caller);
 
   AgentCore& core_;
   WorkerPool& workers_;

@@ -57,6 +57,19 @@ void Deputies::FailNested(HostId host, Incarnation child, int error) {
   core_.Send(host, wire::NestedForked{child, -1, error});
 }
 
+// A deputy that was killed forks nobody any more: children that still wait for theirs are fenced. (One that
+// ended as it was told took its packets in order, so their deputies exist and will say Hello.)
+void Deputies::FailNestedOf(Incarnation caller) {
+  std::vector<std::pair<HostId, Incarnation>> children;
+  for (const auto& [child, nested] : nested_) {
+    if (nested.caller == caller) children.emplace_back(nested.host, child);
+  }
+  for (const auto& [host, child] : children) {
+    FailNested(host, child, ESRCH);
+    core_.Send(host, wire::Kill{child});
+  }
+}
+
 void Deputies::HelloNested(ConnectionId connection, const abi::Hello& hello) {
   const auto found = nested_.find(hello.token);
   if (found == nested_.end()) return core_.connections().Close(connection);
