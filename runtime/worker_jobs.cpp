@@ -310,17 +310,19 @@ void WorkerJobs::OnSignal(const wire::Signal& signal) {
 
 void WorkerJobs::ReapChildren() {
   for (;;) {
+    siginfo_t waiting{};
+    if (waitid(P_ALL, 0, &waiting, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT) != 0) return;
+    if (waiting.si_pid == 0) return;
+    // It may have lived so shortly that Forked is still unread. It can be registered only as long as it is
+    // not waited for: afterwards there is nothing to watch.
+    if (zygote_ != nullptr && !by_kernel_pid_.contains(waiting.si_pid)) zygote_->ReadReports();
     int status = 0;
     rusage usage{};
-    const pid_t pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage);
-    if (pid <= 0) return;
+    const pid_t pid = wait4(waiting.si_pid, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage);
+    if (pid <= 0) continue;
     if (zygote_ != nullptr && pid == zygote_->pid()) {
       if (WIFEXITED(status) || WIFSIGNALED(status)) return on_broken_("the restorer died");
       continue;
-    }
-    const auto known = by_kernel_pid_.find(pid);
-    if (known == by_kernel_pid_.end()) {
-      zygote_->ReadReports();  // it may have lived so shortly that Forked is still unread
     }
     const auto place = by_kernel_pid_.find(pid);
     const Incarnation incarnation = place == by_kernel_pid_.end() ? 0 : place->second;
