@@ -37,6 +37,9 @@ struct Connection {
 };
 constinit Connection connection{kNone, nullptr, -1, -1};
 
+// What the child of a vfork had to say and could not; the last one of several.
+constinit char left_note[abi::kSlotPayload] = {};
+
 long FutexWait(std::atomic<uint32_t>* word, uint32_t expected, const timespec* timeout = nullptr) {
   return raw::Syscall(SYS_futex, raw::Address(word), FUTEX_WAIT, expected, raw::Address(timeout));
 }
@@ -299,9 +302,20 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
 
 void NoteForSummary(const char* line) {
   const int before = errno;
-  const size_t length = strlen(line);
-  CallAgent(abi::Operation::kNote, {}, {line, length < abi::kSlotPayload ? length : abi::kSlotPayload});
+  const size_t length = strnlen(line, abi::kSlotPayload - 1);
+  if (ConnectedTable() == nullptr && InVforkChild()) {
+    // Its memory is its parent's, which is asleep: the parent says it when it can.
+    memcpy(left_note, line, length);
+    left_note[length] = '\0';
+  } else {
+    CallAgent(abi::Operation::kNote, {}, {line, length});
+  }
   errno = before;
+}
+
+__attribute__((destructor)) void SayLeftNote() {
+  if (left_note[0] != '\0' && !InVforkChild()) NoteForSummary(left_note);
+  left_note[0] = '\0';
 }
 
 void AgentDescriptorMoved(int from, int to) {

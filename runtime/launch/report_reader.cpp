@@ -156,4 +156,11 @@ std::string FallbackText(const ReportValues& report) {
   return text;
 }
 
+std::string NoteText(const ReportValues& report) {
+  std::string text;
+  for (const auto& [name, line] : report.texts)
+    if (name.rfind("notes.", 0) == 0) text += line + "\n";
+  return text;
+}
+
 }  // namespace elsewhere::runtime

@@ -26,4 +26,8 @@ std::string SummaryText(const ReportValues& report);
 // Why children ran at home, a line for each reason; empty if none did.
 std::string FallbackText(const ReportValues& report);
 
+// What else the session has to say (a program that could not be followed, an output that failed), a line
+// each.
+std::string NoteText(const ReportValues& report);
+
 }  // namespace elsewhere::runtime

@@ -29,7 +29,8 @@ void PrintReport(const std::string& report, Stats stats) {
   if (stats == Stats::kJson) return Write(report + "\n");
   Result<ReportValues> values = ReadReport(report);
   if (!values.ok()) return Say(values.error().message);
-  SayLines(stats == Stats::kHuman ? SummaryText(*values) + FallbackText(*values) : FallbackText(*values));
+  const std::string figures = stats == Stats::kHuman ? SummaryText(*values) : "";
+  SayLines(figures + FallbackText(*values) + NoteText(*values));
 }
 
 }  // namespace elsewhere::runtime

@@ -36,6 +36,9 @@ TEST(ReportReader, FallbacksAreSaidByReason) {
   ASSERT_TRUE(read.ok());
   EXPECT_EQ("3 children ran at home: the store is full\n", FallbackText(*read));
   EXPECT_EQ("", FallbackText({}));
+  read = ReadReport("{\"notes\":[\"/bin/x runs natively: statically linked program\"]}");
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ("/bin/x runs natively: statically linked program\n", NoteText(*read));
 }
 
 }  // namespace
