@@ -44,21 +44,25 @@ void Unmap(const void* start, uint64_t length) {
   raw::Syscall(SYS_munmap, raw::Address(start), raw::Word(length));
 }
 
-// One mapping for all; the chunks are only read through it (they are written with pwrite, which zeroes no
-// page first and faults none in).
+// Header, index and hints. The chunks are read and written by system calls.
 bool MapArena(Work* work) {
-  const long size = raw::Syscall(SYS_lseek, work->request->arena, 0, 2 /* SEEK_END */);
-  if (raw::Failed(size) || size < static_cast<long>(sizeof(arena::ArenaHeader))) {
-    return Fail(work, "the chunk arena has no size", size);
+  const int arena = work->request->arena;
+  const long size = raw::Syscall(SYS_lseek, arena, 0, 2 /* SEEK_END */);
+  arena::ArenaHeader header{};
+  const long got = raw::Syscall(SYS_pread64, arena, raw::Address(&header), sizeof(header), 0);
+  if (raw::Failed(size) || got != static_cast<long>(sizeof(header))) {
+    return Fail(work, "the chunk arena cannot be read", got);
   }
-  const long address = raw::Syscall(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                                    work->request->arena, 0);
+  if (!arena::HeaderValid(header, static_cast<uint64_t>(size))) {
+    return Fail(work, "the chunk arena has another version");
+  }
+  const long address = raw::Syscall(SYS_mmap, 0, raw::Word(header.data_offset), PROT_READ | PROT_WRITE,
+                                    MAP_SHARED | MAP_NORESERVE, arena, 0);
   if (raw::Failed(address)) return Fail(work, "the chunk arena cannot be mapped", address);
   work->arena.header = reinterpret_cast<arena::ArenaHeader*>(address);
-  work->arena.data = reinterpret_cast<const uint8_t*>(address);
-  work->arena.capacity = static_cast<uint64_t>(size);
-  return arena::HeaderValid(*work->arena.header, work->arena.capacity) ||
-         Fail(work, "the chunk arena has another version");
+  work->arena.capacity = header.capacity;
+  work->arena_tables = header.data_offset;
+  return true;
 }
 
 bool OpenPagemap(Work* work) {
@@ -165,7 +169,7 @@ void Capture(const Request& request, Result* result) {
     result->error = work->error;
   }
   if (work->pagemap >= 0) raw::Close(work->pagemap);
-  if (work->arena.header != nullptr) Unmap(work->arena.header, work->arena.capacity);
+  if (work->arena.header != nullptr) Unmap(work->arena.header, work->arena_tables);
   Unmap(work, sizeof(Work));
 }
 

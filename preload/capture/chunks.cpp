@@ -55,6 +55,13 @@ bool Equal(const Work* work, const uint8_t* a, const uint8_t* b, uint64_t length
   return (work->arena.header->cpu & arena::kCpuAvx2) != 0 ? EqualAvx2(a, b, length) : EqualSse2(a, b, length);
 }
 
+// Fills work->chunk from the arena. Reading a piece that stays in the processor's cache is cheaper than
+// mapping: every page of a mapping costs a fault's share and an unmapping.
+bool ReadChunk(Work* work, uint64_t offset, uint64_t length) {
+  return raw::Syscall(SYS_pread64, work->request->arena, raw::Address(work->chunk), raw::Word(length),
+                      raw::Word(offset)) == static_cast<long>(length);
+}
+
 bool IsZeroPage(const uint8_t* page) {
   const auto* words = reinterpret_cast<const uint64_t*>(page);
   for (uint64_t at = 0; at < kPage / 8; at += 8) {
@@ -101,14 +108,22 @@ bool CopyToArena(Work* work, uint64_t address, uint64_t length, uint64_t offset)
   return true;
 }
 
+bool IsChunk(Work* work, uint64_t address, uint64_t offset, uint64_t length) {
+  for (uint64_t at = 0; at < length; at += sizeof(work->chunk)) {
+    const uint64_t here = length - at < sizeof(work->chunk) ? length - at : sizeof(work->chunk);
+    if (!ReadChunk(work, offset + at, here) || !Equal(work, Bytes(address + at), work->chunk, here))
+      return false;
+  }
+  return true;
+}
+
 // By content. The location of a chunk with these bytes, 0 after a failure.
 uint64_t FindOrStore(Work* work, uint64_t address, uint64_t length, uint64_t hash[2]) {
   const XXH128_hash_t value = XXH3_128bits(Bytes(address), length);
   hash[0] = value.low64;
   hash[1] = value.high64;
-  const uint64_t known = arena::Find(work->arena, hash, length, [&](uint64_t offset) {
-    return Equal(work, Bytes(address), work->arena.data + offset, length);
-  });
+  const uint64_t known = arena::Find(work->arena, hash, length,
+                                     [&](uint64_t offset) { return IsChunk(work, address, offset, length); });
   if (known != 0) return known;
   const uint64_t offset = arena::Claim(work->arena, length);
   if (offset == 0) {
@@ -132,11 +147,18 @@ bool CaptureByContent(Work* work, uint64_t address, uint64_t length, bool rememb
 }
 
 // Marks the pages that differ from the chunk and counts them.
-uint64_t Differing(const Work* work, uint64_t address, const uint8_t* chunk, uint64_t pages, bool* differs) {
+uint64_t Differing(Work* work, uint64_t address, uint64_t chunk, uint64_t pages, bool* differs) {
+  constexpr uint64_t kPiece = sizeof(work->chunk) / kPage;
   uint64_t count = 0;
-  for (uint64_t page = 0; page < pages; ++page) {
-    differs[page] = !Equal(work, Bytes(address + page * kPage), chunk + page * kPage, kPage);
-    if (differs[page]) ++count;
+  for (uint64_t first = 0; first < pages; first += kPiece) {
+    const uint64_t here = pages - first < kPiece ? pages - first : kPiece;
+    const bool known = ReadChunk(work, chunk + first * kPage, here * kPage);
+    for (uint64_t page = 0; page < here; ++page) {
+      const bool same =
+          known && Equal(work, Bytes(address + (first + page) * kPage), work->chunk + page * kPage, kPage);
+      differs[first + page] = !same;
+      if (!same) ++count;
+    }
   }
   return count;
 }
@@ -165,8 +187,7 @@ bool CaptureNonZero(Work* work, uint64_t address, uint64_t length) {
   if (location == 0) return CaptureByContent(work, address, length, true);
   bool differs[kWindowPages];
   const uint64_t pages = length / kPage;
-  const uint8_t* chunk = work->arena.data + arena::LocationOffset(location);
-  const uint64_t count = Differing(work, address, chunk, pages, differs);
+  const uint64_t count = Differing(work, address, arena::LocationOffset(location), pages, differs);
   if (count * 2 > pages) return CaptureByContent(work, address, length, true);
   return CaptureDifference(work, address, pages, location, differs);
 }

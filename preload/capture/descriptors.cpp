@@ -49,7 +49,7 @@ uint32_t ReadPath(Work* work, const char* name) {
 }
 
 bool AddDescriptor(Work* work, int number, const char* name) {
-  struct stat status{};
+  struct stat status {};
   if (raw::Failed(raw::Syscall(SYS_fstat, number, raw::Address(&status)))) return true;
   const long flags = raw::Syscall(SYS_fcntl, number, F_GETFL);
   const long descriptor_flags = raw::Syscall(SYS_fcntl, number, F_GETFD);

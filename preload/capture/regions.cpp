@@ -84,7 +84,7 @@ uint32_t FindFile(Work* work, const Line& line, bool* is_device) {
     const image::File& file = work->files.items[index];
     if (file.inode == line.inode && Same(&work->strings.items[file.path], line.name)) return index;
   }
-  struct stat status{};
+  struct stat status {};
   if (raw::Failed(raw::Syscall(SYS_stat, raw::Address(line.name), raw::Address(&status))))
     return image::kNone;
   if (status.st_ino != line.inode) return image::kNone;
@@ -173,7 +173,7 @@ bool Stays(const Work* work, const Line& line) {
   const auto start = reinterpret_cast<uintptr_t>(work);
   const auto arena = reinterpret_cast<uintptr_t>(work->arena.header);
   return (line.start >= start && line.start < start + sizeof(Work)) ||
-         (line.start >= arena && line.start < arena + work->arena.capacity) ||
+         (line.start >= arena && line.start < arena + work->arena_tables) ||
          line.start >= image::kAddressLimit;
 }
 

@@ -51,6 +51,7 @@ struct Work {
   PageRegion pages[kPageRegionBatch];
   uint64_t pagemap_entries[4096];
   char text[kTextBuffer];
+  alignas(4096) uint8_t chunk[64 << 10];  // a piece of the arena, to compare with
 };
 
 // Each step returns false after noting the problem in `work`.

@@ -75,10 +75,10 @@ inline constexpr uint64_t LocationLength(uint64_t location) {
   return (location & 0xffff) * kPageSize;
 }
 
-// A mapped arena: header, index and hints writable, chunks readable.
+// An arena whose header, index and hints are mapped, writable.
 struct Arena {
   ArenaHeader* header;
-  const uint8_t* data;  // address of offset 0
+  const uint8_t* data;  // address of offset 0 where the chunks are mapped too, else nullptr
   uint64_t capacity;
 };
 
