@@ -159,7 +159,7 @@ Result<HttpResponse> S3Connection::SendOnce(const S3Call& call, std::string_view
                    .url = place.scheme + place.host + PercentEncode(request.path, true)};
   if (!request.query.empty()) http.url += "?" + EncodedQuery(request.query);
   for (auto& [name, value] : request.headers)
-    http.headers.push_back(value.empty() ? name + ";" : name + ": " + value);
+    http.headers.emplace_back(name).append(value.empty() ? ";" : ": ").append(value);
   if (!call.headers.contains("content-type")) http.headers.push_back("content-type:");
   http.body = call.body;
   http.into = call.into;
@@ -219,8 +219,9 @@ Result<S3Answer> S3Connection::Send(const S3Call& call) {
       if (answer) return S3Answer{std::move(*answer), attempt};
       std::string where = PlaceOf(options_.region).scheme + PlaceOf(options_.region).host;
       if (is_aws()) where = "Amazon S3";
-      std::string tries = attempt > 1 ? " (after " + std::to_string(attempt) + " attempts)" : "";
-      return Error{answer.error().code, where + ": " + answer.error().message + tries};
+      where.append(": ").append(answer.error().message);
+      if (attempt > 1) where.append(" (after ").append(std::to_string(attempt)).append(" attempts)");
+      return Error{answer.error().code, where};
     }
     if (!adapted && !Backoff(attempt, answer ? &*answer : nullptr)) return Error{ECANCELED, "interrupted"};
   }
@@ -242,8 +243,10 @@ Error S3Connection::ErrorOf(const HttpResponse& answer, const std::string& what)
   S3Error error = ReadError(answer);
   for (auto& meaning : kMeanings)
     if (meaning.code == error.code) {
-      std::string detail = error.message.empty() || meaning.error == ENOENT ? "" : " (" + error.message + ")";
-      return Error{meaning.error, prefix + std::string(meaning.hint) + detail};
+      std::string message = prefix + std::string(meaning.hint);
+      if (!error.message.empty() && meaning.error != ENOENT)
+        message.append(" (").append(error.message).append(")");
+      return Error{meaning.error, message};
     }
   int code = CodeOfStatus(answer.status);
   if (code == ENOENT && error.code.empty()) {

@@ -92,7 +92,7 @@ std::map<std::string, std::string> ParseFlatJson(std::string_view text) {
   return members;
 }
 
-S3CredentialSource::S3CredentialSource(std::string profile)
+S3CredentialSource::S3CredentialSource(const std::string& profile)
     : profile_named_(!profile.empty()),
       profile_(profile_named_                        ? profile
                : !Environment("AWS_PROFILE").empty() ? Environment("AWS_PROFILE")

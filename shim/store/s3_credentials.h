@@ -24,7 +24,7 @@ namespace elsewhere::store {
 
 class S3CredentialSource {
  public:
-  explicit S3CredentialSource(std::string profile);
+  explicit S3CredentialSource(const std::string& profile);
 
   // EACCES: there are none; the message says where was looked.
   Result<S3Credentials> Current();

@@ -49,6 +49,15 @@ int HexDigit(char c) {
   return -1;
 }
 
+// Header values are signed without blanks at their ends, and with one where several follow each other.
+std::string Collapsed(std::string_view value) {
+  std::string out;
+  for (char c : value)
+    if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
+  if (!out.empty() && out.back() == ' ') out.pop_back();
+  return out;
+}
+
 }  // namespace
 
 std::string Sha256Hex(std::span<const std::string_view> pieces) {
@@ -126,8 +135,8 @@ void SignS3(const S3Credentials& credentials, std::string_view region, int64_t n
                           EncodedQuery(request->query) + "\n";
   std::string names;
   for (auto& [name, value] : headers) {
-    canonical += name + ":" + value + "\n";
-    names += (names.empty() ? "" : ";") + name;
+    canonical.append(name).append(":").append(Collapsed(value)).append("\n");
+    names.append(names.empty() ? "" : ";").append(name);
   }
   canonical += "\n" + names + "\n" + std::string(payload_sha256);
 

@@ -73,10 +73,19 @@ ObjectInfo InfoOfHeaders(const HttpResponse& answer) {
   return info;
 }
 
-void AddMetadata(const Metadata& metadata, const std::string& content_type,
-                 std::map<std::string, std::string>* headers) {
-  for (auto& [name, value] : metadata) (*headers)[std::string(kMetadataPrefix) + name] = value;
+Status AddMetadata(const Metadata& metadata, const std::string& content_type,
+                   std::map<std::string, std::string>* headers) {
+  auto carried = [](std::string_view text) {
+    return std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  };
+  bool good = carried(content_type);
+  for (auto& [name, value] : metadata) {
+    good = good && !name.empty() && name.find_first_of(": ") == name.npos && carried(name) && carried(value);
+    (*headers)[std::string(kMetadataPrefix) + name] = value;
+  }
   if (!content_type.empty()) (*headers)["content-type"] = content_type;
+  if (!good) return Error{EINVAL, "S3 metadata has no control characters, its names no blanks and colons"};
+  return Ok{};
 }
 
 S3Store::S3Store(std::unique_ptr<S3Connection> connection, std::string prefix)
@@ -206,7 +215,8 @@ Result<ObjectInfo> S3Store::PutPieces(std::string_view key, std::span<const std:
                                       const PutOptions& options) {
   if (key.empty()) return Error{EINVAL, url_ + ": put: the key is empty"};
   S3Call call{.method = "PUT", .key = FullKey(key), .body = pieces};
-  AddMetadata(options.metadata, options.content_type, &call.headers);
+  if (auto good = AddMetadata(options.metadata, options.content_type, &call.headers); !good)
+    return good.error();
   AddConditions(options, &call.headers);
   bool conditional = options.if_absent || !options.if_match.empty();
   std::string mark = conditional ? RandomMark() : "";
@@ -238,7 +248,8 @@ Result<ObjectInfo> S3Store::Copy(std::string_view from, std::string_view to, con
   AddSourceCondition(options.if_match, &call.headers);
   if (options.metadata) {
     call.headers["x-amz-metadata-directive"] = "REPLACE";
-    AddMetadata(*options.metadata, options.content_type, &call.headers);
+    if (auto good = AddMetadata(*options.metadata, options.content_type, &call.headers); !good)
+      return good.error();
   }
   auto answer = Send(call, what);
   if (!answer) return answer.error();

@@ -73,8 +73,9 @@ class S3Store final : public ObjectStore {
 
 // The object's description in the headers of an answer to GET or HEAD. Shared with s3_upload.cpp.
 ObjectInfo InfoOfHeaders(const HttpResponse& answer);
-void AddMetadata(const Metadata& metadata, const std::string& content_type,
-                 std::map<std::string, std::string>* headers);
+// EINVAL: a name or value that no header can carry.
+Status AddMetadata(const Metadata& metadata, const std::string& content_type,
+                   std::map<std::string, std::string>* headers);
 std::string UnquotedEtag(std::string_view etag);
 std::string RandomMark();
 

@@ -26,7 +26,8 @@ std::string EtagOfParts(std::span<const UploadPart> parts) {
 Result<std::string> S3Store::BeginUpload(std::string_view key, const PutOptions& options) {
   if (key.empty()) return Error{EINVAL, url_ + ": begin upload: the key is empty"};
   S3Call call{.method = "POST", .key = FullKey(key), .query = {{"uploads", ""}}};
-  AddMetadata(options.metadata, options.content_type, &call.headers);
+  if (auto good = AddMetadata(options.metadata, options.content_type, &call.headers); !good)
+    return good.error();
   auto answer = Send(call, "begin upload of " + std::string(key));
   if (!answer) return answer.error();
   auto id = ParseElement(answer->http.body, "UploadId");

@@ -65,6 +65,16 @@ TEST_F(S3StoreTest, KeepsContentMetadataAndTimes) {
   EXPECT_EQ(store_->Head("a/b").error().code, ENOENT);
 }
 
+TEST_F(S3StoreTest, MetadataIsSignedAsItArrives) {
+  auto put = store_->Put("k", "x",
+                         {.content_type = "text/plain;  charset=x",
+                          .metadata = {{"spaced", "two  blanks  and : more"}, {"utf-8", "\xc3\xa4"}}});
+  ASSERT_TRUE(put.ok()) << put.error().message;
+  EXPECT_FALSE(store_->Head("k")->metadata["spaced"].empty());
+  for (auto& [name, value] : Metadata{{"line", "a\r\nx-amz-acl: public-read"}, {"a:b", "x"}, {"", "x"}})
+    EXPECT_EQ(store_->Put("k", "x", {.metadata = {{name, value}}}).error().code, EINVAL);
+}
+
 TEST_F(S3StoreTest, EmptyObjectsAndPieces) {
   ASSERT_TRUE(store_->Put("empty", "").ok());
   auto got = store_->Get("empty");
