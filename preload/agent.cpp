@@ -62,9 +62,9 @@ void Say(const char* text, size_t size) {
 
 struct Answer {
   union {
+    abi::Refused refused = {};
     abi::PacketHeader header;
     abi::Welcome welcome;
-    abi::Refused refused;
   };
   int descriptors[3] = {-1, -1, -1};
   int descriptor_count = 0;

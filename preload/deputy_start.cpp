@@ -68,7 +68,7 @@ long SendPacket(int socket, const void* packet, size_t size, const int* descript
 
 // The numbers of [first, first + count) of the manifest's descriptors.
 bool ReadNumbers(int manifest, uint32_t first, uint32_t count, int* numbers) {
-  image::SectionEntry section;
+  image::SectionEntry section{};
   const size_t at = offsetof(image::Header, sections) +
                     sizeof section * static_cast<uint32_t>(image::Section::kDescriptors);
   if (raw::Syscall(SYS_pread64, manifest, raw::Address(&section), sizeof section, raw::Word(at)) !=
@@ -123,7 +123,7 @@ struct Joined {
 
 bool ReceiveWelcome(int socket, int (&descriptors)[3]) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)];
-  abi::Refused packet;
+  abi::Refused packet{};
   iovec part{&packet, sizeof packet};
   msghdr message{};
   message.msg_iov = &part;

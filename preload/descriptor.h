@@ -19,7 +19,7 @@ inline constexpr unsigned kDescriptorCount = 65536;
 
 // Libc closes descriptors without calling close (fclose, closedir, posix_spawn's file actions), so a byte can
 // outlive what it spoke of: the operations of a kind check the identity of the kernel object first.
-extern std::atomic<uint8_t> descriptor_kinds[kDescriptorCount];
+extern constinit std::atomic<uint8_t> descriptor_kinds[kDescriptorCount];
 
 inline bool IsKnown(int fd) {
   const auto number = static_cast<unsigned>(fd);

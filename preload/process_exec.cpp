@@ -56,7 +56,7 @@ const char* WhyNotFollowed(const char* path, int script_depth = 0) {
   const long fd =
       raw::Syscall(SYS_openat, AT_FDCWD, raw::Address(path), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (fd < 0) return nullptr;
-  struct stat status;
+  struct stat status = {};
   alignas(8) unsigned char head[kHeadSize];
   const long status_result = raw::Syscall(SYS_fstat, fd, raw::Address(&status));
   const long size = status_result == 0 && S_ISREG(status.st_mode)
@@ -86,7 +86,7 @@ void NoteUnfollowed(const char* path) {
     char line[abi::kSlotPayload];
     const size_t why_length = strlen(why), path_length = strnlen(path, sizeof line - why_length - 32);
     char* end = static_cast<char*>(mempcpy(line, path, path_length));
-    end = stpcpy(stpcpy(end, " runs natively: "), why);
+    stpcpy(stpcpy(end, " runs natively: "), why);
     NoteForSummary(line);
   }
   errno = before;

@@ -120,7 +120,7 @@ int SpawnOnPipe(const char* command, int end, int target, pid_t* child) {
 }
 
 FILE* OpenPipe(const char* command, bool reads, bool close_on_exec, Pipe* pipe) {
-  int ends[2];
+  int ends[2] = {-1, -1};
   const long made = raw::Syscall(SYS_pipe2, raw::Address(ends), O_CLOEXEC);
   if (made < 0) {
     errno = static_cast<int>(-made);

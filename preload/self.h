@@ -31,7 +31,7 @@ struct Self {
   char library[kPathSize];  // this shared object, for LD_PRELOAD of programs to come
 };
 
-extern Self self;
+extern constinit Self self;
 
 inline bool OnWorker() {
   return self.host.load(std::memory_order_relaxed) != 0;
