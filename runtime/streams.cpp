@@ -58,6 +58,7 @@ class Streams : public Component {
     DrainAtHome(process, reason, std::move(done));
   }
 
+  void BeforeReap(int32_t kernel_pid) override { mirrors_.BeforeReap(kernel_pid); }
   void BeforeSend() override { mirrors_.BeforeSend(); }
   void ProcessGone(const Process& process) override {
     last_.erase(process.incarnation);

@@ -256,7 +256,7 @@ void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::
     SayLast(process.incarnation, streams, false);
     return done();
   }
-  const bool quiet = reason.ended && NeverWrote(process.kernel_pid);
+  const bool quiet = reason.ended && quiet_.count(process.kernel_pid) != 0;
   // Exactly once, by whichever comes first.
   auto once = std::make_shared<std::function<void()>>(std::move(done));
   auto finish = [this, once, streams, quiet, incarnation = process.incarnation] {
@@ -283,7 +283,12 @@ std::vector<StreamId> Mirrors::Unacknowledged(const StreamSet& streams) {
   return open;
 }
 
+void Mirrors::BeforeReap(int32_t kernel_pid) {
+  if (NeverWrote(kernel_pid)) quiet_.insert(kernel_pid);
+}
+
 void Mirrors::ProcessGone(const Process& process) {
+  quiet_.erase(process.kernel_pid);
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return;
   streams_of_process_.erase(process.incarnation);

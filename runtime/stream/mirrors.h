@@ -27,6 +27,7 @@ class Mirrors {
   void ProcessGone(const Process& process);
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
+  void BeforeReap(int32_t kernel_pid);
   void BeforeSend() { outbox_.Flush(); }
   void Clear();
 
@@ -81,6 +82,7 @@ class Mirrors {
   std::unordered_map<Incarnation, StreamSet> streams_of_job_;  // until the process has started
   std::unordered_map<Incarnation, StreamSet> streams_of_process_;
   std::unordered_map<uint64_t, Control> controls_;
+  std::unordered_set<int32_t> quiet_;  // ended, not yet drained, and never wrote anything
 };
 
 // Did the ended process never write more than our own doorbell? Asked of /proc while it is not reaped; false
