@@ -10,7 +10,6 @@
 #include "runtime/ipc.h"
 #include "shim/broker/inbox.h"
 #include "shim/broker/scripts.h"
-#include "shim/ipc/semaphores.h"
 
 namespace elsewhere::runtime {
 namespace {
@@ -104,7 +103,7 @@ void Run(Agent& agent, const broker::Script& script, const std::string& key, Seg
 }  // namespace
 
 std::vector<std::string_view> IpcScripts() {
-  return {PublishScript().body(), JoinScript().body(), LeaveScript().body(), ipc::SemaphoreScript().body()};
+  return {PublishScript().body(), JoinScript().body(), LeaveScript().body()};
 }
 
 Segments::Segments(Agent& agent)

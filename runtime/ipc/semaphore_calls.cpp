@@ -32,14 +32,7 @@ std::chrono::nanoseconds Until(clockid_t clock, int64_t seconds, int64_t nanosec
 SemaphoreCalls::SemaphoreCalls(Agent& agent, std::function<void()> publish)
     : agent_(agent),
       publish_(std::move(publish)),
-      semaphores_(
-          agent.broker(), broker::SessionKeys(agent.session_id()), agent.host(),
-          [&agent](uint64_t object, uint64_t waiter) {
-            return agent.Seal(wire::Encode(agent.host(), 0, wire::SemaphoreGrant{object, waiter}));
-          },
-          [&agent](const Error& why) { agent.Fatal("semaphores: " + why.message); }) {
-  agent.OnMessage<wire::SemaphoreGrant>(
-      [this](HostId, wire::SemaphoreGrant&& grant) { OnGrant(grant.object, grant.waiter); });
+      semaphores_(agent, [this](uint64_t object, uint64_t waiter) { OnGrant(object, waiter); }) {
   agent.OnCall(abi::Operation::kSemPost, [this](CallId id, const Call& call) { Post(id, call); });
   agent.OnCall(abi::Operation::kSemWait, [this](CallId id, const Call& call) { Wait(id, call); });
   agent.OnCall(abi::Operation::kSemTryWait,
@@ -53,14 +46,12 @@ SemaphoreCalls::SemaphoreCalls(Agent& agent, std::function<void()> publish)
 }
 
 void SemaphoreCalls::Create(uint64_t object, uint32_t count) {
-  semaphores_.Create(object, count, [this](int error) {
-    if (error != 0) agent_.Fatal("semaphores: the broker knows a semaphore that was just made up");
-  });
+  semaphores_.Create(object, count);
 }
 
 void SemaphoreCalls::Destroy(uint64_t object) {
   posts_.erase(object);
-  semaphores_.Destroy(object, [](int) {});
+  semaphores_.Destroy(object);
 }
 
 bool SemaphoreCalls::CanOverflow(uint64_t object) {
@@ -73,7 +64,7 @@ void SemaphoreCalls::Post(CallId id, const Call& call) {
     if (CanOverflow(object)) {
       semaphores_.Post(object, [this, id](int error) { agent_.Complete(id, error == 0 ? 0 : -1, error); });
     } else {
-      semaphores_.Post(object, [](int) {});
+      semaphores_.Post(object, nullptr);
       agent_.Complete(id, 0);
     }
   };
@@ -89,10 +80,8 @@ void SemaphoreCalls::Wait(CallId id, const Call& call) {
                               : Until(static_cast<clockid_t>(clock), call.arguments[2], call.arguments[3]);
   if (left <= std::chrono::nanoseconds::zero()) return TryWait(id, ObjectOf(call), ETIMEDOUT);
   const uint64_t waiter = AddWaiter(id, ObjectOf(call));
-  semaphores_.Wait(ObjectOf(call), waiter, [this, waiter](int error) {
-    if (error != 0) Refuse(waiter, error);
-  });
-  if (clock >= 0) {
+  semaphores_.Wait(ObjectOf(call), waiter, [this, waiter](int error) { Refuse(waiter, error); });
+  if (clock >= 0 && waiters_.contains(waiter)) {
     waiters_[waiter].timer = agent_.loop().After(left, [this, waiter] {
       if (const auto found = waiters_.find(waiter); found != waiters_.end()) found->second.timer = 0;
       Cancel(waiter, ETIMEDOUT);
@@ -103,7 +92,7 @@ void SemaphoreCalls::Wait(CallId id, const Call& call) {
 void SemaphoreCalls::TryWait(CallId id, uint64_t object, int busy_error) {
   const uint64_t waiter = AddWaiter(id, object);
   semaphores_.TryWait(object, waiter, [this, waiter, busy_error](int error) {
-    if (error != 0) Refuse(waiter, error == EAGAIN ? busy_error : error);
+    Refuse(waiter, error == EAGAIN ? busy_error : error);
   });
 }
 
@@ -151,7 +140,7 @@ void SemaphoreCalls::OnGrant(uint64_t object, uint64_t waiter) {
   const bool dead = found->second.dead;
   Forget(waiter);
   if (!dead) return agent_.Complete(call, 0);
-  semaphores_.Post(object, [](int) {});
+  semaphores_.Post(object, nullptr);
 }
 
 void SemaphoreCalls::CallDropped(CallId id) {
@@ -167,7 +156,7 @@ void SemaphoreCalls::CallCancelled(CallId id) {
 }
 
 void SemaphoreCalls::HostGone(HostId host) {
-  if (agent_.is_home()) semaphores_.ForgetHost(host, [](int) {});
+  if (agent_.is_home()) semaphores_.ForgetHost(host);
 }
 
 }  // namespace elsewhere::runtime

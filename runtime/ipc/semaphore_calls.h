@@ -1,11 +1,11 @@
-// Operations of this host's processes on promoted semaphores: calls of the table, to the broker and back.
+// Operations of this host's processes on promoted semaphores: calls of the table.
 //
-// A wait is one operation at the broker; its grant comes through the inbox, behind whatever was published
-// before the post, and completes the call. A deadline, a signal or a death cancels the wait; if the broker
+// A wait is one request (semaphore_arbiter.h); its grant comes behind whatever was published before the post,
+// and completes the call. A deadline, a signal or a death cancels the wait; if home
 // says that the grant was on its way already, a living caller gets it (the call succeeds), a dead one's is
 // posted again: no death loses a post. A post leaves only after the poster's stream data and shared memory
 // have been sent (Agent::Drain). It returns as soon as it has left: whatever this host sends later, and every
-// later operation, comes behind it. Only where the count might reach its maximum is the broker's answer
+// later operation, comes behind it. Only where the count might reach its maximum is home's answer
 // waited for; the object's name tells (kLarge), with this host's own posts.
 //
 // Thread-safety: one loop.
@@ -16,7 +16,7 @@
 #include <unordered_map>
 
 #include "runtime/agent.h"
-#include "shim/ipc/semaphores.h"
+#include "runtime/ipc/semaphore_arbiter.h"
 #include "shim/wire/memory_message.h"
 
 namespace elsewhere::runtime {
@@ -26,7 +26,7 @@ class SemaphoreCalls {
   // `publish`: sends what was written to shared memory; for posters that the agent does not know (any more).
   SemaphoreCalls(Agent& agent, std::function<void()> publish);
 
-  // An object is reserved, its word promoted (which takes the count), then it is made at the broker:
+  // An object is reserved, its word promoted (which takes the count), then it is made at home:
   // operations of this host come behind that, those of others behind whatever tells them of the object.
   // `count`: as far as it is known.
   uint64_t Reserve(uint32_t count) {
@@ -49,7 +49,7 @@ class SemaphoreCalls {
     uint64_t object = 0;
     EventLoop::TimerId timer = 0;
     bool dead = false;       // the caller is gone
-    bool cancelled = false;  // asked for at the broker
+    bool cancelled = false;  // asked for at home
   };
 
   void Post(CallId id, const Call& call);
@@ -65,7 +65,7 @@ class SemaphoreCalls {
 
   Agent& agent_;
   const std::function<void()> publish_;
-  ipc::Semaphores semaphores_;
+  SemaphoreArbiter semaphores_;
   std::unordered_map<uint64_t, Waiter> waiters_;
   std::unordered_map<uint64_t, uint64_t> by_call_;
   std::unordered_map<uint64_t, uint32_t> posts_;  // of this host, by object

@@ -66,6 +66,38 @@ struct SegmentContent {
   }
 };
 
+// An operation on a promoted semaphore, to home. `request`: the sender's, echoed; 0: no answer is wanted.
+struct SemaphoreRequest {
+  static constexpr MessageType kType = MessageType::kSemaphoreRequest;
+  enum class Operation : uint32_t {
+    kCreate = 1,  // argument: count
+    kDestroy = 2,
+    kPost = 3,
+    kWait = 4,     // argument: waiter, as the sender names it
+    kTryWait = 5,  // likewise
+    kCancel = 6,   // likewise. value: 1 if it waited
+    kGetValue = 7,
+  };
+  uint64_t request = 0;
+  Operation operation{};
+  uint64_t object = 0;
+  uint64_t argument = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.request, s.operation, s.object, s.argument);
+  }
+};
+struct SemaphoreAnswer {
+  static constexpr MessageType kType = MessageType::kSemaphoreAnswer;
+  uint64_t request = 0;
+  int32_t error = 0;
+  uint32_t value = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.request, s.error, s.value);
+  }
+};
+// Home gave a waiter its token.
 struct SemaphoreGrant {
   static constexpr MessageType kType = MessageType::kSemaphoreGrant;
   uint64_t object = 0;

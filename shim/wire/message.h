@@ -91,6 +91,8 @@ enum class MessageType : uint16_t {
   kSegmentContent = 84,
   kSemaphoreName = 85,
   kSemaphoreNamed = 86,
+  kSemaphoreRequest = 87,
+  kSemaphoreAnswer = 88,
 };
 
 struct Envelope {

@@ -391,11 +391,11 @@ TEST_F(IpcTest, WaitsEndAsTheyShould) {
   EXPECT_EQ(Finish(0, Host(0).Start(abi::Operation::kSemDestroy, {object})).result, 0);
   EXPECT_EQ(Finish(0, Host(0).Start(abi::Operation::kSemTryWait, {object})).error, EINVAL);
 
-  // Near its maximum a semaphore's posts are answered by the broker.
+  // Near its maximum a semaphore's posts are answered by home.
   const CallId full = Host(1).Start(
       abi::Operation::kSemInit, {0, static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino),
                                  96, wire::kSemaphoreMaximum});
-  EXPECT_EQ(Finish(0, Host(0).Start(abi::Operation::kSemPost, {Finish(1, full).result})).error, EOVERFLOW);
+  EXPECT_EQ(Finish(1, Host(1).Start(abi::Operation::kSemPost, {Finish(1, full).result})).error, EOVERFLOW);
   munmap(remote, 8192);
 }
 
