@@ -143,17 +143,29 @@ Result<Descriptor> Mirrors::OpenBridged(const wire::JobDescriptor& entry) {
   return opened;
 }
 
+// One description for all processes of this host, whose offset they share as at home. What home says of the
+// offset holds unless somebody here has moved it meanwhile.
 Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry) {
+  wire::Reader reader(entry.extra);
+  ObjectTraits traits;
+  reader.Read(traits);
+  if (const auto known = files_.find(entry.stream); known != files_.end()) {
+    PlainFile& file = known->second;
+    file.grants = traits.grant;
+    if (lseek(file.descriptor.get(), 0, SEEK_CUR) == file.offset &&
+        lseek(file.descriptor.get(), entry.offset, SEEK_SET) >= 0) {
+      file.offset = entry.offset;
+    }
+    return Duplicate(file.descriptor.get());
+  }
   auto opened = Rebuild(entry);
   if (!opened) return opened;
   auto kept = Duplicate(opened->get());
   if (!kept) return kept;
-  wire::Reader reader(entry.extra);
-  ObjectTraits traits;
-  reader.Read(traits);
   PlainFile& file = files_[entry.stream];
-  if (!file.descriptor) file.descriptor = std::move(*kept);
+  file.descriptor = std::move(*kept);
   file.origin = OriginOf(entry.stream);
+  file.offset = lseek(file.descriptor.get(), 0, SEEK_CUR);
   file.grants = traits.grant;
   return opened;
 }
