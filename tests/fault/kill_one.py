@@ -122,11 +122,11 @@ def finish(job, session):
 
 
 def run(launcher, victim, command, redis_path):
-    expected = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    expected = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, text=True).stdout
     redis = ["--redis", "unix://" + redis_path] if redis_path else []
     with tempfile.TemporaryFile("w+") as error_file:
-        job = subprocess.Popen([launcher, "run", "--workers", "2", *redis, "--", *command], stdout=subprocess.PIPE,
-                               stderr=error_file, text=True)
+        job = subprocess.Popen([launcher, "run", "--workers", "2", *redis, "--", *command], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=error_file, text=True)
         first = job.stdout.readline()
         if first != "running\n":
             job.communicate()

@@ -19,8 +19,8 @@ import time
 import kill_one
 import leftovers
 
-COMMAND = ["/usr/bin/python3", kill_one.HERE + "/fork_job.py"]
-EXPECTED = "running\n6720\n"
+COMMAND = ["/usr/bin/python3", kill_one.HERE + "/fork_job.py", "600"]
+EXPECTED = "running\n29700\n"
 
 
 def session_of(launcher_pid):
@@ -39,7 +39,8 @@ def members(job, session):
 
 def one_round(launcher, generator):
     with tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryFile("w+") as output:
-        job = subprocess.Popen([launcher, "run", "--workers", "2", "--", *COMMAND], stdout=output, stderr=errors)
+        job = subprocess.Popen([launcher, "run", "--workers", "2", "--", *COMMAND], stdin=subprocess.DEVNULL,
+                               stdout=output, stderr=errors)
         session = kill_one.until(lambda: session_of(job.pid) or job.poll() is not None)
         time.sleep(generator.random() ** 2 * 1.5)
         victim = generator.choice(members(job, session))

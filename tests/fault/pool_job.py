@@ -1,5 +1,6 @@
-"""A Pool that is busy for about two seconds; says `running` when work is under way everywhere."""
+"""A busy Pool that says `running` when work is under way everywhere, and lives until standard input ends."""
 import multiprocessing
+import sys
 import time
 
 
@@ -14,6 +15,7 @@ def main():
         for index, value in enumerate(pool.imap(work, range(400))):
             if index == 20:
                 print("running", flush=True)
+                sys.stdin.read()
             total += value
     print(total, flush=True)
 
