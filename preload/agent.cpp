@@ -191,7 +191,8 @@ void Cancel(abi::Table* table, abi::Slot* slot, uint32_t index) {
   RingDoorbell();
 }
 
-void AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, Interruption interruption) {
+void AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, Interruption interruption,
+                 bool* interrupted) {
   for (;;) {
     const uint32_t state = slot->state.load(std::memory_order_acquire);
     if (state == static_cast<uint32_t>(abi::SlotState::kDone)) return;
@@ -200,7 +201,9 @@ void AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, Interruptio
     const timespec hour{3600, 0};
     const long waited =
         FutexWait(&slot->state, state, interruption == Interruption::kTimed ? &hour : nullptr);
-    if (waited == -EINTR && interruption != Interruption::kNone) Cancel(table, slot, index);
+    if (waited != -EINTR || interruption == Interruption::kNone) continue;
+    Cancel(table, slot, index);
+    if (interrupted != nullptr) *interrupted = true;
   }
 }
 
@@ -296,7 +299,7 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
   if (payload.size != 0) memcpy(slot->payload, payload.data, payload.size);
   HandOver(table, slot, index);
   if (operation == abi::Operation::kNote) return 0;  // the agent frees the slot
-  AwaitAnswer(table, slot, index, interruption);
+  AwaitAnswer(table, slot, index, interruption, payload.interrupted);
   return TakeAnswer(slot, payload);
 }
 

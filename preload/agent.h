@@ -30,10 +30,11 @@ enum class Interruption {
 };
 
 struct Payload {
-  const void* data = nullptr;  // sent
-  size_t size = 0;             // at most abi::kSlotPayload, else E2BIG
-  void* answer = nullptr;      // where the answer's payload goes
-  size_t room = 0;             // what is longer is cut
+  const void* data = nullptr;   // sent
+  size_t size = 0;              // at most abi::kSlotPayload, else E2BIG
+  void* answer = nullptr;       // where the answer's payload goes
+  size_t room = 0;              // what is longer is cut
+  bool* interrupted = nullptr;  // set when a handler ran while the answer was awaited, whatever the answer is
 };
 
 // One call: claims a slot, hands it over, waits for the answer. Returns the result; -1 sets errno (ENOTCONN:

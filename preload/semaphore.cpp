@@ -53,8 +53,18 @@ int WaitThroughAgent(const Semaphore* word, clockid_t clock, const timespec* dea
   const int64_t which = deadline != nullptr ? clock : -1;
   const int64_t seconds = deadline != nullptr ? deadline->tv_sec : 0;
   const int64_t nanoseconds = deadline != nullptr ? deadline->tv_nsec : 0;
-  return static_cast<int>(CallAgent(abi::Operation::kSemWait, {ObjectOf(word), which, seconds, nanoseconds},
-                                    {}, deadline != nullptr ? Interruption::kTimed : Interruption::kAllowed));
+  bool interrupted = false;
+  Payload payload;
+  payload.interrupted = &interrupted;
+  const auto result = static_cast<int>(
+      CallAgent(abi::Operation::kSemWait, {ObjectOf(word), which, seconds, nanoseconds}, payload,
+                deadline != nullptr ? Interruption::kTimed : Interruption::kAllowed));
+  if (result != 0 || !interrupted) return result;
+  // Granted while it was being called off. A native wait would have ended at the handler, long before whoever
+  // posted in answer to the same signal; a program whose handler leaves the wait (Python's KeyboardInterrupt)
+  // never posts what it does not know that it has. So the token goes back.
+  CallAgent(abi::Operation::kSemPost, {ObjectOf(word)});
+  return Fail(EINTR);
 }
 
 int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {

@@ -209,14 +209,31 @@ class Signals(unittest.TestCase):
         self.assertIn(b"total 1", self.read_until(terminal, b"total 1"))
         self.assertEqual(0, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
-    def test_an_interrupted_pool_ends_as_natively(self):
-        job = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pool_job.py")
-        pid, terminal = self.terminal(f"import runpy; runpy.run_path({job!r})")
+    CHILDREN = ("import os, time\n"
+                "read, write = os.pipe()\n"
+                "def child(number):\n"
+                "    try:\n"
+                "        os.write(write, b'r')\n"
+                "        time.sleep(100)\n"
+                "    except KeyboardInterrupt:\n"
+                "        os._exit(40 + number)\n"
+                "for number in range(3):\n"
+                "    if os.fork() == 0: child(number)\n"
+                "for number in range(3): os.read(read, 1)\n"
+                "try:\n"
+                "    print('running', flush=True)\n"
+                "    time.sleep(100)\n"
+                "except KeyboardInterrupt:\n"
+                "    print('ended', sorted(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(3)), flush=True)\n"
+                "    os._exit(6)\n")
+
+    def test_an_interrupt_reaches_every_child(self):
+        pid, terminal = self.terminal(self.CHILDREN)
         self.read_until(terminal, b"running")
         session = kill_one.Session(pid).id
         os.write(terminal, b"\x03")
-        self.assertIn(b"KeyboardInterrupt", self.read_until(terminal, b"never"))
-        self.assertEqual(130, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        self.assertIn(b"ended [40, 41, 42]", self.read_until(terminal, b"never"))
+        self.assertEqual(6, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         self.assertTrue(eventually(lambda: not leftovers.of(session)), leftovers.of(session))
 
     def test_the_second_interrupt_ends_everything(self):
