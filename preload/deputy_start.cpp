@@ -1,4 +1,4 @@
-// The deputy until it is decided where its process runs (DESIGN.md, D4 and section 4).
+// The deputy until it is decided where its process runs.
 //
 //   Hello, Welcome (table, doorbell, arena)     no agent, or it refuses: the child runs here
 //   capture                                     not possible: the child runs here, and the agent is told why

@@ -97,8 +97,8 @@ class Component {
                           std::vector<HeldDescriptor>& /*descriptors*/, wire::Job& /*job*/) {
     return Ok{};
   }
-  // After Captured or Prepare, the job will not run there after all: take back what was done for it. A Prepare that is
-  // not done needs not be.
+  // After Captured or Prepare, the job will not run there after all: take back what was done for it. A
+  // Prepare that is not done needs not be.
   virtual void JobWithdrawn(const wire::Job& /*job*/) {}
 
   // Worker: make the job's descriptors and mappings real on this host; append to `descriptors`, then `done`.

@@ -1,6 +1,6 @@
 // Home: the deputies, from the fork at home to the end of the process that runs elsewhere.
 //
-// A deputy's life (DESIGN.md, D4 and section 4):
+// A deputy's life:
 //
 //   kConnected -> kReceiving   the capture's packets
 //              -> kWaiting     workers are starting; nothing is decided

@@ -1,7 +1,7 @@
 // The home agent: owns redis-server, the engine and its workers, the deputies, and the end of the session.
 //
 // Start: the sockets are served first (processes may wait), then Redis, the store, the workers; then "ready".
-// End (DESIGN.md, D13), whichever comes first:
+// End, whichever comes first:
 //   - the last process is gone: the lifeline's end of file, and no deputy and no registered process left;
 //   - "end", a root killed by a signal, the launcher's death, a fatal error: everything is killed.
 // Either way: workers stop, processes of the session are killed (there are none in the first case), keys and

@@ -1,4 +1,4 @@
-// The stream component of an agent: descriptors that are open on more than one host (DESIGN.md section 5).
+// The stream component of an agent: descriptors that are open on more than one host.
 #pragma once
 
 #include <memory>

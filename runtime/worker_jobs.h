@@ -1,4 +1,4 @@
-// A worker's processes, from the job to the exit report (DESIGN.md, section 4, steps 4 to 6).
+// A worker's processes, from the job to the exit report.
 //
 //   job -> packs fetched -> components prepare descriptors -> claim `start` -> zygote -> Forked -> Entered ->
 //   Started end -> components drain -> Exited

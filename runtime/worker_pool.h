@@ -3,7 +3,7 @@
 //
 // Choice: among the workers that are ready, can run the image's code and have memory for it, the one with the
 // fewest children for its slots; equal ones in turn, so that siblings spread. Slots are a wish, not a limit:
-// a fork never queues behind a running process (DESIGN.md, D9). Memory is the limit. Thread-safety: none, one
+// a fork never queues behind a running process. Memory is the limit. Thread-safety: none, one
 // loop.
 #pragma once
 

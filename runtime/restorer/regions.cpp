@@ -50,7 +50,7 @@ bool OpenFile(Child* child, uint32_t index, int flags, bool may_change, uint64_t
   if (raw::Failed(descriptor)) return Fail(child, "a mapped file cannot be opened", descriptor, address);
   open_file = index;
   open_descriptor = static_cast<int>(descriptor);
-  struct stat now{};
+  struct stat now {};
   const long status = raw::Syscall(SYS_fstat, descriptor, raw::Address(&now));
   if (raw::Failed(status)) return Fail(child, "a mapped file cannot be examined", status, address);
   const bool same_file = file.device == now.st_dev && file.inode == now.st_ino;

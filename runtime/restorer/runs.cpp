@@ -173,7 +173,7 @@ bool ListMappedFiles(Child* child) {
   }
   auto* list = reinterpret_cast<image::MappedFile*>(thread.mapped_files);
   for (uint32_t i = 0; i < mapped_source_count; ++i) {
-    struct stat status{};
+    struct stat status {};
     const long result = raw::Syscall(SYS_fstat, Source(child, mapped_sources[i]), raw::Address(&status));
     if (raw::Failed(result)) return Fail(child, "a chunk's file cannot be examined", result);
     list[i] = {status.st_dev, status.st_ino};

@@ -1,4 +1,4 @@
-// What an inherited descriptor is, and so how it gets to another host (DESIGN.md section 5).
+// What an inherited descriptor is, and so how it gets to another host.
 #pragma once
 
 #include <sys/stat.h>

@@ -8,7 +8,7 @@
 // Commands are answered in order, each by its callback, always from inside OnReadable(). Command() itself
 // only writes; it never calls back.
 //
-// A lost connection (DESIGN.md, D8): with patience 0 (a private Redis) the loss is final at once. Otherwise
+// A lost connection: with patience 0 (a private Redis) the loss is final at once. Otherwise
 // connecting is retried for `patience`; what was not answered is then sent again in its old order if it is
 // Repeat::kSafe, and answered with an error ("ELSEWHERE ...") if it is Repeat::kUnsafe and may have been
 // executed. A server that comes back without the session's marker, or that is another process than before

@@ -38,7 +38,7 @@ void JoinHost(RedisConnection& connection, const SessionKeys& keys, HostId host,
 // To be called every kHeartbeatInterval by at least one agent. One round trip.
 void Heartbeat(RedisConnection& connection, const SessionKeys& keys, std::function<void(Status)> callback);
 
-// D4: who may run this incarnation. The first claimant wins for ever; the callback gets the winner's name,
+// Who may run this incarnation. The first claimant wins for ever; the callback gets the winner's name,
 // also when the question is repeated.
 void Claim(RedisConnection& connection, const SessionKeys& keys, uint64_t incarnation,
            std::string_view claimant, std::function<void(Result<std::string>)> callback);

@@ -3,7 +3,7 @@
 //
 // Everything is one script, one round trip for each operation. A wait that is satisfied, now or later, is
 // answered by a grant in the waiting host's inbox, never by the reply: what the poster published before its
-// post stands in that inbox already, so it is applied before the waiter goes on (DESIGN.md, section 6).
+// post stands in that inbox already, so it is applied before the waiter goes on.
 // Waiters are served in the order in which their waits reached the broker.
 //
 // Exactly once. Each host numbers its operations; the script runs number n + 1 of a host only after number n,

@@ -75,10 +75,10 @@ enum class Operation : uint32_t {
               // for.
   // Descriptor family. A description is named by the (device, inode) of the local kernel object that stands
   // for it.
-  kPull = 16,  // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here. result: bytes now readable here, 0 at end of
-               // file.
-  kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask; 1 = wait for the origin's answer. result: POLL* bits. Readable at its origin ->
-                // readable here.
+  kPull = 16,  // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here. result: bytes now
+               // readable here, 0 at end of file.
+  kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask; 1 =
+                // wait for the origin's answer. result: POLL* bits. Readable at its origin -> readable here.
   kDrain =
       18,  // fence: returns when everything the caller wrote to redirected descriptors is in at its origin.
   kSeek =

@@ -225,8 +225,8 @@ struct Thread {
 };
 static_assert(sizeof(Thread) == 72 + 16 * 8);
 
-// A file that anonymous memory of a restored process is mapped from: discarding such memory must give zeros, and the
-// kernel would give the chunk again. The list ends with its limit or with an inode of 0.
+// A file that anonymous memory of a restored process is mapped from: discarding such memory must give zeros,
+// and the kernel would give the chunk again. The list ends with its limit or with an inode of 0.
 struct MappedFile {
   uint64_t device;
   uint64_t inode;

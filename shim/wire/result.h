@@ -1,5 +1,5 @@
-// Result<T>: a value or an Error. Errors are values here; one place per boundary turns them into errno or a message.
-// Thread-safety: none of its own, like any value.
+// Result<T>: a value or an Error. Errors are values here; one place per boundary turns them into errno or a
+// message. Thread-safety: none of its own, like any value.
 #pragma once
 
 #include <cerrno>
@@ -10,8 +10,8 @@
 
 namespace elsewhere {
 
-// `code` is an errno value, so that a hook can hand it to its caller; `message` is one line for people, without
-// a trailing newline: what is wrong, the value seen, what to do.
+// `code` is an errno value, so that a hook can hand it to its caller; `message` is one line for people,
+// without a trailing newline: what is wrong, the value seen, what to do.
 struct Error {
   int code = EIO;
   std::string message;
@@ -26,9 +26,12 @@ class [[nodiscard]] Result {
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
 
-  // Asking a failed Result for its value, or a good one for its error, is a bug in the caller and ends the process.
+  // Asking a failed Result for its value, or a good one for its error, is a bug in the caller and ends the
+  // process.
   T& value() & { return ok() ? *std::get_if<0>(&state_) : (std::abort(), *std::get_if<0>(&state_)); }
-  const T& value() const& { return ok() ? *std::get_if<0>(&state_) : (std::abort(), *std::get_if<0>(&state_)); }
+  const T& value() const& {
+    return ok() ? *std::get_if<0>(&state_) : (std::abort(), *std::get_if<0>(&state_));
+  }
   T&& value() && { return std::move(value()); }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
@@ -36,7 +39,9 @@ class [[nodiscard]] Result {
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 
-  const Error& error() const { return !ok() ? *std::get_if<1>(&state_) : (std::abort(), *std::get_if<1>(&state_)); }
+  const Error& error() const {
+    return !ok() ? *std::get_if<1>(&state_) : (std::abort(), *std::get_if<1>(&state_));
+  }
 
  private:
   std::variant<T, Error> state_;

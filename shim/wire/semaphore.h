@@ -8,7 +8,7 @@
 // visible (the rule of glibc's own sem_post; POSIX allows sem_destroy right after the last wait). Waiters
 // sleep on the low half, which is 0 exactly when there is nothing to take and nothing to learn.
 //
-// Promotion (DESIGN.md, D11) is one compare-exchange that replaces the count by the mark and returns it, then
+// Promotion is one compare-exchange that replaces the count by the mark and returns it, then
 // wakes all. Who sees the mark goes to the agent with `object`. No token is lost or doubled: each sits either
 // in the count that the exchange took, or in the hands of somebody whose own exchange came first.
 //
