@@ -153,15 +153,15 @@ class Statuses(unittest.TestCase):
 
 
 class Signals(unittest.TestCase):
-    HANDLER = ("import signal, sys, time\n"
-               "def handle(number, frame): print(int(number), flush=True); sys.exit(9)\n"
+    HANDLER = ("import os, signal, sys, time\n"
+               "def handle(number, frame): os.write(1, b'%d\\n' % number); sys.exit(9)\n"
                "for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1): signal.signal(number, handle)\n"
                "print('ready', flush=True)\n"
                "while True: time.sleep(1)\n")
-    COUNTER = ("import signal, time\n"
+    COUNTER = ("import os, signal, time\n"
                "count = 0\n"
                "def handle(number, frame):\n"
-               "    global count; count += 1; print('got', count, flush=True)\n"
+               "    global count; count += 1; os.write(1, b'got %d\\n' % count)\n"
                "signal.signal(signal.SIGINT, handle)\n"
                "print('ready', flush=True)\n"
                "end = time.monotonic() + LIMIT\n"

@@ -1,5 +1,6 @@
 /* forks: 1
- * A remote child is stopped and continued by its parent. */
+ * A remote child is stopped and continued by its parent. It leads a group of its own: in an orphaned one, which the
+ * test's may be, the kernel throws SIGTSTP away. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@ int main(void) {
   if (pipe(ready) != 0) return 1;
   pid_t pid = fork();
   if (pid == 0) {
+    if (setpgid(0, 0) != 0) _exit(2);
     if (write(ready[1], "x", 1) != 1) _exit(1);
     for (;;) pause();
   }
