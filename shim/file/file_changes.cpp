@@ -49,7 +49,7 @@ Status FileSystem::KeepDirectory(const std::string& key) {
     if (kept_directories_.contains(key)) return Ok{};
   }
   auto put = PutDirectory(key, NewAttributes(S_IFDIR | options_.defaults.directory_mode), true);
-  if (!put && put.error().code != EEXIST) return put;
+  if (!put && !SaysItExists(put.error())) return put;
   std::lock_guard lock(mutex_);
   kept_directories_.insert(key);
   return Ok{};
@@ -62,7 +62,7 @@ Status FileSystem::MakeDirectory(const std::string& path, mode_t mode) {
   if (known) return Fail(EEXIST, path);
   if (known.error().code != ENOENT) return known.error();
   auto put = PutDirectory(*key, NewAttributes(S_IFDIR | (mode & 07777)), true);
-  if (!put) return put.error().code == EEXIST ? Fail(EEXIST, path) : put.error();
+  if (!put) return SaysItExists(put.error()) ? Fail(EEXIST, path) : put.error();
   NoteName(*key, true);
   return Ok{};
 }
@@ -124,7 +124,7 @@ Status FileSystem::MakeLink(const std::string& target, const std::string& path) 
   auto put = Store().Put(
       *key, target,
       {.if_absent = true, .content_type = ContentTypeOf(attributes), .metadata = MetadataOf(attributes)});
-  if (!put) return put.error().code == EEXIST ? Fail(EEXIST, path) : put.error();
+  if (!put) return SaysItExists(put.error()) ? Fail(EEXIST, path) : put.error();
   NoteName(*key, false);
   return Ok{};
 }
@@ -207,7 +207,7 @@ Status FileSystem::RenameFile(const std::string& from, const std::string& to, bo
         to, content->body,
         {.if_absent = true, .content_type = content->info.content_type, .metadata = content->info.metadata});
     etag = put ? Result<std::string>(put->etag) : Result<std::string>(put.error());
-    if (!put && put.error().code == EEXIST) return Fail(EEXIST, to);
+    if (!put && SaysItExists(put.error())) return Fail(EEXIST, to);
   } else {
     etag = CopyObject(from, to, current->size, current->etag);
   }

@@ -126,7 +126,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Create(const std::string& key, i
     auto put = Store().Put(
         key, "",
         {.if_absent = true, .content_type = ContentTypeOf(attributes), .metadata = MetadataOf(attributes)});
-    if (!put) return put.error().code == EEXIST ? Fail(EEXIST, key) : put.error();
+    if (!put) return SaysItExists(put.error()) ? Fail(EEXIST, key) : put.error();
     attributes.etag = put->etag;
     file = ObjectFile::Existing(context_, key, attributes, "");
     if (!file) return file.error();

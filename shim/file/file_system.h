@@ -28,6 +28,11 @@
 
 namespace elsewhere::file {
 
+// Of a Put with if_absent. Also when it may have been ours before another writer replaced it: it exists.
+inline bool SaysItExists(const Error& error) {
+  return error.code == EEXIST || error.code == EALREADY;
+}
+
 struct FileSystemOptions {
   std::string mount_point;  // absolute; where absolute link targets may lead back into the map
   bool read_only = false;

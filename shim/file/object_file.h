@@ -12,6 +12,9 @@
 //    laid over the new version (appended bytes: behind it) and sent again: both writers' changes are in the
 //    object, where they overlap those of the later Flush. A file that was truncated replaces the other's
 //    content whole.
+//  - Appended bytes never get into the object twice (`doubted_`). When an answer was lost and another host
+//    replaced the object before we look: our bytes at their place in its version were probably sent by us,
+//    and Flush gives EIO, now and when repeated. Other bytes there: ours were not written, and follow.
 //  - What Flush has confirmed is durable in the store. After a failed Flush the changes are still here; it
 //  may be
 //    repeated.
@@ -19,8 +22,8 @@
 //  is written
 //    again later is sent again.
 //
-// Errors: those of the store, with ENOENT turned into ESTALE; ENOSPC when the cache's disk is full.
-// Thread-safety: every method from any thread; those that need the store block.
+// Errors: those of the store, with ENOENT turned into ESTALE and EALREADY into EIO; ENOSPC when the cache's
+// disk is full. Thread-safety: every method from any thread; those that need the store block.
 #pragma once
 
 #include <condition_variable>
@@ -113,6 +116,7 @@ class ObjectFile {
   Status CheckVersion(const Snapshot& snapshot);
   Result<std::string> Content(uint64_t offset, uint64_t length);
   Status Rebase();
+  Result<bool> DoubtedIsThere(const store::ObjectInfo& now);
   Status MoveAppended(uint64_t by);
 
   void StreamWritten(std::unique_lock<std::mutex>& lock, uint64_t offset, uint64_t length);
@@ -130,6 +134,7 @@ class ObjectFile {
   uint64_t base_size_ = 0;   // of that version
   uint64_t base_limit_ = 0;  // so much of its beginning is still part of this file, where not changed
   Extents valid_, fetching_, changed_;
+  Extents doubted_;  // appended to that version by a Flush that failed, and perhaps in the store
   bool writable_ = false, truncated_ = false, attributes_changed_ = false, appended_only_ = true,
        unlinked_ = false;
   bool flushing_ = false;

@@ -16,6 +16,26 @@ constexpr uint64_t kWhole = 8 << 20;           // up to this size in one request
 constexpr uint64_t kLargestCopy = 5ull << 30;  // of one request, by S3's rules
 constexpr unsigned kStreamPartsAtOnce = 4;     // beyond, the writer waits
 constexpr int kConflictsBorne = 16;
+constexpr uint64_t kCompared = 4 << 20;  // bytes of one request
+
+bool IsConflict(const Error& error) {
+  return error.code == ESTALE || error.code == EEXIST || error.code == EALREADY;
+}
+
+// Whether what was sent is perhaps in the store, although the sending failed.
+bool PerhapsDone(const Error& error) {
+  switch (error.code) {
+    case ESTALE:
+    case EEXIST:
+    case ENOENT:
+    case EACCES:
+    case ENOSPC:
+    case EINVAL:
+      return false;
+    default:
+      return true;
+  }
+}
 
 }  // namespace
 
@@ -48,8 +68,9 @@ Status ObjectFile::Flush() {
     auto status = FlushOnce();
     if (status) return status;
     AbandonStream();
-    bool conflict = status.error().code == ESTALE || status.error().code == EEXIST;
-    if (!conflict || attempt >= kConflictsBorne) return status;
+    if (!IsConflict(status.error())) return status;
+    if (attempt >= kConflictsBorne)
+      return status.error().code == EALREADY ? Error{EIO, status.error().message} : status.error();
     auto rebased = Rebase();
     if (!rebased) return rebased;
   }
@@ -73,8 +94,12 @@ void ObjectFile::End(const Snapshot& snapshot, const Result<store::ObjectInfo>& 
     base_size_ = snapshot.size();
     base_limit_ = std::min(base_size_, truncated_while_flushing_);
     stream_.reset();
+    doubted_.Clear();
     return;
   }
+  // The first of several is kept: had a later one been carried out, its bytes would be there as well.
+  if (doubted_.empty() && snapshot.appended_only && !snapshot.truncated && PerhapsDone(sent.error()))
+    doubted_ = snapshot.changed;
   Extents unsent = snapshot.changed;
   unsent.Remove(truncated_while_flushing_, UINT64_MAX);
   changed_.Add(unsent);
@@ -110,7 +135,9 @@ Result<store::ObjectInfo> ObjectFile::Send(const Snapshot& snapshot) {
   // They were changed after the upload had begun with the old ones.
   Snapshot after = snapshot;
   after.base_etag = sent->etag;
-  return SendAttributes(after);
+  auto set = SendAttributes(after);
+  if (!set && IsConflict(set.error())) return Error{EALREADY, set.error().message};  // the content was sent
+  return set;
 }
 
 Result<store::ObjectInfo> ObjectFile::SendAttributes(const Snapshot& snapshot) {
@@ -211,8 +238,16 @@ Status ObjectFile::Rebase() {
   std::unique_lock lock(mutex_);
   if (!now && now.error().code == ENOENT && base_etag_.empty()) return Ok{};
   if (!now) return Failed(now.error());
-  arrived_.wait(lock, [this] { return fetching_.empty(); });
   if (now->etag == base_etag_) return Ok{};
+  lock.unlock();
+  auto there = DoubtedIsThere(*now);
+  if (!there) return there.error().code == ESTALE ? Status(Ok{}) : there.error();  // replaced: once more
+  lock.lock();
+  arrived_.wait(lock, [this] { return fetching_.empty(); });
+  if (*there && appended_only_)
+    return Error{EIO, key_ +
+                          ": an answer was lost and the object replaced by somebody else; the appended bytes "
+                          "are in it, most likely by us"};
   uint64_t old_base = base_size_;
   if (truncated_) {
     if (!valid_.Missing(0, attributes_.size).empty())
@@ -238,7 +273,30 @@ Status ObjectFile::Rebase() {
   }
   base_etag_ = now->etag;
   base_size_ = now->size;
+  doubted_.Clear();
   return Ok{};
+}
+
+// Whether version `now` holds, where a sending of unknown outcome would have put them, the bytes that were
+// appended. Writers on other hosts only add behind them, so where they are missing nothing was carried out.
+Result<bool> ObjectFile::DoubtedIsThere(const store::ObjectInfo& now) {
+  std::unique_lock lock(mutex_);
+  auto doubted = doubted_.All();
+  std::string key = key_;
+  lock.unlock();
+  for (auto [from, to] : doubted) {
+    if (to > now.size) return false;
+    for (uint64_t at = from; at < to; at += kCompared) {
+      uint64_t length = std::min(kCompared, to - at);
+      std::string theirs(length, '\0'), ours(length, '\0');
+      auto got = context_->store->GetInto(key, theirs, {.range = {at, length}, .if_match = now.etag});
+      if (!got) return Failed(got.error());
+      if (pread(fd(), ours.data(), length, off_t(at)) != ssize_t(length))
+        return Error{EIO, "the file cache has lost appended bytes"};
+      if (*got != length || theirs != ours) return false;
+    }
+  }
+  return !doubted.empty();
 }
 
 // `by` may stand for a negative number, by wrapping around.

@@ -59,6 +59,13 @@ struct HttpClient::Transfer {
   char message[CURL_ERROR_SIZE] = "";
   std::optional<Result<HttpResponse>> result{};
   std::binary_semaphore done{0};
+  unsigned sendings = 0;
+
+  // curl repeats a request by itself when a kept-alive connection breaks under it.
+  static int BeforeSending(void* self, char*, char*, int, int) {
+    ++static_cast<Transfer*>(self)->sendings;
+    return CURL_PREREQFUNC_OK;
+  }
 
   void Rewind() { piece = piece_offset = 0; }
 
@@ -234,6 +241,8 @@ void HttpClient::Prepare(Transfer* transfer) {
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L << 10);
   curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 256L << 10);
   if (!options_.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, options_.ca_file.c_str());
+  curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, Transfer::BeforeSending);
+  curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, Transfer::Header);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, Transfer::Write);
@@ -262,6 +271,7 @@ void HttpClient::FinishDone() {
     Transfer* transfer = nullptr;
     curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
     if (code == CURLE_OK) {
+      transfer->response.sendings = transfer->sendings;
       Finish(transfer, std::move(transfer->response));
     } else {
       const char* text = transfer->message[0] ? transfer->message : curl_easy_strerror(code);

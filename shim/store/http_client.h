@@ -46,6 +46,7 @@ struct HttpResponse {
   std::map<std::string, std::string> headers{};  // names in lower case
   std::string body{};
   uint64_t into_size = 0;
+  unsigned sendings = 1;  // more than one: a kept-alive connection broke, and the request was sent again
 
   std::string_view header(const std::string& name) const {
     auto found = headers.find(name);

@@ -8,9 +8,12 @@
 //   ENOENT no such object      EEXIST  if_absent, and it is there     ESTALE  if_match, and it is another
 //   version ENXIO  no such bucket      EACCES  wrong keys or no permission    ENOSPC  quota or device full
 //   EINVAL bad key or option   ENOTSUP this store cannot do it        EBADMSG the content fails its checksum
+//   EALREADY if_absent or if_match does not hold, perhaps because this very write was carried out, its answer
+//   lost, and its object replaced by another writer before that could be seen
 //   ECANCELED Interrupt()      ETIMEDOUT, ECONNREFUSED, EHOSTUNREACH, EIO: the store cannot be reached or
 //   failed
-// A failed Put, CompleteUpload or Copy may have happened all the same when the code is one of the last line.
+// A failed Put, CompleteUpload or Copy may have happened all the same when the code is EALREADY or one of the
+// last line.
 //
 // Thread-safety: every method may be called from any thread; all of them block. AsyncStore (async_store.h)
 // makes them usable from an event loop. Ownership: what is passed as a view is not kept after the call

@@ -35,6 +35,12 @@ S3Error ReadError(const HttpResponse& answer) {
   return error;
 }
 
+// Whether a failed attempt has certainly changed nothing: it was refused, or never sent.
+bool RulesOutItsEffect(const Result<HttpResponse>& answer) {
+  if (!answer) return answer.error().code == ECONNREFUSED || answer.error().code == EHOSTUNREACH;
+  return answer->status < 500 || ReadError(*answer).code == "SlowDown";
+}
+
 struct Meaning {
   std::string_view code;
   int error;
@@ -210,19 +216,22 @@ bool S3Connection::Backoff(unsigned attempt, const HttpResponse* answer) {
 Result<S3Answer> S3Connection::Send(const S3Call& call) {
   std::string sha256 = Sha256Hex(call.body);
   unsigned adaptations = 0;
+  bool perhaps_done = false;
   for (unsigned attempt = 1;; ++attempt) {
     auto answer = SendOnce(call, sha256);
     bool adapted = false;
     bool repeat = answer ? WorthRepeating(*answer, &adapted) : TransportMayBeRepeated(answer.error().code);
+    perhaps_done = perhaps_done || (answer && answer->sendings > 1);
     bool last = attempt >= options_.attempts || (adapted && ++adaptations > 3);
     if (!repeat || last) {
-      if (answer) return S3Answer{std::move(*answer), attempt};
+      if (answer) return S3Answer{std::move(*answer), perhaps_done};
       std::string where = PlaceOf(options_.region).scheme + PlaceOf(options_.region).host;
       if (is_aws()) where = "Amazon S3";
       where.append(": ").append(answer.error().message);
       if (attempt > 1) where.append(" (after ").append(std::to_string(attempt)).append(" attempts)");
       return Error{answer.error().code, where};
     }
+    perhaps_done = perhaps_done || !RulesOutItsEffect(answer);
     if (!adapted && !Backoff(attempt, answer ? &*answer : nullptr)) return Error{ECANCELED, "interrupted"};
   }
 }

@@ -31,8 +31,8 @@ struct S3Call {
 
 struct S3Answer {
   HttpResponse http;
-  unsigned attempts =
-      1;  // more than one: an earlier attempt may have been carried out without our hearing of it
+  // An earlier sending of the same request may have been carried out without our hearing of it.
+  bool perhaps_done = false;
 };
 
 class S3Connection {

@@ -197,10 +197,16 @@ void S3Store::AddSourceCondition(std::string_view etag, std::map<std::string, st
   if (!connection_->is_aws()) (*headers)["x-amz-copy-if-match"] = etag;
 }
 
-Error S3Store::RefusedPut(const HttpResponse& answer, std::string_view key, const PutOptions& options) {
-  Error error = connection_->ErrorOf(answer, "put " + std::string(key));
-  if (answer.status != 412 && !(answer.status == 404 && !options.if_match.empty() && error.code == ENOENT))
-    return error;
+// Of an earlier sending that was carried out nothing is left to see when another writer has followed it.
+Error S3Store::RefusedPut(const S3Answer& answer, std::string_view key, const PutOptions& options) {
+  Error error = connection_->ErrorOf(answer.http, "put " + std::string(key));
+  int status = answer.http.status;
+  bool missing = status == 404 && error.code == ENOENT;
+  bool conditional = options.if_absent || !options.if_match.empty();
+  if (answer.perhaps_done && conditional && (status == 412 || missing))
+    return Error{EALREADY, url_ + ": put " + std::string(key) +
+                               ": an answer was lost, and it has another version than expected or written"};
+  if (status != 412 && !(missing && !options.if_match.empty())) return error;
   if (options.if_absent) return Error{EEXIST, url_ + ": put " + std::string(key) + ": it exists already"};
   return Error{ESTALE, url_ + ": put " + std::string(key) + ": it has another version than expected"};
 }
@@ -224,11 +230,10 @@ Result<ObjectInfo> S3Store::PutPieces(std::string_view key, std::span<const std:
   auto answer = Send(call, "put " + std::string(key), {412, 404});
   if (!answer) return answer.error();
   if (answer->http.status >= 300) {
-    // Also after a single attempt: libcurl repeats one by itself when a kept-alive connection breaks under
-    // it.
+    // Also after a single sending: what stands between us and the server may repeat one by itself.
     if (conditional)
       if (auto written = WrittenByUs(key, mark)) return *written;
-    return RefusedPut(answer->http, key, options);
+    return RefusedPut(*answer, key, options);
   }
   ObjectInfo info;
   for (auto piece : pieces) info.size += piece.size();

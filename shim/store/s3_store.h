@@ -60,7 +60,7 @@ class S3Store final : public ObjectStore {
                            std::optional<std::span<char>> into);
   void AddConditions(const PutOptions& options, std::map<std::string, std::string>* headers) const;
   void AddSourceCondition(std::string_view etag, std::map<std::string, std::string>* headers) const;
-  Error RefusedPut(const HttpResponse& answer, std::string_view key, const PutOptions& options);
+  Error RefusedPut(const S3Answer& answer, std::string_view key, const PutOptions& options);
   // Whether the object is the one that an earlier attempt of ours wrote; its information then.
   std::optional<ObjectInfo> WrittenByUs(std::string_view key, const std::string& mark);
   std::string CopySource(std::string_view key) const;

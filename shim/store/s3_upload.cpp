@@ -90,7 +90,7 @@ Result<ObjectInfo> S3Store::CompleteUpload(std::string_view key, std::string_vie
     // An earlier attempt may have been carried out, and then the upload is gone: what is there now tells.
     auto info = Head(key);
     if (info && info->etag == EtagOfParts(parts)) return info;
-    return RefusedPut(answer->http, key, options);
+    return RefusedPut(*answer, key, options);
   }
   if (ParseS3Error(answer->http.body, &error))
     return Error{EIO, url_ + ": " + what + ": " + error.code + " " + error.message};

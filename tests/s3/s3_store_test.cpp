@@ -154,7 +154,9 @@ TEST_F(S3StoreTest, ExactlyOneOfSixteenRacersWins) {
         std::string content = (replace ? "second " : "first ") + std::to_string(i);
         auto put = store_->Put("k", content, options);
         if (put) ++winners, winner = content;
-        if (!put && put.error().code == (replace ? ESTALE : EEXIST)) ++losers;
+        // Ceph 16 answers some racers 500, after which nobody can tell them that they never won.
+        if (!put && (put.error().code == (replace ? ESTALE : EEXIST) || put.error().code == EALREADY))
+          ++losers;
       });
     for (auto& racer : racers) racer.join();
     EXPECT_EQ(winners, 1);

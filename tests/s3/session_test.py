@@ -26,7 +26,7 @@ def run(store, environment=None):
 
 def objects():
     key = os.environ["AWS_ACCESS_KEY_ID"] + ":" + os.environ["AWS_SECRET_ACCESS_KEY"]
-    listing = subprocess.run(["curl", "-sSf", "--aws-sigv4", "aws:amz:us-east-1:s3", "-u", key, "-H",
+    listing = subprocess.run(["curl", "-sSf", "--max-time", "30", "--aws-sigv4", "aws:amz:us-east-1:s3", "-u", key, "-H",
                               "x-amz-content-sha256: UNSIGNED-PAYLOAD", f"{endpoint}/{bucket}?list-type=2"],
                              check=True, stdout=subprocess.PIPE, text=True).stdout
     return [urllib.parse.unquote(part.split("</Key>")[0]) for part in listing.split("<Key>")[1:]]
@@ -39,7 +39,8 @@ def refused(store, environment, text):
     assert result.stdout == "", result.stdout
 
 
-native = subprocess.run(["/usr/bin/python3", "-c", JOB], stdout=subprocess.PIPE, text=True, check=True).stdout
+native = subprocess.run(["/usr/bin/python3", "-c", JOB], stdout=subprocess.PIPE, text=True, check=True,
+                        timeout=60).stdout
 result = run(f"s3://{bucket}/sessions")
 assert result.returncode == 0, result.stderr
 assert result.stdout == native, (result.stdout, native)

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <functional>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "test_store.h"
 
@@ -176,6 +178,100 @@ TEST_F(ObjectFileTest, AppendsOfTwoHostsFollowEachOther) {
     ASSERT_TRUE(second->Flush().ok());
     EXPECT_TRUE(InStore("k") == content + "first second");
   }
+}
+
+// A store whose next conditional write has its answer lost, and another writer comes before that is seen.
+class LosingStore : public store::ObjectStore {
+ public:
+  explicit LosingStore(std::shared_ptr<store::ObjectStore> store) : store_(std::move(store)) {}
+  std::function<void()> meanwhile;  // set: the next write's answer is lost
+  bool carried_out = true;
+  int code = EALREADY;
+
+  const std::string& url() const override { return store_->url(); }
+  Result<store::Object> Get(std::string_view key, const store::GetOptions& options) override {
+    return store_->Get(key, options);
+  }
+  Result<uint64_t> GetInto(std::string_view key, std::span<char> into,
+                           const store::GetOptions& options) override {
+    return store_->GetInto(key, into, options);
+  }
+  Result<store::ObjectInfo> Head(std::string_view key) override { return store_->Head(key); }
+  Result<store::ObjectInfo> PutPieces(std::string_view key, std::span<const std::string_view> pieces,
+                                      const store::PutOptions& options) override {
+    if (!meanwhile) return store_->PutPieces(key, pieces, options);
+    if (carried_out) {
+      EXPECT_TRUE(store_->PutPieces(key, pieces, options).ok());
+    }
+    std::exchange(meanwhile, nullptr)();
+    return Error{code, "the answer was lost"};
+  }
+  Result<store::ObjectInfo> Copy(std::string_view from, std::string_view to,
+                                 const store::CopyOptions& options) override {
+    return store_->Copy(from, to, options);
+  }
+  Status Delete(std::string_view key) override { return store_->Delete(key); }
+  Result<uint64_t> DeleteMany(std::span<const std::string> keys) override { return store_->DeleteMany(keys); }
+  Result<store::ListPage> List(const store::ListRequest& request) override { return store_->List(request); }
+  Result<std::string> BeginUpload(std::string_view key, const store::PutOptions& options) override {
+    return store_->BeginUpload(key, options);
+  }
+  Result<store::UploadPart> PutPart(std::string_view key, std::string_view id, unsigned number,
+                                    std::string_view body) override {
+    return store_->PutPart(key, id, number, body);
+  }
+  Result<store::UploadPart> CopyPart(std::string_view key, std::string_view id, unsigned number,
+                                     std::string_view from, store::Range range,
+                                     std::string_view if_match) override {
+    return store_->CopyPart(key, id, number, from, range, if_match);
+  }
+  Result<store::ObjectInfo> CompleteUpload(std::string_view key, std::string_view id,
+                                           std::span<const store::UploadPart> parts,
+                                           const store::PutOptions& options) override {
+    return store_->CompleteUpload(key, id, parts, options);
+  }
+  Status AbortUpload(std::string_view key, std::string_view id) override {
+    return store_->AbortUpload(key, id);
+  }
+  Result<std::vector<store::UploadEntry>> ListUploads(std::string_view prefix) override {
+    return store_->ListUploads(prefix);
+  }
+
+ private:
+  const std::shared_ptr<store::ObjectStore> store_;
+};
+
+TEST_F(ObjectFileTest, AppendedBytesAreNotSentTwiceAfterALostAnswer) {
+  for (int code : {EALREADY, ETIMEDOUT})
+    for (bool carried_out : {true, false}) {
+      ASSERT_TRUE(home_->store->Put("k", "base ").ok());
+      auto losing = std::make_shared<LosingStore>(test_store_.Open());
+      auto host = NewHost("losing");
+      host->store = losing;
+      auto file = OpenToWrite(host, "k");
+      ASSERT_TRUE(file->Append("ours ").ok());
+      losing->code = code;
+      losing->carried_out = carried_out;
+      losing->meanwhile = [&] {
+        auto second = OpenToWrite(other_, "k");
+        ASSERT_TRUE(second->Append("theirs ").ok());
+        ASSERT_TRUE(second->Flush().ok());
+      };
+      auto flushed = file->Flush();
+      if (code == ETIMEDOUT) {
+        EXPECT_EQ(flushed.error().code, ETIMEDOUT);
+        ASSERT_TRUE(file->Append("more ").ok());
+        flushed = file->Flush();
+      }
+      if (carried_out) {
+        for (int repeated = 0; repeated < 2; ++repeated, flushed = file->Flush())
+          EXPECT_EQ(flushed.error().code, EIO);
+        EXPECT_EQ(InStore("k"), "base ours theirs ");
+      } else {
+        EXPECT_TRUE(flushed.ok());
+        EXPECT_EQ(InStore("k"), code == ETIMEDOUT ? "base theirs ours more " : "base theirs ours ");
+      }
+    }
 }
 
 TEST_F(ObjectFileTest, ManyAppendersLoseNothing) {

@@ -94,11 +94,19 @@ TEST_F(S3ClientTest, RecognisesItsOwnConditionalWriteAfterALostAnswer) {
 
 TEST_F(S3ClientTest, AConditionalWriteIsRefusedWhenAnotherWasFirst) {
   for (bool absent : {true, false}) {
-    Server server({"", ErrorAnswer(412, "PreconditionFailed"),
-                   Server::Answer(200, "", "x-amz-meta-elsewhere-put: other\r\n")});
     PutOptions options{.if_absent = absent};
     if (!absent) options.if_match = "e";
+    std::string refused = ErrorAnswer(412, "PreconditionFailed");
+    std::string other = Server::Answer(200, "", "x-amz-meta-elsewhere-put: other\r\n");
+    Server server({refused, other});
     EXPECT_EQ(Open(server)->Put("k", "x", options).error().code, absent ? EEXIST : ESTALE);
+    Server busy({ErrorAnswer(409, "ConditionalRequestConflict"), refused, other});
+    EXPECT_EQ(Open(busy)->Put("k", "x", options).error().code, absent ? EEXIST : ESTALE);
+    // It may have been carried out, and the object replaced by the other since.
+    for (const std::string& lost : {std::string(), ErrorAnswer(500, "InternalError")}) {
+      Server losing({lost, refused, other});
+      EXPECT_EQ(Open(losing)->Put("k", "x", options).error().code, EALREADY);
+    }
   }
 }
 
