@@ -27,6 +27,10 @@ const char* ReasonToStayHome() {
   return reason_to_stay.load(std::memory_order_relaxed);
 }
 
+void StayHome(const char* reason) {
+  reason_to_stay.store(reason, std::memory_order_relaxed);
+}
+
 void IpcBeforeFork() {
   MemoryBeforeFork();
 }

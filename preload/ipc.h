@@ -9,6 +9,7 @@ namespace elsewhere::preload {
 // Set once the program asks for an object that other processes would use in place (a process-shared pthread
 // mutex, ...), whose promotion does not exist; inherited by children.
 const char* ReasonToStayHome();
+void StayHome(const char* reason);
 
 // Around every real fork of a process, in this order, with all signals blocked. `child`: its kernel pid, or
 // -1 where the fork failed. The parent tells the agent which named semaphores the child holds, before it can
