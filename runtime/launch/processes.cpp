@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,11 +21,57 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-bool HasMarkInEnvironment(const std::string& directory, const std::string& id) {
-  std::ifstream file(directory + "/environ");
+std::string ReadAll(const std::string& path) {
+  std::ifstream file(path);
   std::ostringstream content;
   content << file.rdbuf();
-  const std::string environment = '\0' + content.str() + '\0';
+  return content.str();
+}
+
+// What /proc/PID/stat says. The name in it may contain anything, also ')'.
+struct Status {
+  char state = '\0';            // its letter; 0: gone
+  bool between_images = false;  // in the middle of an exec: its environment cannot be read at the moment
+};
+
+Status StatusOf(const std::string& directory) {
+  const std::string text = ReadAll(directory + "/stat");
+  const size_t end = text.rfind(')');
+  if (end == text.npos) return {};
+  std::istringstream fields(text.substr(end + 1));
+  Status status;
+  fields >> status.state;
+  constexpr int kMemorySize = 23, kEnvironmentEnd = 51;
+  uint64_t memory_size = 0;
+  std::string field;
+  for (int number = 4; number <= kEnvironmentEnd && fields >> field; ++number) {
+    if (number == kMemorySize) memory_size = std::strtoull(field.c_str(), nullptr, 10);
+    // A kernel thread has no environment either, but no memory either.
+    if (number == kEnvironmentEnd) status.between_images = field == "0" && memory_size != 0;
+  }
+  return status;
+}
+
+// A process that is just executing a program has an empty environment until the kernel has laid the new one
+// out, a matter of microseconds; overlooking it then would let it survive its session. Environment and status
+// are read one after the other, so an exec may lie between: only a row of such readings proves that there is
+// nothing to read.
+std::string EnvironmentOf(const std::string& directory) {
+  const std::string path = directory + "/environ";
+  if (!std::ifstream(path)) return {};  // another user's, or gone
+  const auto deadline = steady_clock::now() + milliseconds(200);
+  for (int settled = 0; settled < 16;) {
+    std::string environment = ReadAll(path);
+    if (!environment.empty()) return environment;
+    if (!StatusOf(directory).between_images) ++settled;
+    if (steady_clock::now() > deadline) break;  // its program is on a file system that hangs
+    sched_yield();
+  }
+  return {};
+}
+
+bool HasMarkInEnvironment(const std::string& directory, const std::string& id) {
+  const std::string environment = '\0' + EnvironmentOf(directory) + '\0';
   const std::string wanted = '\0' + (std::string(abi::kEnvSession) + "=" + id) + '\0';
   return environment.find(wanted) != environment.npos;
 }
@@ -55,16 +102,6 @@ bool HoldsLifeline(const std::string& directory, const SessionMark& mark) {
   return found;
 }
 
-// The state letter of /proc/PID/stat; 0: gone. The name before it may contain anything, also ')'.
-char StateOf(const std::string& directory) {
-  std::ifstream file(directory + "/stat");
-  std::ostringstream content;
-  content << file.rdbuf();
-  const std::string text = content.str();
-  size_t end = text.rfind(')');
-  return end == text.npos || end + 2 >= text.size() ? '\0' : text[end + 2];
-}
-
 int OpenProcess(pid_t pid) {
   return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
 }
@@ -87,7 +124,7 @@ std::vector<pid_t> FindProcesses(const SessionMark& mark) {
     if (pid <= 0 || pid == getpid()) continue;
     const std::string path = std::string("/proc/") + entry->d_name;
     if (!HasMarkInEnvironment(path, mark.id) && !HoldsLifeline(path, mark)) continue;
-    char state = StateOf(path);
+    const char state = StatusOf(path).state;
     if (state != '\0' && state != 'Z' && state != 'X') found.push_back(pid);
   }
   closedir(directory);

@@ -64,6 +64,15 @@ TEST(Processes, AreFoundByTheirLifelineWhenTheEnvironmentIsGone) {
   close(ends[0]);
 }
 
+TEST(Processes, AreFoundWhileTheyExecuteAProgram) {
+  const SessionMark mark{MakeSessionId(), -1, 0};
+  pid_t pid = StartShell("echo; exec sh -c 'exec sh -c \"$0\" \"$0\"' 'exec sh -c \"$0\" \"$0\"'",
+                         "ELSEWHERE_SESSION=" + mark.id);
+  for (int round = 0; round < 200; ++round) ASSERT_EQ(std::vector<pid_t>{pid}, FindProcesses(mark));
+  EXPECT_TRUE(KillProcesses(mark, milliseconds(5000)));
+  waitpid(pid, nullptr, 0);
+}
+
 TEST(Processes, OthersAreNotFound) {
   const std::string id = MakeSessionId();
   pid_t pid = StartShell("echo; sleep 1000", "ELSEWHERE_SESSION=" + id + "0");
