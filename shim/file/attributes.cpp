@@ -69,7 +69,8 @@ Attributes AttributesOf(const std::string& key, const store::ObjectInfo& info, c
     unsigned number;
     if (name == "mode" && Number(value, &number)) {
       mode_t type = number & S_IFMT;
-      if (directory || (type != S_IFREG && type != S_IFLNK)) type = attributes.mode & S_IFMT;
+      bool kept = type == S_IFREG || type == S_IFLNK || type == S_IFIFO || type == S_IFSOCK;
+      if (directory || !kept) type = attributes.mode & S_IFMT;
       attributes.mode = type | (number & 07777);
     } else if (name == "uid" && Number(value, &number)) {
       attributes.uid = number;

@@ -1,7 +1,7 @@
 // What stat tells about a file, and the user metadata of an object that it is kept in: the names and forms
 // that s3fs uses (mode, uid, gid, mtime, atime, ctime; decimal, times in seconds with a fraction), of which
 // rclone shares mtime. A directory is an object whose key ends in '/'; a symbolic link is an object of mode
-// S_IFLNK that holds its target.
+// S_IFLNK that holds its target; a FIFO or socket is an empty object of mode S_IFIFO or S_IFSOCK.
 //
 // Thread-safety: functions without state. Sources: s3fs-fuse 1.90 metaheader.cpp; rclone's S3 backend.
 #pragma once

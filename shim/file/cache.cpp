@@ -34,6 +34,18 @@ Extents DataIn(int fd, uint64_t size) {
 
 }  // namespace
 
+bool PwriteFully(int fd, const char* data, uint64_t size, uint64_t offset) {
+  while (size > 0) {
+    ssize_t done = pwrite(fd, data, size, off_t(offset));
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) return false;
+    data += done;
+    offset += uint64_t(done);
+    size -= uint64_t(done);
+  }
+  return true;
+}
+
 Result<std::shared_ptr<FileCache>> FileCache::Open(const std::string& directory, uint64_t limit_bytes) {
   std::error_code ignored;
   std::filesystem::create_directories(std::filesystem::path(directory).parent_path(), ignored);

@@ -21,6 +21,9 @@
 
 namespace elsewhere::file {
 
+// All of it; errno tells why not.
+bool PwriteFully(int fd, const char* data, uint64_t size, uint64_t offset);
+
 class FileCache {
  public:
   // Makes the directory. EACCES when it belongs to somebody else.

@@ -17,28 +17,29 @@ constexpr uint64_t kMovedByContent = 8 << 20;  // up to here RENAME_NOREPLACE is
 
 }  // namespace
 
-Result<std::string> FileSystem::ResolveForChange(const std::string& path) {
+Result<std::string> FileSystem::ResolveForChange(const std::string& path, int dot_code) {
   auto writable = Writable(path);
   if (!writable) return writable.error();
   std::string bare = path;
   while (bare.ends_with('/')) bare.pop_back();
+  std::string last = NameOf(bare);
+  if (last == "." || last == "..") return Fail(dot_code, path);
   auto resolved = Resolve(bare, false);
   if (!resolved) return resolved.error();
   if (!resolved->outside.empty()) return Fail(EREMOTE, path);
   if (resolved->path.empty()) return Fail(EBUSY, path);
-  auto allowed = AllowedIn(ParentOf(resolved->path), W_OK | X_OK);
-  if (!allowed) return allowed.error();
   return resolved->path;
 }
 
 Status FileSystem::PutDirectory(const std::string& key, const Attributes& attributes, bool if_absent) {
-  auto put = Store().Put(key + "/", "",
+  auto put = Store().Put(MarkerOf(key), "",
                          {.if_absent = if_absent,
                           .content_type = ContentTypeOf(attributes),
                           .metadata = MetadataOf(attributes)});
   if (!put) return put.error();
   std::lock_guard lock(mutex_);
   kept_directories_.insert(key);
+  searched_.erase(key);
   return Ok{};
 }
 
@@ -48,7 +49,9 @@ Status FileSystem::KeepDirectory(const std::string& key) {
     std::lock_guard lock(mutex_);
     if (kept_directories_.contains(key)) return Ok{};
   }
-  auto put = PutDirectory(key, NewAttributes(S_IFDIR | options_.defaults.directory_mode), true);
+  Attributes attributes = ImplicitDirectory(options_.defaults);
+  attributes.mtime_ns = attributes.atime_ns = attributes.ctime_ns = NowNs();
+  auto put = PutDirectory(key, attributes, true);
   if (!put && !SaysItExists(put.error())) return put;
   std::lock_guard lock(mutex_);
   kept_directories_.insert(key);
@@ -61,7 +64,9 @@ Status FileSystem::MakeDirectory(const std::string& path, mode_t mode) {
   auto known = Lookup(*key);
   if (known) return Fail(EEXIST, path);
   if (known.error().code != ENOENT) return known.error();
-  auto put = PutDirectory(*key, NewAttributes(S_IFDIR | (mode & 07777)), true);
+  auto allowed = AllowedIn(ParentOf(*key), W_OK | X_OK);
+  if (!allowed) return allowed;
+  auto put = PutDirectory(*key, NewAttributes(*key, S_IFDIR | (mode & 01777)), true);
   if (!put) return SaysItExists(put.error()) ? Fail(EEXIST, path) : put.error();
   NoteName(*key, true);
   return Ok{};
@@ -76,10 +81,14 @@ Result<bool> FileSystem::IsEmpty(const std::string& key) {
 }
 
 Status FileSystem::RemoveDirectory(const std::string& path) {
-  auto key = ResolveForChange(path);
+  std::string bare = path;
+  while (bare.ends_with('/')) bare.pop_back();
+  auto key = ResolveForChange(path, NameOf(bare) == "." ? EINVAL : ENOTEMPTY);
   if (!key) return key.error();
   auto known = Lookup(*key);
   if (!known) return known.error().code == ENOENT ? WhyMissing(*key) : known.error();
+  auto allowed = MayRemove(*key, *known);
+  if (!allowed) return allowed;
   if (!known->is_directory()) return Fail(ENOTDIR, path);
   auto empty = IsEmpty(*key);
   if (!empty) return empty.error();
@@ -95,10 +104,12 @@ Status FileSystem::RemoveDirectory(const std::string& path) {
 }
 
 Status FileSystem::Unlink(const std::string& path) {
-  auto key = ResolveForChange(path);
-  if (!key) return key.error();
+  auto key = ResolveForChange(path, EISDIR);
+  if (!key) return key.error().code == EBUSY ? Fail(EISDIR, path) : key.error();
   auto known = Lookup(*key);
   if (!known) return known.error().code == ENOENT ? WhyMissing(*key) : known.error();
+  auto allowed = MayRemove(*key, *known);
+  if (!allowed) return allowed;
   if (known->is_directory()) return Fail(EISDIR, path);
   if (path.ends_with('/')) return Fail(ENOTDIR, path);
   auto kept = KeepDirectory(ParentOf(*key));
@@ -110,22 +121,6 @@ Status FileSystem::Unlink(const std::string& path) {
   auto gone = Store().Delete(*key);
   if (!gone) return gone;
   NoteName(*key, std::nullopt);
-  return Ok{};
-}
-
-Status FileSystem::MakeLink(const std::string& target, const std::string& path) {
-  if (target.empty()) return Fail(ENOENT, path);
-  auto key = ResolveForChange(path);
-  if (!key) return key.error().code == EBUSY ? Fail(EEXIST, path) : key.error();
-  auto known = Lookup(*key);
-  if (known) return Fail(EEXIST, path);
-  if (known.error().code != ENOENT) return known.error();
-  Attributes attributes = NewAttributes(S_IFLNK | 0777);
-  auto put = Store().Put(
-      *key, target,
-      {.if_absent = true, .content_type = ContentTypeOf(attributes), .metadata = MetadataOf(attributes)});
-  if (!put) return SaysItExists(put.error()) ? Fail(EEXIST, path) : put.error();
-  NoteName(*key, false);
   return Ok{};
 }
 
@@ -157,9 +152,9 @@ Result<std::string> FileSystem::CopyObject(const std::string& from, const std::s
 
 Status FileSystem::Rename(const std::string& from_path, const std::string& to_path, unsigned flags) {
   if (flags & ~unsigned{RENAME_NOREPLACE}) return Fail(EINVAL, from_path);
-  auto from = ResolveForChange(from_path);
+  auto from = ResolveForChange(from_path, EBUSY);
   if (!from) return from.error();
-  auto to = ResolveForChange(to_path);
+  auto to = ResolveForChange(to_path, EBUSY);
   if (!to) return to.error();
   auto source = Lookup(*from);
   if (!source) return source.error().code == ENOENT ? WhyMissing(*from) : source.error();
@@ -169,6 +164,8 @@ Status FileSystem::Rename(const std::string& from_path, const std::string& to_pa
   if (!target && target.error().code != ENOENT) return target.error();
   if (target && (flags & RENAME_NOREPLACE)) return Fail(EEXIST, to_path);
   if (*from == *to) return Ok{};
+  auto allowed = MayRename(*from, *source, *to, target ? &*target : nullptr);
+  if (!allowed) return allowed;
   if (source->is_directory() && to->starts_with(*from + "/")) return Fail(EINVAL, to_path);
   if (target && source->is_directory() && !target->is_directory()) return Fail(ENOTDIR, to_path);
   if (target && !source->is_directory() && target->is_directory()) return Fail(EISDIR, to_path);
@@ -185,6 +182,17 @@ Status FileSystem::Rename(const std::string& from_path, const std::string& to_pa
   NoteName(*from, std::nullopt);
   NoteName(*to, source->is_directory());
   return Ok{};
+}
+
+Status FileSystem::MayRename(const std::string& from, const Attributes& source, const std::string& to,
+                             const Attributes* target) {
+  auto allowed = MayRemove(from, source);
+  if (allowed && target) allowed = MayRemove(to, *target);
+  if (allowed && !target) allowed = AllowedIn(ParentOf(to), W_OK | X_OK);
+  // A directory's ".." changes with its parent.
+  if (allowed && source.is_directory() && ParentOf(from) != ParentOf(to) && !Allowed(source, W_OK))
+    return Fail(EACCES, from);
+  return allowed;
 }
 
 Status FileSystem::RenameFile(const std::string& from, const std::string& to, bool replace) {
@@ -265,85 +273,10 @@ Status FileSystem::RenameDirectory(const std::string& from, const std::string& t
   std::erase_if(remembered_, [&](auto& entry) { return below(entry.first); });
   std::erase_if(listings_, [&](auto& entry) { return below(entry.first); });
   std::erase_if(kept_directories_, [&](auto& key) { return below(key); });
+  std::erase_if(changed_at_, [&](auto& entry) { return below(entry.first); });
+  std::erase_if(searched_, [&](auto& entry) { return below(entry.first); });
   if (!deleted) return deleted.error();
   return Ok{};
-}
-
-Status FileSystem::Change(const std::string& path, bool follow,
-                          const std::function<Status(Attributes&)>& change) {
-  auto writable = Writable(path);
-  if (!writable) return writable;
-  auto resolved = Resolve(path, follow);
-  if (!resolved) return resolved.error();
-  if (!resolved->outside.empty()) return Fail(EREMOTE, path);
-  const std::string& key = resolved->path;
-  auto known = Lookup(key, true);
-  if (!known) return known.error().code == ENOENT ? WhyMissing(key) : known.error();
-  Attributes wanted = *known;
-  wanted.ctime_ns = NowNs();
-  auto allowed = change(wanted);
-  if (!allowed) return allowed;
-  if (key.empty()) return Ok{};  // the mapped directory itself has no object to keep it in
-  if (auto open = FindOpen(key)) {
-    bool pending = open->changed();
-    open->SetAttributes(wanted);
-    return pending ? Status(Ok{}) : open->Flush();
-  }
-  Forget(key);
-  if (known->is_directory()) return PutDirectory(key, wanted, false);
-  if (known->size > kLargestCopy) {
-    auto file = ObjectFile::Existing(context_, key, *known, std::nullopt);
-    if (!file) return file.error();
-    (*file)->SetAttributes(wanted);
-    return (*file)->Flush();
-  }
-  auto copied = Store().Copy(
-      key, key,
-      {.if_match = known->etag, .metadata = MetadataOf(wanted), .content_type = ContentTypeOf(wanted)});
-  if (!copied) return copied.error();
-  return Ok{};
-}
-
-Status FileSystem::SetMode(const std::string& path, mode_t mode, bool follow) {
-  return Change(path, follow, [&](Attributes& wanted) -> Status {
-    if (options_.uid != 0 && wanted.uid != options_.uid) return Fail(EPERM, path);
-    wanted.mode = (wanted.mode & S_IFMT) | (mode & 07777);
-    return Ok{};
-  });
-}
-
-Status FileSystem::SetOwner(const std::string& path, uid_t uid, gid_t gid, bool follow) {
-  return Change(path, follow, [&](Attributes& wanted) -> Status {
-    bool same_owner = uid == uid_t(-1) || uid == wanted.uid;
-    bool own_group = gid == gid_t(-1) || gid == wanted.gid || gid == options_.gid ||
-                     std::find(options_.groups.begin(), options_.groups.end(), gid) != options_.groups.end();
-    if (options_.uid != 0 && (!same_owner || !own_group || wanted.uid != options_.uid))
-      return Fail(EPERM, path);
-    if (uid != uid_t(-1)) wanted.uid = uid;
-    if (gid != gid_t(-1)) wanted.gid = gid;
-    // As the kernel does for files that others may run.
-    if (S_ISREG(wanted.mode) && (wanted.mode & 0111))
-      wanted.mode &= ~mode_t(wanted.mode & 010 ? 06000 : 04000);
-    return Ok{};
-  });
-}
-
-Status FileSystem::SetTimes(const std::string& path, std::optional<int64_t> atime_ns,
-                            std::optional<int64_t> mtime_ns, bool follow) {
-  return Change(path, follow, [&](Attributes& wanted) -> Status {
-    if (options_.uid != 0 && wanted.uid != options_.uid && !Allowed(wanted, W_OK)) return Fail(EACCES, path);
-    if (atime_ns) wanted.atime_ns = *atime_ns;
-    if (mtime_ns) wanted.mtime_ns = *mtime_ns;
-    return Ok{};
-  });
-}
-
-Status FileSystem::Truncate(const std::string& path, uint64_t size) {
-  auto file = Open(path, O_WRONLY, 0);
-  if (!file) return file.error();
-  auto cut = (*file)->Truncate(size);
-  if (!cut) return cut;
-  return (*file)->Flush();
 }
 
 }  // namespace elsewhere::file

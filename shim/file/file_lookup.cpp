@@ -15,12 +15,19 @@ constexpr int kLinksFollowed = 40;
 constexpr size_t kLookedUpTogether = 64;
 constexpr size_t kRemembered = 200'000;
 constexpr size_t kListings = 256;
+constexpr size_t kDirectoryTimes = 100'000;
+constexpr uint64_t kLongestTarget = 4096;  // of a link, in bytes with its end
+constexpr size_t kLongestName = 255, kLongestKey = 1024;
 
 }  // namespace
 
 std::string ParentOf(const std::string& key) {
   size_t slash = key.rfind('/');
   return slash == key.npos ? "" : key.substr(0, slash);
+}
+
+std::string MarkerOf(const std::string& key) {
+  return key + "/";
 }
 
 std::string NameOf(const std::string& key) {
@@ -45,24 +52,6 @@ uint64_t FileSystem::InodeOf(const std::string& path) const {
   return hash ? hash : 1;
 }
 
-bool FileSystem::Allowed(const Attributes& attributes, int wanted) const {
-  if (options_.uid == 0) return !(wanted & X_OK) || attributes.is_directory() || (attributes.mode & 0111);
-  bool group = attributes.gid == options_.gid || std::find(options_.groups.begin(), options_.groups.end(),
-                                                           attributes.gid) != options_.groups.end();
-  unsigned bits = attributes.uid == options_.uid ? attributes.mode >> 6
-                  : group                        ? attributes.mode >> 3
-                                                 : attributes.mode;
-  return (bits & unsigned(wanted)) == unsigned(wanted);
-}
-
-Status FileSystem::AllowedIn(const std::string& directory, int wanted) {
-  auto attributes = Lookup(directory);
-  if (!attributes) return attributes.error().code == ENOENT ? WhyMissing(directory) : attributes.error();
-  if (!attributes->is_directory()) return Fail(ENOTDIR, directory);
-  if (!Allowed(*attributes, wanted)) return Fail(EACCES, directory);
-  return Ok{};
-}
-
 void FileSystem::Remember(const std::string& key, const std::optional<Attributes>& attributes) {
   std::lock_guard lock(mutex_);
   if (remembered_.size() >= kRemembered) remembered_.clear();
@@ -72,16 +61,21 @@ void FileSystem::Remember(const std::string& key, const std::optional<Attributes
 void FileSystem::Forget(const std::string& key) {
   std::lock_guard lock(mutex_);
   remembered_.erase(key);
+  searched_.erase(key);
 }
 
 // Keeps the listing of its directory right after a change of ours; nothing: the name is gone.
 void FileSystem::NoteName(const std::string& key, std::optional<bool> directory) {
   std::lock_guard lock(mutex_);
   remembered_.erase(key);
+  searched_.erase(key);
   if (!directory) kept_directories_.erase(key);
+  if (changed_at_.size() >= kDirectoryTimes) changed_at_.clear();
+  changed_at_.erase(key);
+  changed_at_[ParentOf(key)] = NowNs();
   auto listing = listings_.find(ParentOf(key));
   if (listing == listings_.end()) return;
-  if (directory) listing->second.names[NameOf(key)] = *directory;
+  if (directory) listing->second.names[NameOf(key)] = {*directory, *directory};
   if (!directory) listing->second.names.erase(NameOf(key));
 }
 
@@ -113,7 +107,19 @@ std::vector<std::pair<std::string, std::shared_ptr<ObjectFile>>> FileSystem::Ope
 }
 
 Result<Attributes> FileSystem::Lookup(const std::string& key, bool fresh) {
-  if (auto open = FindOpen(key)) return open->attributes();
+  auto found = LookupName(key, fresh);
+  if (!found || !found->is_directory()) return found;
+  std::lock_guard lock(mutex_);
+  auto changed = changed_at_.find(key);
+  if (changed == changed_at_.end()) return found;
+  found->mtime_ns = std::max(found->mtime_ns, changed->second);
+  found->ctime_ns = std::max(found->ctime_ns, changed->second);
+  return found;
+}
+
+Result<Attributes> FileSystem::LookupName(const std::string& key, bool fresh) {
+  // An open file that this host only reads keeps its version, the name may have gone on to another.
+  if (auto open = FindOpen(key); open && open->writable()) return open->attributes();
   if (!fresh) {
     std::unique_lock lock(mutex_);
     int64_t now = NowNs();
@@ -151,13 +157,16 @@ Result<Attributes> FileSystem::LookupInStore(const std::string& key) {
 }
 
 Result<Attributes> FileSystem::LookupDirectory(const std::string& key) {
-  if (key.empty()) return ImplicitDirectory(options_.defaults);
-  auto page = Store().List({.prefix = key + "/", .max_keys = 1});
-  if (!page) return page.error();
-  if (page->objects.empty()) return Fail(ENOENT, key);
-  if (page->objects[0].key != key + "/") return ImplicitDirectory(options_.defaults);
-  auto info = Store().Head(key + "/");
-  if (!info) return info.error().code == ENOENT ? Fail(ENOENT, key) : info.error();
+  if (!key.empty()) {
+    auto page = Store().List({.prefix = key + "/", .max_keys = 1});
+    if (!page) return page.error();
+    if (page->objects.empty()) return Fail(ENOENT, key);
+    if (page->objects[0].key != key + "/") return ImplicitDirectory(options_.defaults);
+  }
+  auto info = Store().Head(MarkerOf(key));
+  if (!info && info.error().code == ENOENT)
+    return key.empty() ? Result<Attributes>(ImplicitDirectory(options_.defaults)) : Fail(ENOENT, key);
+  if (!info) return info.error();
   std::lock_guard lock(mutex_);
   kept_directories_.insert(key);
   return AttributesOf(key + "/", *info, options_.defaults);
@@ -176,7 +185,7 @@ void FileSystem::LookAhead(const std::string& key) {
     for (auto at = names.find(NameOf(key)); at != names.end() && wanted.size() < kLookedUpTogether; ++at) {
       auto known = remembered_.find(base + at->first);
       if (known == remembered_.end() || known->second.until_ns <= now)
-        wanted.emplace_back(base + at->first, at->second);
+        wanted.emplace_back(base + at->first, at->second.directory);
     }
   }
   // An error shows again for the name that is really asked for.
@@ -198,13 +207,49 @@ Error FileSystem::WhyMissing(const std::string& key) {
   return Fail(ENOENT, key);
 }
 
+// "" and "." mean nothing; what is before ".." is looked up, because it may be a link.
+Result<FileSystem::Resolved> FileSystem::WithoutDots(const std::string& path, int* links_left) {
+  std::string out;
+  bool as_directory = false;
+  for (size_t at = 0; at <= path.size();) {
+    size_t end = std::min(path.find('/', at), path.size());
+    std::string name = path.substr(at, end - at);
+    at = end + 1;
+    if (name.size() > kLongestName) return Fail(ENAMETOOLONG, path);
+    as_directory = name.empty() || name == "." || name == "..";
+    if (name.empty() || name == ".") continue;
+    if (name != "..") {
+      out += (out.empty() ? "" : "/") + name;
+      continue;
+    }
+    auto head = ResolveLinks(out + "/", true, links_left);
+    if (!head) return head.error();
+    std::string rest = at <= path.size() ? path.substr(at) : "";
+    if (!head->outside.empty()) return Resolved{"", head->outside + "/../" + rest};
+    if (head->path.empty()) return Resolved{"", ParentOf(options_.mount_point) + "/" + rest};
+    auto there = Lookup(head->path);
+    if (!there) return there.error().code == ENOENT ? WhyMissing(head->path) : there.error();
+    out = ParentOf(head->path);
+  }
+  if (out.size() > kLongestKey) return Fail(ENAMETOOLONG, path);
+  return Resolved{as_directory && !out.empty() ? out + "/" : out};
+}
+
 // Looks at the whole path first: names on the way are only asked for when it is not there, so that a path
 // without links costs one lookup.
 Result<FileSystem::Resolved> FileSystem::Resolve(const std::string& asked, bool follow_last) {
-  std::string path = asked;
+  int links_left = kLinksFollowed;
+  return ResolveLinks(asked, follow_last, &links_left);
+}
+
+Result<FileSystem::Resolved> FileSystem::ResolveLinks(const std::string& asked, bool follow_last,
+                                                      int* links_left) {
+  auto plain = WithoutDots(asked, links_left);
+  if (!plain || !plain->outside.empty()) return plain;
+  std::string path = plain->path;
   bool as_directory = path.ends_with('/');
-  while (path.ends_with('/')) path.pop_back();
-  for (int followed = 0; followed <= kLinksFollowed; ++followed) {
+  if (as_directory) path.pop_back();
+  for (;;) {
     std::string link;
     auto last = Lookup(path);
     if (!last && last.error().code != ENOENT) return last.error();
@@ -216,19 +261,33 @@ Result<FileSystem::Resolved> FileSystem::Resolve(const std::string& asked, bool 
         if (attributes) break;
         if (attributes.error().code != ENOENT) return attributes.error();
       }
+    auto searchable = Searchable(ParentOf(link.empty() ? path : link));
+    if (!searchable) return searchable.error();
     if (link.empty()) {
       if (last && as_directory && !last->is_directory()) return Fail(ENOTDIR, asked);
       return Resolved{path};
     }
+    if ((*links_left)-- == 0) return Fail(ELOOP, asked);
     auto target = Store().Get(link);
     if (!target) return target.error();
-    std::string absolute =
-        Normalize(options_.mount_point + "/" + ParentOf(link), target->body + path.substr(link.size()));
-    if (absolute != options_.mount_point && !absolute.starts_with(options_.mount_point + "/"))
-      return Resolved{"", absolute};
-    path = absolute.substr(std::min(absolute.size(), options_.mount_point.size() + 1));
+    std::string rest = path.substr(link.size());
+    if (target->body.starts_with('/')) {
+      const std::string& mount = options_.mount_point;
+      std::string absolute = target->body + rest;
+      if (!absolute.starts_with(mount) || (absolute.size() > mount.size() && absolute[mount.size()] != '/'))
+        return Resolved{"", absolute};
+      path = absolute.substr(mount.size());
+    } else {
+      path = ParentOf(link) + "/" + target->body + rest;
+    }
+    auto next = WithoutDots(path, links_left);
+    if (!next || !next->outside.empty()) return next;
+    path = next->path;
+    if (path.ends_with('/')) {
+      as_directory = true;
+      path.pop_back();
+    }
   }
-  return Fail(ELOOP, asked);
 }
 
 Result<Attributes> FileSystem::Stat(const std::string& path, bool follow) {
@@ -238,14 +297,6 @@ Result<Attributes> FileSystem::Stat(const std::string& path, bool follow) {
   auto found = Lookup(resolved->path);
   if (!found && found.error().code == ENOENT) return WhyMissing(resolved->path);
   return found;
-}
-
-Status FileSystem::Access(const std::string& path, int wanted, bool follow) {
-  auto attributes = Stat(path, follow);
-  if (!attributes) return attributes.error();
-  if ((wanted & W_OK) && options_.read_only) return Fail(EROFS, path);
-  if (!Allowed(*attributes, wanted)) return Fail(EACCES, path);
-  return Ok{};
 }
 
 Result<std::string> FileSystem::ReadLink(const std::string& path) {
@@ -268,15 +319,17 @@ Result<FileSystem::Listing> FileSystem::List(const std::string& key) {
     auto page = Store().List(request);
     if (!page) return page.error();
     for (auto& entry : page->objects)
-      if (entry.key != prefix) listing.names.emplace(entry.key.substr(prefix.size()), false);
+      if (entry.key != prefix)
+        listing.names.emplace(entry.key.substr(prefix.size()), Name{false, entry.size >= kLongestTarget});
     // A name that is both a file and a directory is a file, as a lookup says too. "//" has no name.
     for (auto& folder : page->folders)
       if (folder.size() > prefix.size() + 1)
-        listing.names.emplace(folder.substr(prefix.size(), folder.size() - prefix.size() - 1), true);
+        listing.names.emplace(folder.substr(prefix.size(), folder.size() - prefix.size() - 1),
+                              Name{true, true});
     request.token = page->next_token;
   } while (!request.token.empty());
   for (auto& [open_key, file] : OpenBelow(prefix))
-    if (ParentOf(open_key) == key) listing.names.emplace(NameOf(open_key), false);
+    if (ParentOf(open_key) == key) listing.names.emplace(NameOf(open_key), Name{});
   listing.until_ns = NowNs() + int64_t(options_.remember_ms) * 1'000'000;
   std::lock_guard lock(mutex_);
   if (listings_.size() >= kListings) listings_.clear();
@@ -294,8 +347,14 @@ Result<std::vector<DirectoryEntry>> FileSystem::ReadDirectory(const std::string&
   if (!listing) return listing.error();
   std::vector<DirectoryEntry> entries;
   std::string base = resolved->path.empty() ? "" : resolved->path + "/";
-  for (auto& [name, directory] : listing->names)
-    entries.push_back({name, mode_t(directory ? S_IFDIR : S_IFREG), InodeOf(base + name)});
+  std::lock_guard lock(mutex_);
+  for (auto& [name, kind] : listing->names) {
+    mode_t type = kind.directory ? S_IFDIR : kind.certain ? S_IFREG : 0;
+    auto known = type ? remembered_.end() : remembered_.find(base + name);
+    if (known != remembered_.end() && known->second.attributes)
+      type = known->second.attributes->mode & S_IFMT;
+    entries.push_back({name, type, InodeOf(base + name)});
+  }
   return entries;
 }
 

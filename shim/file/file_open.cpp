@@ -21,6 +21,20 @@ int WantedBy(int flags) {
   return wanted | (Writes(flags) ? W_OK : 0);
 }
 
+// A key as it stands.
+bool IsPlain(const std::string& path) {
+  for (size_t at = 0, end; at <= path.size(); at = end + 1) {
+    end = std::min(path.find('/', at), path.size());
+    std::string_view name = std::string_view(path).substr(at, end - at);
+    if (name.empty() || name == "." || name == ".." || name.size() > 255) return false;
+  }
+  return path.size() <= 1024;
+}
+
+bool IsSpecial(const Attributes& attributes) {
+  return S_ISFIFO(attributes.mode) || S_ISSOCK(attributes.mode);
+}
+
 }  // namespace
 
 Status FileSystem::Writable(const std::string& path) const {
@@ -28,19 +42,13 @@ Status FileSystem::Writable(const std::string& path) const {
   return Ok{};
 }
 
-Attributes FileSystem::NewAttributes(mode_t mode) const {
-  Attributes attributes;
-  attributes.mode = mode;
-  attributes.uid = options_.uid;
-  attributes.gid = options_.gid;
-  attributes.mtime_ns = attributes.atime_ns = attributes.ctime_ns = NowNs();
-  return attributes;
-}
-
 Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, int flags, mode_t mode) {
+  if ((flags & O_TMPFILE) == O_TMPFILE) return OpenAnonymous(path, flags, mode);
   bool exclusive = (flags & O_CREAT) && (flags & O_EXCL);
   // The usual case in one request: a file that is there, by its own name. All else takes the long way.
-  if (!Writes(flags) && !(flags & O_CREAT) && !path.empty() && !path.ends_with('/') && !IsRemembered(path)) {
+  if (!Writes(flags) && !(flags & O_CREAT) && IsPlain(path) && !IsRemembered(path)) {
+    auto searchable = Searchable(ParentOf(path));
+    if (!searchable) return searchable.error();
     auto file = OpenExisting(path, flags, nullptr);
     if (file || file.error().code != ENOENT) return file;
   }
@@ -53,6 +61,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, in
   if (known && exclusive) return Fail(EEXIST, path);
   if (known && known->is_link()) return Fail(ELOOP, path);
   if (known && known->is_directory()) return Fail(EISDIR, path);
+  if (known && IsSpecial(*known)) return Fail(Allowed(*known, WantedBy(flags)) ? ENXIO : EACCES, path);
   if (Writes(flags) && options_.read_only && (known || (flags & O_CREAT))) return Fail(EROFS, path);
   if (known) {
     auto file = OpenExisting(key, flags, &*known);
@@ -92,7 +101,8 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
     if (got.not_modified || (open && attributes.etag == etag)) {
       file = open;
     } else {
-      if (attributes.is_link()) return Fail(ENOENT, key);  // opened by the name that it leads to
+      // Opened by the name that it leads to, or not at all.
+      if (attributes.is_link() || IsSpecial(attributes)) return Fail(ENOENT, key);
       std::optional<std::string_view> content;
       if (got.body.size() == attributes.size) content = got.body;
       auto made = ObjectFile::Existing(context_, key, attributes, content);
@@ -119,7 +129,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Create(const std::string& key, i
   if (!writable) return writable.error();
   auto allowed = AllowedIn(ParentOf(key), W_OK | X_OK);
   if (!allowed) return allowed.error();
-  Attributes attributes = NewAttributes(S_IFREG | (mode & 07777));
+  Attributes attributes = NewAttributes(key, S_IFREG | (mode & 07777));
   Result<std::shared_ptr<ObjectFile>> file = Error{};
   if (flags & O_EXCL) {
     // The one request that decides between all hosts who was first.

@@ -7,14 +7,22 @@
 // open looks at the store in any case (close-to-open consistency between hosts).
 //
 // Limits that come from S3, on purpose without a pretence: rename is copy and delete, so for a moment both
-// names exist, and a directory's rename is not atomic; no hard links (EPERM), devices, FIFOs or sockets
-// (EPERM).
+// names exist, and a directory's rename is not atomic; no hard links and no devices (EPERM). FIFOs and
+// sockets are empty objects whose mode says so; what they connect is the caller's to provide.
+//
+// Paths may hold ".", ".." and repeated slashes; ".." leads to where a link's target lies, as in the kernel.
+// Permissions are those of the calling thread's ActingAs (caller.h), checked against mode and owner in the
+// metadata, on the file and on the directories on the way, as the kernel does it.
+//
+// A directory's times are its marker's, or those of the last change of a name in it by this host if that is
+// later; other hosts do not see the latter.
 //
 // Errors are errno values as the calls of the same name have them; those of the store besides (EIO,
 // ETIMEDOUT, ...). Thread-safety: every method from any thread; all may block.
 #pragma once
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
 
 #include <map>
 #include <memory>
@@ -24,6 +32,7 @@
 #include <vector>
 
 #include "shim/file/attributes.h"
+#include "shim/file/caller.h"
 #include "shim/file/object_file.h"
 
 namespace elsewhere::file {
@@ -38,15 +47,13 @@ struct FileSystemOptions {
   bool read_only = false;
   Defaults defaults{};
   uint64_t remember_ms = 1000;
-  // Whose permissions are checked; root may do all.
-  uid_t uid = 0;
-  gid_t gid = 0;
-  std::vector<gid_t> groups{};
+  // Whose permissions are checked where no ActingAs is in force; root may do all.
+  Caller caller{};
 };
 
 struct DirectoryEntry {
   std::string name;
-  mode_t type = 0;  // S_IFREG also for symbolic links that were not looked at yet
+  mode_t type = 0;  // S_IFDIR, S_IFREG, ...; 0: unknown, since a listing does not tell links and FIFOs
   uint64_t inode = 0;
 };
 
@@ -67,21 +74,51 @@ class FileSystem {
   // R_OK, W_OK, X_OK
   Status Access(const std::string& path, int wanted, bool follow = true);
 
-  // flags as open(2) has them: access mode, O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW. A directory gives EISDIR.
-  // Whoever changes the file calls ObjectFile::Flush before letting it go.
+  // flags as open(2) has them: access mode, O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_TMPFILE. A directory
+  // gives EISDIR, a FIFO or socket ENXIO. Whoever changes the file calls ObjectFile::Flush before letting it
+  // go.
   Result<std::shared_ptr<ObjectFile>> Open(const std::string& path, int flags, mode_t mode);
 
   Status MakeDirectory(const std::string& path, mode_t mode);
   Status RemoveDirectory(const std::string& path);
   Status Unlink(const std::string& path);
   Status MakeLink(const std::string& target, const std::string& path);
+  // mknod(2): S_IFIFO, S_IFSOCK and regular files; EPERM for devices.
+  Status MakeSpecial(const std::string& path, mode_t mode);
+  // linkat(2) of a descriptor: gives an O_TMPFILE file its name. EPERM for one that has a name.
+  Status Link(const std::shared_ptr<ObjectFile>& file, const std::string& to);
+  // link(2): always fails, with EPERM where a file system without hard links would.
+  Status HardLink(const std::string& from, const std::string& to);
   // flags: RENAME_NOREPLACE; others EINVAL
   Status Rename(const std::string& from, const std::string& to, unsigned flags = 0);
+  // Of a path, or of a file that is open and perhaps has no name any more.
   Status SetMode(const std::string& path, mode_t mode, bool follow = true);
+  Status SetMode(const std::shared_ptr<ObjectFile>& file, mode_t mode);
   // uid_t(-1), gid_t(-1): as it is
   Status SetOwner(const std::string& path, uid_t uid, gid_t gid, bool follow = true);
-  Status SetTimes(const std::string& path, std::optional<int64_t> atime_ns, std::optional<int64_t> mtime_ns,
+  Status SetOwner(const std::shared_ptr<ObjectFile>& file, uid_t uid, gid_t gid);
+  // Without a value: as it is. `touch`: both were given as "now", which who may write the file may do as
+  // well.
+  struct Times {
+    std::optional<int64_t> atime_ns{}, mtime_ns{};
+    bool touch = false;
+  };
+  Status SetTimes(const std::string& path, const Times& times, bool follow = true);
+  Status SetTimes(const std::shared_ptr<ObjectFile>& file, const Times& times);
+
+  // extended_attributes.h
+  Result<std::string> GetXattr(const std::string& path, const std::string& name, bool follow = true);
+  Result<std::string> GetXattr(const std::shared_ptr<ObjectFile>& file, const std::string& name);
+  Result<std::string> ListXattr(const std::string& path, bool follow = true);
+  Status SetXattr(const std::string& path, const std::string& name, const std::string& value, int flags,
                   bool follow = true);
+  Status SetXattr(const std::shared_ptr<ObjectFile>& file, const std::string& name, const std::string& value,
+                  int flags);
+  Status RemoveXattr(const std::string& path, const std::string& name, bool follow = true);
+  Status RemoveXattr(const std::shared_ptr<ObjectFile>& file, const std::string& name);
+
+  // What of a bucket can be said: it has no size, so there is room for much.
+  struct statvfs StatFs() const;
   Status Truncate(const std::string& path, uint64_t size);
 
   uint64_t InodeOf(const std::string& path) const;
@@ -91,26 +128,44 @@ class FileSystem {
     std::optional<Attributes> attributes;  // nothing: there is no such name
     int64_t until_ns = 0;
   };
+  struct Name {
+    bool directory = false;
+    bool certain = false;  // else it may also be a link, FIFO or socket
+  };
   struct Listing {
-    std::map<std::string, bool> names;  // name -> is a directory
+    std::map<std::string, Name> names;
     int64_t until_ns = 0;
   };
 
   store::ObjectStore& Store() { return *context_->store; }
   Error Fail(int code, const std::string& path) const;
   Status Writable(const std::string& path) const;
+
+  // file_access.cpp
+  const Caller& Who() const;
   bool Allowed(const Attributes& attributes, int wanted) const;
   Status AllowedIn(const std::string& directory, int wanted);
+  // Search permission in `directory` and all above it.
+  Status Searchable(const std::string& directory);
+  // From a sticky directory only the owner of either may remove, and root.
+  Status MayRemove(const std::string& key, const Attributes& attributes);
+  Status MayRename(const std::string& from, const Attributes& source, const std::string& to,
+                   const Attributes* target);
 
   // Lookup of one key, links not followed. ENOENT when there is nothing.
   Result<Attributes> Lookup(const std::string& key, bool fresh = false);
+  Result<Attributes> LookupName(const std::string& key, bool fresh);
   Result<Attributes> LookupInStore(const std::string& key);
   Result<Attributes> LookupDirectory(const std::string& key);
   void LookAhead(const std::string& key);
   Error WhyMissing(const std::string& key);
   Result<Listing> List(const std::string& key);
-  // Both ends of a change: resolved path without a final '/', its parent checked for permission to change it.
-  Result<std::string> ResolveForChange(const std::string& path);
+  // Takes "." and ".." out of a path; the answer ends in '/' if it can only be a directory.
+  Result<Resolved> WithoutDots(const std::string& path, int* links_left);
+  Result<Resolved> ResolveLinks(const std::string& path, bool follow_last, int* links_left);
+  // Either end of a change: resolved path without a final '/'.
+  // A path that ends in "." or ".." fails with `dot_code`.
+  Result<std::string> ResolveForChange(const std::string& path, int dot_code = EEXIST);
 
   void Remember(const std::string& key, const std::optional<Attributes>& attributes);
   void Forget(const std::string& key);
@@ -123,11 +178,23 @@ class FileSystem {
   Result<std::shared_ptr<ObjectFile>> OpenExisting(const std::string& key, int flags,
                                                    const Attributes* known);
   Result<std::shared_ptr<ObjectFile>> Create(const std::string& key, int flags, mode_t mode);
-  Attributes NewAttributes(mode_t mode) const;
+  // Of something new in the directory of `key`, whose set-group-ID bit it heeds.
+  Attributes NewAttributes(const std::string& key, mode_t mode);
+  // A name that must not exist, for what is made of one object: link, FIFO, socket, empty file.
+  Status MakeObject(const std::string& path, mode_t mode, std::string_view content);
+  Result<std::shared_ptr<ObjectFile>> OpenAnonymous(const std::string& directory, int flags, mode_t mode);
   // A directory must not vanish with the last object in it.
   Status KeepDirectory(const std::string& key);
   Status PutDirectory(const std::string& key, const Attributes& attributes, bool if_absent);
-  Status Change(const std::string& path, bool follow, const std::function<Status(Attributes&)>& change);
+  using Changer = std::function<Status(Attributes&)>;
+  Status Change(const std::string& path, bool follow, const Changer& change);
+  Status Change(const std::shared_ptr<ObjectFile>& file, const Changer& change);
+  Status ChangeKey(const std::string& key, const Attributes& known, const Changer& change);
+  Changer ModeChange(mode_t mode) const;
+  Changer OwnerChange(uid_t uid, gid_t gid) const;
+  Changer TimesChange(const Times& times) const;
+  Changer XattrChange(const std::string& name, const std::string& value, int flags) const;
+  Changer XattrRemoval(const std::string& name) const;
   Status RenameFile(const std::string& from, const std::string& to, bool replace);
   Status RenameDirectory(const std::string& from, const std::string& to);
   Result<std::string> CopyObject(const std::string& from, const std::string& to, uint64_t size,
@@ -140,9 +207,18 @@ class FileSystem {
   std::map<std::string, Remembered> remembered_;
   std::map<std::string, Listing> listings_;
   std::map<std::string, std::weak_ptr<ObjectFile>> open_;
-  std::set<std::string> kept_directories_;  // known to have an object of their own
+  std::set<std::string> kept_directories_;     // known to have an object of their own
+  std::map<std::string, int64_t> changed_at_;  // directories in which this host has changed names, ns
+  struct Searched {
+    Attributes attributes;
+    int64_t until_ns = 0;
+  };
+  std::map<std::string, Searched> searched_;  // directories, for search permission
 };
 
+// The key of a directory's marker. That of the mapped directory itself is "/", which an S3Store takes for the
+// marker of its own prefix.
+std::string MarkerOf(const std::string& key);
 // "a" of "a/b", "" of "a"; and "b".
 std::string ParentOf(const std::string& key);
 std::string NameOf(const std::string& key);

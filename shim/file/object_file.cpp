@@ -1,4 +1,4 @@
-// Reading and changing. Sending is in object_flush.cpp.
+// Opening and reading. Changes are in object_change.cpp, sending in object_flush.cpp.
 #include "shim/file/object_file.h"
 
 #include <fcntl.h>
@@ -23,18 +23,6 @@ uint64_t Down(uint64_t value, uint64_t unit) {
 }
 uint64_t Up(uint64_t value, uint64_t unit) {
   return value > UINT64_MAX - unit ? value : Down(value + unit - 1, unit);
-}
-
-bool PwriteFully(int fd, const char* data, uint64_t size, uint64_t offset) {
-  while (size > 0) {
-    ssize_t done = pwrite(fd, data, size, off_t(offset));
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) return false;
-    data += done;
-    offset += uint64_t(done);
-    size -= uint64_t(done);
-  }
-  return true;
 }
 
 }  // namespace
@@ -73,6 +61,15 @@ Result<std::shared_ptr<ObjectFile>> ObjectFile::Created(std::shared_ptr<FileCont
   return file;
 }
 
+Result<std::shared_ptr<ObjectFile>> ObjectFile::Anonymous(std::shared_ptr<FileContext> context,
+                                                          Attributes attributes, bool may_be_linked) {
+  auto file = Created(std::move(context), "", std::move(attributes));
+  if (!file) return file;
+  (*file)->unlinked_ = true;
+  (*file)->may_be_linked_ = may_be_linked;
+  return file;
+}
+
 ObjectFile::~ObjectFile() {
   {
     std::unique_lock lock(mutex_);
@@ -105,6 +102,11 @@ Attributes ObjectFile::attributes() const {
 bool ObjectFile::changed() const {
   std::lock_guard lock(mutex_);
   return !NothingToSend();
+}
+
+bool ObjectFile::writable() const {
+  std::lock_guard lock(mutex_);
+  return writable_;
 }
 
 bool ObjectFile::unlinked() const {
@@ -193,6 +195,18 @@ Status ObjectFile::FetchPiece(uint64_t from, uint64_t to) {
   }
 }
 
+// What is not there yet is data as well, so the only hole that all can agree on is the one at the end.
+Result<uint64_t> ObjectFile::SeekData(uint64_t offset) const {
+  if (offset >= attributes().size) return Error{ENXIO, "there is no data behind this offset"};
+  return offset;
+}
+
+Result<uint64_t> ObjectFile::SeekHole(uint64_t offset) const {
+  uint64_t size = attributes().size;
+  if (offset >= size) return Error{ENXIO, "this offset is behind the end"};
+  return size;
+}
+
 Result<size_t> ObjectFile::Read(std::span<char> into, uint64_t offset) {
   auto prepared = Prepare(offset, into.size());
   if (!prepared) return prepared.error();
@@ -206,121 +220,6 @@ Result<size_t> ObjectFile::Read(std::span<char> into, uint64_t offset) {
     done += size_t(got);
   }
   return done;
-}
-
-Status ObjectFile::MakeWritable() {
-  std::unique_lock lock(mutex_);
-  if (writable_) return Ok{};
-  // A fetch in progress writes into the file that is there now.
-  arrived_.wait(lock, [this] { return fetching_.empty(); });
-  if (!context_->cache->TakeOut(local_)) {
-    // Other processes use it: a copy of what is valid. Those who read here keep the old file's descriptor.
-    auto fresh = context_->cache->NewPrivate();
-    if (!fresh) return fresh.error();
-    if (ftruncate(fresh->get(), off_t(attributes_.size)) != 0) return Error{errno, strerror(errno)};
-    for (auto [from, to] : valid_.All()) {
-      auto in = off64_t(from), out = off64_t(from);
-      for (to = std::min(to, attributes_.size); uint64_t(in) < to;)
-        if (copy_file_range(fd(), &in, fresh->get(), &out, to - uint64_t(in), 0) <= 0)
-          return Error{errno ? errno : EIO, "the file cache cannot copy a file"};
-    }
-    // The number stays the same for those who know it.
-    if (dup3(fresh->get(), fd(), O_CLOEXEC) < 0) return Error{errno, strerror(errno)};
-  }
-  local_.name.clear();
-  writable_ = true;
-  return Ok{};
-}
-
-void ObjectFile::MarkWritten(uint64_t offset, uint64_t length, bool appended) {
-  valid_.Add(offset, offset + length);
-  changed_.Add(offset, offset + length);
-  appended_only_ = appended_only_ && appended;
-  attributes_.size = std::max(attributes_.size, offset + length);
-  attributes_.mtime_ns = attributes_.ctime_ns = NowNs();
-}
-
-Result<size_t> ObjectFile::Write(std::string_view data, uint64_t offset) {
-  std::unique_lock lock(mutex_);
-  if (!PwriteFully(fd(), data.data(), data.size(), offset)) return Error{errno, strerror(errno)};
-  if (data.empty()) return size_t{0};
-  MarkWritten(offset, data.size(), false);
-  StreamWritten(lock, offset, data.size());
-  return data.size();
-}
-
-Result<uint64_t> ObjectFile::Append(std::string_view data) {
-  std::unique_lock lock(mutex_);
-  uint64_t offset = attributes_.size;
-  if (!PwriteFully(fd(), data.data(), data.size(), offset)) return Error{errno, strerror(errno)};
-  if (data.empty()) return offset;
-  MarkWritten(offset, data.size(), true);
-  StreamWritten(lock, offset, data.size());
-  return offset;
-}
-
-Status ObjectFile::NoteWritten(uint64_t offset, uint64_t length) {
-  std::unique_lock lock(mutex_);
-  if (length == 0) return Ok{};
-  MarkWritten(offset, length, false);
-  StreamWritten(lock, offset, length);
-  return Ok{};
-}
-
-Status ObjectFile::Truncate(uint64_t size) {
-  if (size == 0) AbandonStream();
-  std::unique_lock lock(mutex_);
-  if (ftruncate(fd(), off_t(size)) != 0) return Error{errno, strerror(errno)};
-  uint64_t before = attributes_.size;
-  attributes_.size = size;
-  attributes_.mtime_ns = attributes_.ctime_ns = NowNs();
-  if (size < before) {
-    truncated_ = true;
-    base_limit_ = std::min(base_limit_, size);
-    truncated_while_flushing_ = std::min(truncated_while_flushing_, size);
-    changed_.Remove(size, UINT64_MAX);
-    valid_.Add(size, UINT64_MAX);
-    if (stream_) stream_->Invalidate(size, before);
-  } else if (size > before) {
-    changed_.Add(before, size);
-    appended_only_ = false;
-  }
-  if (size == 0) truncated_ = true;
-  return Ok{};
-}
-
-void ObjectFile::SetAttributes(const Attributes& wanted) {
-  std::lock_guard lock(mutex_);
-  attributes_.mode = wanted.mode;
-  attributes_.uid = wanted.uid;
-  attributes_.gid = wanted.gid;
-  attributes_.mtime_ns = wanted.mtime_ns;
-  attributes_.atime_ns = wanted.atime_ns;
-  attributes_.ctime_ns = wanted.ctime_ns;
-  attributes_.other = wanted.other;
-  attributes_changed_ = true;
-}
-
-void ObjectFile::Renamed(std::string key, const std::string& etag) {
-  AbandonStream();
-  std::lock_guard flush_lock(flush_mutex_);
-  std::lock_guard lock(mutex_);
-  key_ = std::move(key);
-  if (!etag.empty() && !base_etag_.empty()) base_etag_ = etag;
-}
-
-Status ObjectFile::Unlink() {
-  uint64_t limit;
-  {
-    std::lock_guard lock(mutex_);
-    limit = std::min(base_limit_, attributes_.size);
-  }
-  auto fetched = limit > 0 ? FetchRange(0, limit) : Status(Ok{});
-  AbandonStream();
-  std::lock_guard flush_lock(flush_mutex_);
-  std::lock_guard lock(mutex_);
-  unlinked_ = true;
-  return fetched;
 }
 
 }  // namespace elsewhere::file

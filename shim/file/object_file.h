@@ -60,6 +60,9 @@ class ObjectFile {
   // A file that the store does not know yet.
   static Result<std::shared_ptr<ObjectFile>> Created(std::shared_ptr<FileContext> context, std::string key,
                                                      Attributes attributes);
+  // A file without a name (O_TMPFILE): nothing of it is sent before GiveName.
+  static Result<std::shared_ptr<ObjectFile>> Anonymous(std::shared_ptr<FileContext> context,
+                                                       Attributes attributes, bool may_be_linked);
   ~ObjectFile();
 
   // The local file: what was fetched is valid, all else reads as zeros. Owned by the ObjectFile.
@@ -67,10 +70,14 @@ class ObjectFile {
   std::string key() const;
   Attributes attributes() const;
   bool changed() const;
+  bool writable() const;  // MakeWritable was called
 
   // Makes the range valid in the local file, and reads ahead when the calls come in sequence.
   Status Prepare(uint64_t offset, uint64_t length);
   Result<size_t> Read(std::span<char> into, uint64_t offset);
+  // lseek(2) with SEEK_DATA and SEEK_HOLE: all of the file is data. ENXIO.
+  Result<uint64_t> SeekData(uint64_t offset) const;
+  Result<uint64_t> SeekHole(uint64_t offset) const;
 
   // Must be called once before the first change: turns a file of the cache into one of our own.
   Status MakeWritable();
@@ -80,6 +87,8 @@ class ObjectFile {
   // Says that the range was or will be written into fd() by somebody else.
   Status NoteWritten(uint64_t offset, uint64_t length);
   Status Truncate(uint64_t size);
+  // fallocate(2); EOPNOTSUPP for modes that move content.
+  Status Allocate(int mode, uint64_t offset, uint64_t length);
   // Mode, owner and times of `wanted`; kept in the store by the next Flush.
   void SetAttributes(const Attributes& wanted);
 
@@ -91,6 +100,9 @@ class ObjectFile {
   // have it.
   Status Unlink();
   bool unlinked() const;
+  // Makes an anonymous file the object `key`, which must not exist: EEXIST, and it stays anonymous. ENOENT if
+  // it had a name before.
+  Status GiveName(std::string key);
 
  private:
   struct Stream;
@@ -102,6 +114,7 @@ class ObjectFile {
   Status FetchPiece(uint64_t from, uint64_t to);
   void ReadAhead(std::unique_lock<std::mutex>& lock, uint64_t from, uint64_t to);
   void MarkWritten(uint64_t offset, uint64_t length, bool appended);
+  void DropPrivileges();
   Error Failed(const Error& error) const;
 
   Status FlushOnce();
@@ -136,7 +149,7 @@ class ObjectFile {
   Extents valid_, fetching_, changed_;
   Extents doubted_;  // appended to that version by a Flush that failed, and perhaps in the store
   bool writable_ = false, truncated_ = false, attributes_changed_ = false, appended_only_ = true,
-       unlinked_ = false;
+       unlinked_ = false, may_be_linked_ = false;
   bool flushing_ = false;
   uint64_t truncated_while_flushing_ = UINT64_MAX;
   uint64_t next_expected_ = 0, ahead_ = 0;  // sequential reading

@@ -347,6 +347,7 @@ void ObjectFile::SendStreamPart(std::shared_ptr<Stream> stream, unsigned index) 
     stream->beginning = true;
     store::PutOptions options{.content_type = ContentTypeOf(attributes_),
                               .metadata = MetadataOf(attributes_)};
+    attributes_changed_ = false;  // the upload has them; without it the content is sent together with them
     lock.unlock();
     auto id = store.BeginUpload(stream->key, options);
     lock.lock();

@@ -104,7 +104,9 @@ Result<std::shared_ptr<S3Store>> S3Store::Open(const std::string& bucket, std::s
   return std::shared_ptr<S3Store>(new S3Store(std::move(*connection), std::move(prefix)));
 }
 
+// The prefix as a directory has a marker too.
 std::string S3Store::FullKey(std::string_view key) const {
+  if (key == "/" && !prefix_.empty()) return prefix_;
   return prefix_ + std::string(key);
 }
 

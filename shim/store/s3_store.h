@@ -7,6 +7,7 @@
 // - A conditional write whose answer was lost is recognised when it is repeated: it carries a random mark in
 // the
 //   object's metadata ("elsewhere-put"), which readers do not see.
+// - The key "/" is the marker of the store's own prefix as a directory ("prefix/"); listings leave it out.
 // - Conditions are the server's: a server that ignores If-None-Match ignores it here too (OpenStore cannot
 // know).
 //
