@@ -20,6 +20,7 @@
 #include <atomic>
 
 #include "preload/descriptor.h"
+#include "preload/packet.h"
 #include "preload/self.h"
 #include "preload/session_start.h"
 #include "shim/wire/raw_syscall.h"
@@ -67,7 +68,6 @@ struct Answer {
     abi::Welcome welcome;
   };
   int descriptors[3] = {-1, -1, -1};
-  int descriptor_count = 0;
 };
 
 long SendHello(int socket) {
@@ -77,28 +77,6 @@ long SendHello(int socket) {
   hello.role = static_cast<uint32_t>(abi::Role::kProcess);
   hello.pid = self.kernel_pid.load(std::memory_order_relaxed);
   return raw::Syscall(SYS_sendto, socket, raw::Address(&hello), sizeof hello, MSG_NOSIGNAL);
-}
-
-long ReceiveAnswer(int socket, Answer* answer) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof answer->descriptors)];
-  iovec part{&answer->header, sizeof(abi::Refused)};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  long size;
-  do {
-    size = raw::Syscall(SYS_recvmsg, socket, raw::Address(&message), MSG_CMSG_CLOEXEC);
-  } while (size == -EINTR);
-  for (cmsghdr* part_header = CMSG_FIRSTHDR(&message); size >= 0 && part_header != nullptr;
-       part_header = CMSG_NXTHDR(&message, part_header)) {
-    if (part_header->cmsg_level != SOL_SOCKET || part_header->cmsg_type != SCM_RIGHTS) continue;
-    answer->descriptor_count = static_cast<int>((part_header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-    memcpy(answer->descriptors, CMSG_DATA(part_header),
-           sizeof(int) * static_cast<size_t>(answer->descriptor_count));
-  }
-  return size;
 }
 
 abi::Table* MapTable(int descriptor) {
@@ -117,13 +95,14 @@ long Register() {
   if (socket < 0) return socket;
   Answer answer;
   long result = SendHello(socket);
-  if (result >= 0) result = ReceiveAnswer(socket, &answer);
+  if (result >= 0)
+    result = ReceivePacket(socket, &answer.header, sizeof answer.refused, answer.descriptors, 3);
   if (result >= static_cast<long>(sizeof(abi::PacketHeader)) &&
       answer.header.type == static_cast<uint32_t>(abi::Packet::kRefused)) {
     Say(answer.refused.reason, strnlen(answer.refused.reason, sizeof answer.refused.reason));
     result = -ECONNREFUSED;
   } else if (result >= 0 && (answer.header.type != static_cast<uint32_t>(abi::Packet::kWelcome) ||
-                             answer.descriptor_count < 2)) {
+                             answer.descriptors[1] < 0)) {
     result = -EPROTO;
   }
   if (result >= 0) MapAgentTable(answer.descriptors[0]);

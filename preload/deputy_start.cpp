@@ -25,6 +25,7 @@
 #include "preload/descriptor.h"
 #include "preload/ipc.h"
 #include "preload/memory_discard.h"
+#include "preload/packet.h"
 #include "preload/proxy/proxy.h"
 #include "preload/self.h"
 #include "shim/wire/abi.h"
@@ -45,25 +46,6 @@ void CloseAll(const int* descriptors, int count) {
   for (int i = 0; i < count; ++i) {
     if (descriptors[i] >= 0) raw::Close(descriptors[i]);
   }
-}
-
-long SendPacket(int socket, const void* packet, size_t size, const int* descriptors, uint32_t count) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * (kDescriptorsPerPacket + 1))];
-  iovec part{const_cast<void*>(packet), size};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (count != 0) {
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-    memset(control, 0, message.msg_controllen);
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int) * count);
-    memcpy(CMSG_DATA(header), descriptors, sizeof(int) * count);
-  }
-  return raw::Syscall(SYS_sendmsg, socket, raw::Address(&message), MSG_NOSIGNAL);
 }
 
 // The numbers of [first, first + count) of the manifest's descriptors.
@@ -122,18 +104,8 @@ struct Joined {
 };
 
 bool ReceiveWelcome(int socket, int (&descriptors)[3]) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)];
   abi::Refused packet{};
-  iovec part{&packet, sizeof packet};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  const long size = raw::Syscall(SYS_recvmsg, socket, raw::Address(&message), MSG_CMSG_CLOEXEC);
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (size >= 0 && header != nullptr && header->cmsg_type == SCM_RIGHTS)
-    memcpy(descriptors, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
+  const long size = ReceivePacket(socket, &packet, sizeof packet, descriptors, 3);
   return size == sizeof(abi::Welcome) && packet.header.type == static_cast<uint32_t>(abi::Packet::kWelcome) &&
          descriptors[2] >= 0;
 }

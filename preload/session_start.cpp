@@ -21,6 +21,7 @@
 
 #include "preload/descriptor.h"
 #include "preload/environment.h"
+#include "preload/packet.h"
 #include "preload/self.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -74,21 +75,9 @@ void WriteNumber(char (&text)[kNumberSize], int number) {
 
 // The packet's size, or less than 0; the lifeline goes to self.lifeline.
 long ReceiveAnswer(int socket, char* text, size_t room) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  iovec part{text, room};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  long size;
-  do {
-    size = raw::Syscall(SYS_recvmsg, socket, raw::Address(&message), MSG_CMSG_CLOEXEC);
-  } while (size == -EINTR);
-  const cmsghdr* rights = size > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (rights == nullptr || rights->cmsg_type != SCM_RIGHTS) return -EPROTO;
-  int lifeline;
-  memcpy(&lifeline, CMSG_DATA(rights), sizeof lifeline);
+  int lifeline = -1;
+  const long size = ReceivePacket(socket, text, room, &lifeline, 1);
+  if (lifeline < 0) return -EPROTO;
   self.lifeline = MoveToOwn(lifeline);
   if (self.lifeline >= 0)
     raw::Syscall(SYS_fcntl, self.lifeline, F_SETFD, 0);  // programs to come hold it as well

@@ -3,6 +3,7 @@
 
 #include <asm/prctl.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/prctl.h>
 #include <sys/resource.h>
 
@@ -20,17 +21,6 @@ struct KernelStack {  // stack_t
   int32_t flags;
   uint32_t padding;
   uint64_t size;
-};
-
-struct CapabilityHeader {
-  uint32_t version;
-  int32_t pid;
-};
-constexpr uint32_t kCapabilityVersion = 0x20080522;
-struct CapabilityData {
-  uint32_t effective;
-  uint32_t permitted;
-  uint32_t inheritable;
 };
 
 void ReadThread(Work* work) {
@@ -137,8 +127,8 @@ void ReadCredentials(Work* work) {
                raw::Address(&identity.group[2]));
   const long groups = raw::Syscall(SYS_getgroups, image::kMaxGroups, raw::Address(work->groups.items));
   work->groups.count = raw::Failed(groups) ? 0 : static_cast<uint32_t>(groups);
-  CapabilityHeader header{kCapabilityVersion, 0};
-  CapabilityData data[2] = {};
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
   raw::Syscall(SYS_capget, raw::Address(&header), raw::Address(data));
   identity.capabilities = data[0].effective | uint64_t{data[1].effective} << 32;
 }

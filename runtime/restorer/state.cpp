@@ -2,6 +2,7 @@
 
 #include <asm/prctl.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/prctl.h>
 #include <sys/resource.h>
 
@@ -16,17 +17,6 @@ constexpr uint32_t kStackOn = 1;        // SS_ONSTACK
 constexpr uint32_t kKill = 9, kStop = 19;
 constexpr uint32_t kRseqCpu = 4, kRseqSection = 8;  // offsets in struct rseq
 constexpr int32_t kRseqFailed = -2;
-
-struct CapabilityHeader {
-  uint32_t version;
-  int32_t pid;
-};
-constexpr uint32_t kCapabilityVersion = 0x20080522;
-struct CapabilityData {
-  uint32_t effective;
-  uint32_t permitted;
-  uint32_t inheritable;
-};
 
 template <class T>
 void Store(uint64_t address, T value) {
@@ -129,8 +119,8 @@ bool RestoreUser(Child* child) {
 // The worker may have more rights over its namespace than the process had at home.
 void DropCapabilities(Child* child) {
   const uint64_t kept = child->view.header().identity.capabilities;
-  CapabilityHeader header{kCapabilityVersion, 0};
-  CapabilityData data[2] = {};
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
   if (raw::Failed(raw::Syscall(SYS_capget, raw::Address(&header), raw::Address(data)))) return;
   for (uint32_t half = 0; half < 2; ++half) {
     const auto mask = static_cast<uint32_t>(kept >> (32 * half));
