@@ -126,7 +126,7 @@ class Component {
   // Home: a process, a deputy or a nested deputy said Hello. `parent`: who forked it, if that is known here;
   // for a nested deputy its caller's deputy.
   virtual void ProcessRegistered(const Process& /*process*/, const Process* /*parent*/) {}
-  // Before any message leaves this host: what must go first is sent now, by other means than Agent::Send.
+  // Before any message leaves this host: what must go first is sent now, with Agent::SendAhead.
   virtual void BeforeSend() {}
 
   // The process is gone and forgotten after this call.
@@ -156,11 +156,17 @@ class Agent {
   virtual broker::RedisConnection& broker() = 0;
   virtual store::SessionKey& key() = 0;
 
-  // Puts the message into the host's inbox, behind everything sent there before. Sending to a host that is
-  // gone, or to this host, is a bug that is logged and dropped.
+  // Delivered behind everything sent to that host before. Workers talk to home only: so a message of home's
+  // that follows from one of a worker's comes behind what that worker had home tell others before.
+  // Sending to a host that is gone, or to this host, is a bug that is logged and dropped.
   template <wire::AnyMessage M>
   void Send(HostId to, const M& message) {
     SendEncoded(to, wire::Encode(host(), NextSequence(), message));
+  }
+  // The same from within Component::BeforeSend, which is not asked again.
+  template <wire::AnyMessage M>
+  void SendAhead(HostId to, const M& message) {
+    SendEncodedAhead(to, wire::Encode(host(), NextSequence(), message));
   }
   // Every host but this one that is alive: at home all workers, on a worker home and, once told, the others.
   virtual const std::vector<HostId>& OtherHosts() const = 0;
@@ -192,10 +198,6 @@ class Agent {
   // Drains all components for the process, in the order in which they were added, then `done`.
   virtual void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) = 0;
 
-  // An encoded message as it goes into an inbox: sealed where the broker is not the session's own. For
-  // messages that a script of a component's puts there; Send does it by itself.
-  virtual std::vector<uint8_t> Seal(std::vector<uint8_t> message) const = 0;
-
   // Ends the session with one line for the user. Returns; nothing new is started afterwards.
   virtual void Fatal(std::string message) = 0;
   virtual bool ending() const = 0;
@@ -203,6 +205,7 @@ class Agent {
  protected:
   virtual uint64_t NextSequence() = 0;
   virtual void SendEncoded(HostId to, std::vector<uint8_t> message) = 0;
+  virtual void SendEncodedAhead(HostId to, std::vector<uint8_t> message) = 0;
   using MessageHandler = std::function<void(HostId from, std::span<const uint8_t> body)>;
   virtual void SetMessageHandler(wire::MessageType type, MessageHandler handler) = 0;
 };

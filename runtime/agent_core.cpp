@@ -6,12 +6,16 @@
 
 #include <algorithm>
 
-#include "runtime/components.h"
+#include "shim/broker/session_keys.h"
 
 namespace elsewhere::runtime {
 namespace {
 
 constexpr char kMessageContext[] = "message";
+
+std::span<const uint8_t> BytesOf(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
 
 }  // namespace
 
@@ -60,66 +64,87 @@ AgentCore::~AgentCore() {
 }
 
 Status AgentCore::Join(const broker::RedisUrl& url, const std::string& secret,
-                       std::chrono::milliseconds patience) {
+                       std::chrono::milliseconds patience, bool with_inbox) {
   const auto lost = [this](const Error& error) { Fatal(error.message); };
   broker::ConnectionOptions options{.url = url,
                                     .patience = patience,
                                     .marker_key = secret.empty() ? "" : keys_.marker(),
                                     .marker_value = secret,
                                     .scripts = {}};
-  auto inbox = broker::InboxReader::Open(
-      options, keys_, host(), [this](const broker::InboxReader::Message& message) { Deliver(message); },
-      lost);
-  if (!inbox) return inbox.error();
-  inbox_ = std::move(*inbox);
-  options.scripts = AllScripts();
+  if (with_inbox) {
+    auto inbox = broker::InboxReader::Open(
+        options, keys_, host(), [this](const broker::InboxReader::Message& message) { OpenMessage(message); },
+        lost);
+    if (!inbox) return inbox.error();
+    inbox_ = std::move(*inbox);
+    if (auto added = loop_->Add(inbox_->fd(), EPOLLIN, [this](uint32_t) { inbox_->OnReadable(); }); !added) {
+      return added;
+    }
+  }
+  options.scripts = broker::SessionScripts();
   auto commands = broker::RedisConnection::Open(options, lost);
   if (!commands) return commands.error();
   commands_ = std::move(*commands);
-  sender_ =
-      std::make_unique<broker::InboxSender>(*commands_, keys_, host(), [this](HostId to, const Error& why) {
-        // A host that has left takes no messages: its end is handled where its end is noticed.
-        if (why.code == EPIPE) return spdlog::debug("host {} takes no messages: {}", to, why.message);
-        Fatal("cannot send to host " + std::to_string(to) + ": " + why.message);
-      });
-  if (auto added = loop_->Add(inbox_->fd(), EPOLLIN, [this](uint32_t) { inbox_->OnReadable(); }); !added) {
-    return added;
+  if (with_inbox) {
+    sender_ =
+        std::make_unique<broker::InboxSender>(*commands_, keys_, host(), [this](HostId to, const Error& why) {
+          // A host that has left takes no messages: its end is handled where its end is noticed.
+          if (why.code == EPIPE) return spdlog::debug("host {} takes no messages: {}", to, why.message);
+          Fatal("cannot send to host " + std::to_string(to) + ": " + why.message);
+        });
   }
   return loop_->Add(commands_->fd(), EPOLLIN, [this](uint32_t) { commands_->OnReadable(); });
 }
 
-void AgentCore::Deliver(const broker::InboxReader::Message& message) {
+Status AgentCore::AddLink(HostId host, store::UniqueFd socket) {
+  auto link = std::make_unique<Link>(
+      *loop_, std::move(socket), [this, host](std::span<const uint8_t> message) { Deliver(host, message); },
+      [this, host](const std::string& what) { Fatal("host " + std::to_string(host) + ": " + what); });
+  if (auto started = link->Start(); !started) return started;
+  links_[host] = std::move(link);
+  return Ok{};
+}
+
+bool AgentCore::ReadLink(HostId host) {
+  const auto link = links_.find(host);
+  if (link == links_.end()) return false;
+  link->second->ReadAll();
+  return true;
+}
+
+void AgentCore::OpenMessage(const broker::InboxReader::Message& message) {
+  if (!options_.sealed) return Deliver(message.sender, BytesOf(message.bytes));
+  const auto opened = key_.Open(message.bytes, kMessageContext);
+  if (!opened)
+    return Fatal("a message from host " + std::to_string(message.sender) + " is not of this session");
+  Deliver(message.sender, BytesOf(*opened));
+}
+
+void AgentCore::Deliver(HostId from, std::span<const uint8_t> bytes) {
   if (ending_) return;
-  std::string plain;
-  std::string_view text = message.bytes;
-  if (options_.sealed) {
-    auto opened = key_.Open(text, kMessageContext);
-    if (!opened)
-      return Fatal("a message from host " + std::to_string(message.sender) + " is not of this session");
-    plain = std::move(*opened);
-    text = plain;
-  }
-  const auto bytes = std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size());
   const auto opened = wire::OpenEnvelope(bytes);
-  if (!opened) return Fatal("host " + std::to_string(message.sender) + " sent a " + opened.error().message);
+  if (!opened) return Fatal("host " + std::to_string(from) + " sent a " + opened.error().message);
+  if (opened->envelope.sender != from) {
+    return Fatal("host " + std::to_string(from) + " sent a message of host " +
+                 std::to_string(opened->envelope.sender));
+  }
   const auto handler = message_handlers_.find(opened->envelope.type);
   if (handler == message_handlers_.end()) {
     return spdlog::error("message of type {} from host {} has no receiver",
-                         static_cast<int>(opened->envelope.type), opened->envelope.sender);
+                         static_cast<int>(opened->envelope.type), from);
   }
-  handler->second(opened->envelope.sender, opened->body);
+  handler->second(from, opened->body);
 }
 
 void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
-  if (to == host() || sender_ == nullptr) {
-    return spdlog::error("a message to host {} cannot be sent from host {}", to, host());
-  }
   for (auto& component : components_) component->BeforeSend();
   Post(to, std::move(message));
 }
 
 void AgentCore::Post(HostId to, std::vector<uint8_t> message) {
-  if (ended_ || sender_ == nullptr) return;
+  if (ended_) return;
+  if (const auto link = links_.find(to); link != links_.end()) return link->second->Send(std::move(message));
+  if (sender_ == nullptr) return spdlog::debug("host {} takes no messages", to);
   const std::vector<uint8_t> sent = Seal(std::move(message));
   sender_->Send(to, std::string_view(reinterpret_cast<const char*>(sent.data()), sent.size()));
 }
@@ -142,6 +167,10 @@ void AgentCore::AddHost(HostId host) {
 }
 
 void AgentCore::RemoveHost(HostId host) {
+  // A message of this host's own may have said so: its link is in use until the end of the round.
+  if (auto link = links_.extract(host); !link.empty()) {
+    loop_->Defer([kept = std::shared_ptr<Link>(std::move(link.mapped()))] {});
+  }
   if (std::erase(others_, host) == 0) return;
   for (auto& component : components_) component->HostGone(host);
 }

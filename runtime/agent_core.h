@@ -14,6 +14,7 @@
 #include "runtime/agent.h"
 #include "runtime/call_table.h"
 #include "runtime/connections.h"
+#include "runtime/link.h"
 #include "shim/broker/inbox.h"
 #include "shim/broker/redis_connection.h"
 #include "shim/store/seal.h"
@@ -32,8 +33,14 @@ class AgentCore final : public Agent {
   static Result<std::unique_ptr<AgentCore>> Create(const Options& options, store::SessionKey key);
   ~AgentCore() override;
 
-  // Connects both connections. `secret`: the marker's value, empty where it is not known to this host.
-  Status Join(const broker::RedisUrl& url, const std::string& secret, std::chrono::milliseconds patience);
+  // Connects to the broker. `secret`: the marker's value, empty where it is not known to this host. Without
+  // an inbox messages travel over links only.
+  Status Join(const broker::RedisUrl& url, const std::string& secret, std::chrono::milliseconds patience,
+              bool with_inbox);
+  // Messages to and from `host` travel over this from now on; before the first of them.
+  Status AddLink(HostId host, store::UniqueFd socket);
+  // Delivers what a dead host had sent over its link; false: it has none.
+  bool ReadLink(HostId host);
   void Add(std::unique_ptr<Component> component) { components_.push_back(std::move(component)); }
   const std::vector<std::unique_ptr<Component>>& components() const { return components_; }
 
@@ -47,7 +54,6 @@ class AgentCore final : public Agent {
   SessionReport& report() override { return report_; }
   broker::RedisConnection& broker() override { return *commands_; }
   const broker::SessionKeys& keys() const { return keys_; }
-  broker::InboxReader& inbox() { return *inbox_; }
   store::SessionKey& key() override { return key_; }
   const std::vector<HostId>& OtherHosts() const override { return others_; }
   void AddHost(HostId host);
@@ -70,7 +76,6 @@ class AgentCore final : public Agent {
   const Process* FindKernelPid(int32_t kernel_pid) const override;
   const Process* FindSessionPid(int32_t session_pid) const override;
   void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) override;
-  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override;
   void Fatal(std::string message) override;
   bool ending() const override { return ending_; }
 
@@ -103,6 +108,7 @@ class AgentCore final : public Agent {
  protected:
   uint64_t NextSequence() override { return ++last_sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override;
+  void SendEncodedAhead(HostId to, std::vector<uint8_t> message) override { Post(to, std::move(message)); }
   void SetMessageHandler(wire::MessageType type, MessageHandler handler) override;
 
  private:
@@ -113,7 +119,9 @@ class AgentCore final : public Agent {
 
   AgentCore(const Options& options, store::SessionKey key);
   void Post(HostId to, std::vector<uint8_t> message);
-  void Deliver(const broker::InboxReader::Message& message);
+  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const;
+  void OpenMessage(const broker::InboxReader::Message& message);
+  void Deliver(HostId from, std::span<const uint8_t> bytes);
   void DrainFrom(size_t index, Process process, Component::DrainReason reason, std::function<void()> done);
 
   const Options options_;
@@ -126,6 +134,7 @@ class AgentCore final : public Agent {
   std::unique_ptr<broker::RedisConnection> commands_;
   std::unique_ptr<broker::InboxReader> inbox_;
   std::unique_ptr<broker::InboxSender> sender_;
+  std::unordered_map<HostId, std::unique_ptr<Link>> links_;
   SessionReport report_;
   std::vector<HostId> others_;
   std::vector<std::unique_ptr<Component>> components_;

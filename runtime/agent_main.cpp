@@ -35,6 +35,7 @@ int AgentMain(int argc, char** argv) {
   options.redis = TakeVariable(kEnvRedis);
   options.store = given["store"];
   options.fork_remote = given["fork"] != "local";
+  options.direct = given["messages"] != "broker";
   options.strict = given.contains("strict");
   options.verbose = given.contains("verbose");
   const SessionLayout layout(options.directory);

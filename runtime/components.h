@@ -2,8 +2,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "runtime/agent_core.h"
 
@@ -11,9 +9,6 @@ namespace elsewhere::runtime {
 
 // Streams, then what builds on them, in the order in which they drain.
 void AddComponents(AgentCore& core);
-
-// Scripts that an agent's command connection loads: the session's and the components'.
-std::vector<std::string_view> AllScripts();
 
 // The value of the session's marker in Redis: known to whoever has the session key.
 std::string MarkerSecret(const store::SessionKey& key);

@@ -123,11 +123,11 @@ Status HomeSession::StartBroker() {
   const std::string secret = MarkerSecret(core_->key());
   if (auto created = broker::CreateSession(**client, core_->keys(), secret); !created) return created;
   session_created_ = true;
-  for (HostId host = 0; host <= options_.workers; ++host) {
+  for (HostId host = 0; !options_.direct && host <= options_.workers; ++host) {
     if (auto joined = broker::JoinHost(**client, core_->keys(), host); !joined) return joined;
   }
-  if (auto joined =
-          core_->Join(url, secret, options_.redis.empty() ? std::chrono::milliseconds(0) : kPatience);
+  if (auto joined = core_->Join(
+          url, secret, options_.redis.empty() ? std::chrono::milliseconds(0) : kPatience, !options_.direct);
       !joined) {
     return joined;
   }
@@ -205,6 +205,15 @@ Status HomeSession::StartOneWorker(HostId host, int key) {
   }
   for (std::string& variable : store::StoreEnvironment()) command.environment.push_back(std::move(variable));
   command.descriptors = {key};
+  store::UniqueFd worker_end;
+  if (options_.direct) {
+    auto ends = Link::Make();
+    if (!ends) return ends.error();
+    worker_end = std::move(ends->worker);
+    command.descriptors.push_back(worker_end.get());
+    command.arguments.insert(command.arguments.end(), {"--link", std::to_string(worker_end.get())});
+    if (auto added = core_->AddLink(host, std::move(ends->home)); !added) return added;
+  }
   if (auto started = engine_->Start(host, command); !started) return started;
   workers_.Expect(host);
   return Ok{};
@@ -269,8 +278,12 @@ void HomeSession::OnControlMessage(const std::string& word, const std::string& t
 
 void HomeSession::OnEngine() {
   for (const engine::LostWorker& lost : engine_->TakeLost()) {
-    // What the worker sent before it died stands in our inbox; this goes behind it.
-    core_->SendToSelf(wire::HostGone{lost.host, lost.reason});
+    // What the worker sent before it died is in its link or stands in our inbox; this goes behind it.
+    if (core_->ReadLink(lost.host)) {
+      OnWorkerGone(lost.host, lost.reason);
+    } else if (!options_.direct) {
+      core_->SendToSelf(wire::HostGone{lost.host, lost.reason});
+    }
   }
 }
 

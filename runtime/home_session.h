@@ -33,6 +33,7 @@ class HomeSession {
     std::string redis;  // empty: a private one
     std::string store;  // empty: a directory of the session's
     bool fork_remote = true;
+    bool direct = true;  // messages to workers travel over links; else through the broker
     bool strict = false;
     bool verbose = false;
   };

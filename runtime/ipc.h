@@ -2,8 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <string_view>
-#include <vector>
 
 #include "runtime/agent.h"
 
@@ -11,8 +9,5 @@ namespace elsewhere::runtime {
 
 // To be added before the streams: it takes the descriptors that refer to shared segments.
 std::unique_ptr<Component> MakeIpc(Agent& agent);
-
-// For ConnectionOptions::scripts of the command connection.
-std::vector<std::string_view> IpcScripts();
 
 }  // namespace elsewhere::runtime

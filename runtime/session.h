@@ -15,11 +15,13 @@
 //   log/          agent.log, host-N.log, redis.log; only with --verbose kept on stderr too
 //
 // elsewhere-runtime agent  --session HEX32 --directory DIR --listen FD --control FD --lifeline FD
-//                          --workers N [--store URL] [--fork remote|local] [--strict] [--verbose]
+//                          --workers N [--store URL] [--fork remote|local] [--messages direct|broker]
+//                          [--strict] [--verbose]
 //   FDs: listening agent.sock; SOCK_SEQPACKET control; read end of the lifeline pipe.
 // elsewhere-runtime worker --session HEX32 --directory DIR --host N --store URL --key FD
-//                          [--slots N] [--sealed-packs] [--sealed-messages] [--verbose]
-//   FD: pipe or memfd with the 64 hexadecimal digits of the session key. The worker is pid 1 of its pid
+//                          [--slots N] [--link FD] [--sealed-packs] [--sealed-messages] [--verbose]
+//   FDs: key, a pipe or memfd with the 64 hexadecimal digits of the session key; link, a direct connection
+//   with home (link.h), without it messages go through the broker. The worker is pid 1 of its pid
 //   namespace where namespaces are permitted. It leaves with status 0 after Shutdown.
 // Both find the URL of Redis in the variable ELSEWHERE_REDIS and take it out of their environment: it may
 // hold a password, and everybody can read a command line. An agent without it starts a private server.

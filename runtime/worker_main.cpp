@@ -1,4 +1,5 @@
 // The worker's agent: pid 1 of its namespaces where there are any.
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -100,9 +101,16 @@ Status WorkerAgent::Start(Arguments& arguments) {
   const auto url = broker::ParseRedisUrl(redis);
   if (!url) return url.error();
   const bool private_redis = redis == "unix://" + layout.RedisSocket();
-  if (auto joined = core_->Join(*url, secret, private_redis ? std::chrono::milliseconds(0) : kPatience);
+  const bool linked = arguments.contains("link");
+  if (auto joined =
+          core_->Join(*url, secret, private_redis ? std::chrono::milliseconds(0) : kPatience, !linked);
       !joined) {
     return joined;
+  }
+  if (linked) {
+    store::UniqueFd link(std::stoi(arguments["link"]));
+    fcntl(link.get(), F_SETFD, FD_CLOEXEC);
+    if (auto added = core_->AddLink(wire::kHome, std::move(link)); !added) return added;
   }
   core_->AddHost(wire::kHome);
   AddComponents(*core_);

@@ -44,7 +44,10 @@ class Ipc final : public Component {
     names_.CallDropped(id);
   }
   void CallCancelled(CallId id) override { calls_.CallCancelled(id); }
-  void HostGone(HostId host) override { calls_.HostGone(host); }
+  void HostGone(HostId host) override {
+    calls_.HostGone(host);
+    segments_.HostGone(host);
+  }
   void SessionEnding() override { segments_.Close(); }
 
  private:

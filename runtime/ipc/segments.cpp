@@ -3,13 +3,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <utility>
-
-#include "runtime/ipc.h"
-#include "shim/broker/inbox.h"
-#include "shim/broker/scripts.h"
 
 namespace elsewhere::runtime {
 namespace {
@@ -19,52 +14,6 @@ using std::chrono::steady_clock;
 // A program that polls a flag sees it this late at most; comparing may take a fiftieth of the time.
 constexpr std::chrono::milliseconds kExchangeInterval{10};
 constexpr int kExchangeShare = 50;
-
-// KEYS[1]: segment -> ",host,host,". ARGV: segment, this host, inbox prefix, entry header, message.
-constexpr std::string_view kPublishBody = R"lua(-- elsewhere segment.publish 1
-local members = redis.call('HGET', KEYS[1], ARGV[1])
-if not members then return 0 end
-for host in string.gmatch(members, '%d+') do
-  if host ~= ARGV[2] then redis.call('XADD', ARGV[3] .. host, 'NOMKSTREAM', '*', ARGV[4], ARGV[5]) end
-end
-return 1
-)lua";
-
-// The same. Joining: the message goes to home.
-constexpr std::string_view kJoinBody = R"lua(-- elsewhere segment.join 1
-local members = redis.call('HGET', KEYS[1], ARGV[1]) or ',0,'
-local me = ',' .. ARGV[2] .. ','
-if not string.find(members, me, 1, true) then members = members .. ARGV[2] .. ',' end
-redis.call('HSET', KEYS[1], ARGV[1], members)
-if not redis.call('XADD', ARGV[3] .. '0', 'NOMKSTREAM', '*', ARGV[4], ARGV[5]) then return 0 end
-return 1
-)lua";
-
-constexpr std::string_view kLeaveBody = R"lua(-- elsewhere segment.leave 1
-local members = redis.call('HGET', KEYS[1], ARGV[1])
-if not members then return 0 end
-local me = ',' .. ARGV[2] .. ','
-local at = string.find(members, me, 1, true)
-if at then
-  members = string.sub(members, 1, at) .. string.sub(members, at + #me)
-  redis.call('HSET', KEYS[1], ARGV[1], members)
-end
-redis.call('XADD', ARGV[3] .. '0', 'NOMKSTREAM', '*', ARGV[4], ARGV[5])
-return 1
-)lua";
-
-const broker::Script& PublishScript() {
-  static const broker::Script script(kPublishBody);
-  return script;
-}
-const broker::Script& JoinScript() {
-  static const broker::Script script(kJoinBody);
-  return script;
-}
-const broker::Script& LeaveScript() {
-  static const broker::Script script(kLeaveBody);
-  return script;
-}
 
 std::vector<wire::SeenPublication> ToWire(const memory::Seen& seen) {
   std::vector<wire::SeenPublication> list;
@@ -77,40 +26,9 @@ memory::Seen FromWire(const std::vector<wire::SeenPublication>& list) {
   return seen;
 }
 
-std::string_view AsText(const std::vector<uint8_t>& bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-// One of the scripts, with the message that it appends.
-template <class M>
-void Run(Agent& agent, const broker::Script& script, const std::string& key, SegmentId id,
-         const std::string& prefix, const std::string& header, const M& message) {
-  const std::string segment = std::to_string(id);
-  const std::string self = std::to_string(agent.host());
-  const std::vector<uint8_t> bytes = agent.Seal(wire::Encode(agent.host(), 0, message));
-  const std::array<std::string_view, 1> keys{key};
-  const std::array<std::string_view, 5> arguments{segment, self, prefix, header, AsText(bytes)};
-  // Behind it stands what must not overtake it, such as a post. Nobody waits for the answer: it need not wake
-  // the loop.
-  broker::RunScriptInOrder(
-      agent.broker(), script, keys, arguments,
-      [&agent](const broker::Reply& reply) {
-        if (reply.IsError()) agent.Fatal("shared memory cannot be exchanged: " + std::string(reply.text()));
-      },
-      broker::Repeat::kSafe, broker::Wake::kLater);
-}
-
 }  // namespace
 
-std::vector<std::string_view> IpcScripts() {
-  return {PublishScript().body(), JoinScript().body(), LeaveScript().body()};
-}
-
-Segments::Segments(Agent& agent)
-    : agent_(agent),
-      key_(broker::SessionKeys(agent.session_id()).segments()),
-      inbox_prefix_(broker::SessionKeys(agent.session_id()).inbox_prefix()),
-      header_(broker::EncodeInboxHeader(broker::kScriptSender, 0)) {
+Segments::Segments(Agent& agent) : agent_(agent) {
   agent.OnMessage<wire::SegmentDiff>(
       [this](HostId from, wire::SegmentDiff&& diff) { OnDiff(from, std::move(diff)); });
   agent.OnMessage<wire::SegmentJoin>([this](HostId from, wire::SegmentJoin&& join) { OnJoin(from, join); });
@@ -167,8 +85,7 @@ void Segments::Join(const wire::SharedState::Segment& segment, Component::Done r
     entry.key = {segment.device, segment.inode};
     by_key_[entry.key] = segment.segment;
     entry.join_request = ++last_request_;
-    Run(agent_, JoinScript(), key_, segment.segment, inbox_prefix_, header_,
-        wire::SegmentJoin{segment.segment, entry.join_request});
+    agent_.Send(wire::kHome, wire::SegmentJoin{segment.segment, entry.join_request});
   }
   if (entry.segment->loaded()) return ready(Ok{});
   entry.waiting.push_back(std::move(ready));
@@ -199,12 +116,9 @@ void Segments::Release(uint64_t user) {
 void Segments::Drop(SegmentId id) {
   Entry& entry = entries_[id];
   FinishJoin(entry, Error{ECANCELED, "nobody needs the shared memory any more"});
-  if (agent_.is_home()) {
-    const std::string field = std::to_string(id);
-    agent_.broker().Command({"HDEL", key_, field}, nullptr);
-  } else {
+  if (!agent_.is_home()) {
     PublishEntry(entry);
-    Run(agent_, LeaveScript(), key_, id, inbox_prefix_, header_, wire::SegmentLeave{id});
+    agent_.Send(wire::kHome, wire::SegmentLeave{id});
   }
   if (const auto found = by_key_.find(entry.key); found != by_key_.end() && found->second == id)
     by_key_.erase(found);
@@ -218,18 +132,32 @@ void Segments::Publish() {
 }
 
 void Segments::PublishEntry(Entry& entry) {
-  for (const auto& publication : entry.segment->Publish()) Send(entry.segment->id(), publication);
+  for (auto& publication : entry.segment->Publish()) {
+    const wire::SegmentDiff diff{entry.segment->id(), agent_.host(), publication.number,
+                                 ToWire(publication.seen), std::move(publication.diff)};
+    if (agent_.is_home()) {
+      SendToMembers(entry, diff);
+    } else {
+      agent_.SendAhead(wire::kHome, diff);
+    }
+  }
 }
 
-void Segments::Send(SegmentId id, const memory::Publication& publication) {
-  Run(agent_, PublishScript(), key_, id, inbox_prefix_, header_,
-      wire::SegmentDiff{id, publication.number, ToWire(publication.seen), publication.diff});
+void Segments::SendToMembers(const Entry& entry, const wire::SegmentDiff& diff) {
+  for (const HostId member : entry.members) {
+    if (member != diff.origin) agent_.SendAhead(member, diff);
+  }
 }
 
 void Segments::OnDiff(HostId from, wire::SegmentDiff&& diff) {
-  Segment* segment = Find(diff.segment);
-  if (segment == nullptr) return;  // left, or not joined yet
-  const auto applied = segment->Apply({from, diff.number, FromWire(diff.seen), std::move(diff.diff)});
+  const auto found = entries_.find(diff.segment);
+  if (found == entries_.end()) return;  // left, or not joined yet
+  if (agent_.is_home()) {
+    if (diff.origin != from) return agent_.Fatal("host " + std::to_string(from) + " publishes for another");
+    SendToMembers(found->second, diff);
+  }
+  const auto applied =
+      found->second.segment->Apply({diff.origin, diff.number, FromWire(diff.seen), std::move(diff.diff)});
   if (!applied) agent_.Fatal(applied.error().message);
 }
 
@@ -256,6 +184,10 @@ void Segments::OnJoin(HostId from, const wire::SegmentJoin& join) {
 void Segments::OnLeave(HostId from, SegmentId id) {
   const auto found = entries_.find(id);
   if (found != entries_.end()) found->second.members.erase(from);
+}
+
+void Segments::HostGone(HostId host) {
+  for (auto& [id, entry] : entries_) entry.members.erase(host);
 }
 
 void Segments::OnContent(wire::SegmentContent&& content) {

@@ -1,10 +1,10 @@
 // The shared segments of this host (shim/memory/segment.h) and their way to other hosts.
 //
-// Who has a segment is a hash at the broker: segment -> the hosts that are members. Publishing is a script
-// that reads it and appends the publication to each member's inbox; joining is a script that adds the host
-// and puts SegmentJoin into home's inbox. Both are steps of Redis's one order, so a publication either
-// reaches the new member itself or stands in front of its SegmentJoin and is in the content that home sends;
-// one that is both is recognised by its number.
+// Home knows who has a segment. A worker's publication goes to home, which applies it and passes it on to the
+// other members; home's own goes to all. Joining is a message to home, answered by the content, so a
+// publication either reached home before and is in the content, or is passed on to the new member behind it.
+// Everything between two workers takes the way through home, each leg in order: whoever learns of a release
+// on another host has what was published before it.
 //
 // A segment lives at home while a deputy's process may map it, on a worker while a process there does.
 //
@@ -25,7 +25,6 @@
 #include <vector>
 
 #include "runtime/agent.h"
-#include "shim/broker/keys.h"
 #include "shim/memory/segment.h"
 #include "shim/wire/memory_message.h"
 
@@ -65,6 +64,7 @@ class Segments {
 
   // Sends what changed to the other members.
   void Publish();
+  void HostGone(HostId host);
   void Close();
 
  private:
@@ -78,9 +78,12 @@ class Segments {
     memory::Snapshot arriving;
   };
 
-  bool IsShared(const Entry& entry) const { return !agent_.is_home() || !entry.members.empty(); }
+  bool IsShared(const Entry& entry) const {
+    if (entry.segment == nullptr) return false;  // a job will use it, and has not joined it yet
+    return !agent_.is_home() || !entry.members.empty();
+  }
   void PublishEntry(Entry& entry);
-  void Send(SegmentId id, const memory::Publication& publication);
+  void SendToMembers(const Entry& entry, const wire::SegmentDiff& diff);
   void OnDiff(HostId from, wire::SegmentDiff&& diff);
   void OnJoin(HostId from, const wire::SegmentJoin& join);
   void OnLeave(HostId from, SegmentId id);
@@ -91,9 +94,6 @@ class Segments {
   void Exchange();
 
   Agent& agent_;
-  const std::string key_;  // of the hash of members
-  const std::string inbox_prefix_;
-  const std::string header_;  // of entries that scripts append
   std::map<SegmentId, Entry> entries_;
   std::map<ObjectKey, SegmentId> by_key_;
   std::map<uint64_t, std::set<SegmentId>> used_by_;

@@ -1,9 +1,8 @@
 // The counts of promoted semaphores and the queues of their waiters: kept by home's agent, in memory.
 //
-// Why not at the broker: with a script for each operation (shim/ipc), a post that wakes a waiter on another
-// host and one back took 2.6 to 2.9 times what two bare clients need for a hand-over each way, on a busy
-// machine with two processors; a message to home and one back took 1.2 times, and 2.4 on the same machine
-// when idle, where each hop costs a wake-up of the process and one of its agent (bench/ipc). Home's own
+// Why not at the broker: with a script for each operation, a post that wakes a waiter on another host and one
+// back took 2.6 to 2.9 times what two bare clients need for a hand-over each way; a message to home and one
+// back, through the same broker, 1.2 to 2.4 times, and less over a direct connection (bench/ipc). Home's own
 // processes wait for no server at all. Nothing is lost by it: a session does not outlive its home agent.
 //
 // Order: requests and grants are messages like all others. What a host published before its post is in every

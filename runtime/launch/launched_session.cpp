@@ -105,7 +105,8 @@ std::vector<std::string> AgentArguments(const Options& options, const LaunchedSe
       "--control",   std::to_string(descriptors.agent_control),
       "--lifeline",  std::to_string(session.lifeline_read),
       "--workers",   std::to_string(options.workers > 0 ? options.workers : NumberOfCores()),
-      "--fork",      options.fork_remote ? "remote" : "local"};
+      "--fork",      options.fork_remote ? "remote" : "local",
+      "--messages",  options.direct_messages ? "direct" : "broker"};
   if (!options.store.empty()) arguments.insert(arguments.end(), {"--store", options.store});
   if (options.strict) arguments.push_back("--strict");
   if (options.verbose) arguments.push_back("--verbose");

@@ -50,6 +50,12 @@ std::optional<std::string> SetFork(Options& options, const std::string& value) {
   return std::nullopt;
 }
 
+std::optional<std::string> SetMessages(Options& options, const std::string& value) {
+  if (value != "direct" && value != "broker") return "give direct or broker";
+  options.direct_messages = value == "direct";
+  return std::nullopt;
+}
+
 std::optional<bool> ParseFlag(const std::string& value) {
   if (value.empty() || value == "1" || value == "yes" || value == "true") return true;
   if (value == "0" || value == "no" || value == "false") return false;
@@ -77,6 +83,7 @@ constexpr OptionRow kOptions[] = {
     {"--store", "ELSEWHERE_STORE", Argument::kRequired, SetStore},
     {"--engine", "ELSEWHERE_ENGINE", Argument::kRequired, SetEngine},
     {"--fork", "ELSEWHERE_FORK", Argument::kRequired, SetFork},
+    {"--messages", "ELSEWHERE_MESSAGES", Argument::kRequired, SetMessages},
     {"--stats", "ELSEWHERE_STATS", Argument::kOptional, SetStats},
     {"--strict", "ELSEWHERE_STRICT", Argument::kNone, SetFlag<&Options::strict>},
     {"--verbose", "ELSEWHERE_VERBOSE", Argument::kNone, SetFlag<&Options::verbose>},
@@ -187,6 +194,8 @@ doctor  says what of this machine, the broker and the store can be used, and wha
                         (default: private)                                          ELSEWHERE_STORE
   --engine local        where workers come from                                     ELSEWHERE_ENGINE
   --fork remote|local   where forked children run (default: remote)                 ELSEWHERE_FORK
+  --messages direct|broker  how home and workers of the same machine talk: over a
+                        socket (default), or through Redis as others do             ELSEWHERE_MESSAGES
   --stats[=json]        say on standard error, at the end, what ran where           ELSEWHERE_STATS
   --strict              end with an error where something would run at home         ELSEWHERE_STRICT
   --verbose             say on standard error what happens                          ELSEWHERE_VERBOSE

@@ -31,6 +31,7 @@ struct Options {
   std::string redis;     // empty: a private one
   std::string store;     // empty: a directory of the session
   bool fork_remote = true;
+  bool direct_messages = true;  // between home and workers that can reach each other
   Stats stats = Stats::kNone;
   bool strict = false;
   bool verbose = false;

@@ -20,20 +20,20 @@ struct SeenPublication {
   }
 };
 
-// One publication of a segment (shim/memory/segment.h), appended to the inbox of every member by a script.
+// One publication of a segment (shim/memory/segment.h), to home and from there to every other member.
 struct SegmentDiff {
   static constexpr MessageType kType = MessageType::kSegmentDiff;
   uint64_t segment = 0;
+  HostId origin = 0;  // who published it
   uint64_t number = 0;
   std::vector<SeenPublication> seen;
   std::vector<uint8_t> diff;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.segment, s.number, s.seen, s.diff);
+    return std::tie(s.segment, s.origin, s.number, s.seen, s.diff);
   }
 };
-// To home, appended by the script that made the sender a member: everything published before is in front of
-// it.
+// To home: the sender has the segment from now on and wants its content.
 struct SegmentJoin {
   static constexpr MessageType kType = MessageType::kSegmentJoin;
   uint64_t segment = 0;

@@ -48,6 +48,7 @@ TEST(Options, DefaultsAreTheEmbeddedOnes) {
   EXPECT_EQ(0U, parsed.options.workers);
   EXPECT_TRUE(parsed.options.redis.empty());
   EXPECT_TRUE(parsed.options.fork_remote);
+  EXPECT_TRUE(parsed.options.direct_messages);
   EXPECT_EQ(Stats::kNone, parsed.options.stats);
 }
 
@@ -57,6 +58,7 @@ TEST(Options, EveryOptionHasATwinInTheEnvironment) {
                                                  {"ELSEWHERE_STORE", "dir:/x"},
                                                  {"ELSEWHERE_ENGINE", "local"},
                                                  {"ELSEWHERE_FORK", "local"},
+                                                 {"ELSEWHERE_MESSAGES", "broker"},
                                                  {"ELSEWHERE_STATS", "json"},
                                                  {"ELSEWHERE_STRICT", "1"},
                                                  {"ELSEWHERE_VERBOSE", "yes"}});
@@ -65,6 +67,7 @@ TEST(Options, EveryOptionHasATwinInTheEnvironment) {
   EXPECT_EQ("redis://host", parsed.options.redis);
   EXPECT_EQ("dir:/x", parsed.options.store);
   EXPECT_FALSE(parsed.options.fork_remote);
+  EXPECT_FALSE(parsed.options.direct_messages);
   EXPECT_EQ(Stats::kJson, parsed.options.stats);
   EXPECT_TRUE(parsed.options.strict);
   EXPECT_TRUE(parsed.options.verbose);
@@ -91,6 +94,7 @@ TEST(Options, WhatIsWrongIsNamed) {
     ExpectRefused({"run", "--workers", number, "true"}, "1 to 63");
   ExpectRefused({"run", "--engine", "lambda", "true"}, "'lambda'");
   ExpectRefused({"run", "--fork", "here", "true"}, "'here'");
+  ExpectRefused({"run", "--messages", "pigeon", "true"}, "'pigeon'");
   ExpectRefused({"run", "--strict=1", "true"}, "takes no value");
   ExpectRefused({"run", "--stats=xml", "true"}, "'xml'");
   ExpectRefused({"run", "true"}, "ELSEWHERE_WORKERS: 'many'", {{"ELSEWHERE_WORKERS", "many"}});

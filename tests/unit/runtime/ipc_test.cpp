@@ -44,7 +44,6 @@ class TestAgent final : public Agent {
         options, keys_, host, [this](const broker::InboxReader::Message& message) { Deliver(message.bytes); },
         lost));
     options.scripts = broker::SessionScripts();
-    for (const auto script : IpcScripts()) options.scripts.push_back(script);
     commands_ = std::move(*broker::RedisConnection::Open(options, lost));
     sender_ = std::make_unique<broker::InboxSender>(
         *commands_, keys_, host, [](HostId, const Error& error) { ADD_FAILURE() << error.message; });
@@ -98,7 +97,6 @@ class TestAgent final : public Agent {
   const Process* FindKernelPid(int32_t) const override { return nullptr; }
   const Process* FindSessionPid(int32_t) const override { return nullptr; }
   void Drain(const Process&, Component::DrainReason, std::function<void()> done) override { done(); }
-  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override { return message; }
   void Fatal(std::string message) override { fatal_ = std::move(message); }
   bool ending() const override { return false; }
 
@@ -106,6 +104,9 @@ class TestAgent final : public Agent {
   uint64_t NextSequence() override { return ++sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override {
     component_->BeforeSend();
+    SendEncodedAhead(to, std::move(message));
+  }
+  void SendEncodedAhead(HostId to, std::vector<uint8_t> message) override {
     sender_->Send(to, {reinterpret_cast<const char*>(message.data()), message.size()});
   }
   void SetMessageHandler(wire::MessageType type, MessageHandler handler) override {

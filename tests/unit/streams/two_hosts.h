@@ -46,7 +46,6 @@ class TestAgent : public Agent {
   const Process* FindSessionPid(int32_t) const override { return nullptr; }
   void Drain(const Process&, Component::DrainReason, std::function<void()> done) override { done(); }
   void Fatal(std::string message) override { ADD_FAILURE() << message; }
-  std::vector<uint8_t> Seal(std::vector<uint8_t> message) const override { return message; }
   bool ending() const override { return false; }
 
   std::function<void()> before_send;  // Component::BeforeSend of what this agent is made of
@@ -70,6 +69,7 @@ class TestAgent : public Agent {
  protected:
   uint64_t NextSequence() override { return ++sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override;
+  void SendEncodedAhead(HostId, std::vector<uint8_t>) override { std::abort(); }  // streams have no need
   void SetMessageHandler(wire::MessageType type, MessageHandler handler) override {
     handlers_[type] = std::move(handler);
   }
