@@ -28,6 +28,7 @@
 #include "preload/packet.h"
 #include "preload/proxy/proxy.h"
 #include "preload/self.h"
+#include "preload/stdio.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -200,6 +201,7 @@ void KeepHere(int socket, const char* reason) {
 // Returns if the child is to run here.
 void HandOver(const image::Registers& registers, const Joined& joined, uint64_t fork_nanoseconds) {
   if (const char* reason = ReasonToStayHome(); reason != nullptr) return KeepHere(joined.socket, reason);
+  if (!CanFollowStdio()) return KeepHere(joined.socket, "the C library's stdio is not known here");
   abi::Capture packet{};
   packet.header = {static_cast<uint32_t>(abi::Packet::kCapture), sizeof packet};
   packet.fork_nanoseconds = fork_nanoseconds;

@@ -1,249 +1,134 @@
-// Standard input of a stream whose object is elsewhere.
+// Libc's stdio on streams whose object is elsewhere.
 //
-// Libc fills a buffer with a read of its own that no hook sees, so before it does the bytes are asked for: as
-// many as that read will want, neither more (they may be another reader's) nor one at a time. Functions that
-// may fill the buffer several times (fgets, getdelim, fread) are done here on the stream's own buffer, fill
-// by fill. All other streams go to libc untouched. Source: POSIX fgets, getdelim, fread; the fields are those
-// that getc's macro has always used (bits/types/struct_FILE.h).
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdio_ext.h>
-#include <stdlib.h>
-#include <string.h>
+// What fills a FILE's buffer is a read that libc makes by itself, wherever it finds the buffer empty: scanf
+// in the middle of a number, fgetws, getpass, std::cin, fgetpwent. There are some fifty functions of the
+// kind, several read more than once, and none can say beforehand how much: a list of hooks would be long,
+// each a copy of libc's code, and a single one left out waits for ever for bytes that are at the origin.
+//
+// All of these reads, and only they, go through the table of functions that every FILE points to (glibc's
+// struct _IO_jump_t): __read is called with the descriptor and exactly the size that the system call will
+// have. So that entry is replaced, in the tables of libc themselves: they are data that the loader made
+// read-only after relocation (RELRO), and libc accepts no FILE whose table lies elsewhere. Entries are known
+// by their value, the address of libc's exported _IO_file_read, so nothing of their layout is assumed. All
+// tables (of files, wide files, popen's) share that one function. For streams that are written at their
+// origin the entries for lseek and fstat are replaced the same way.
+//
+// It is done when a process gets its first stream: at home never. A process restored from the image of one in
+// which it was done has it already. The page that holds the tables is writable for the moment of the change;
+// other threads see the old word or the new one, and both are right for them.
+#include "preload/stdio.h"
 
+#include <elf.h>
+#include <link.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "preload/descriptor.h"
 #include "preload/hooks.h"
-#include "preload/real.h"
-#include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
+
+// Exported by glibc since 2.1, declared nowhere. Weak: where one is missing, nothing is found.
+extern "C" {
+__attribute__((weak)) ssize_t _IO_file_read(FILE* stream, void* to, ssize_t size);
+__attribute__((weak)) off64_t _IO_file_seek(FILE* stream, off64_t offset, int whence);
+__attribute__((weak)) int _IO_file_stat(FILE* stream, void* status);
+}
 
 namespace elsewhere::preload {
 namespace {
 
-constexpr int kUnbuffered = 0x2, kLineBuffered = 0x200, kLinked = 0x80, kNoWrites = 0x8;
-constexpr size_t kUsualBuffer = 4096;  // what libc takes for a pipe
+ssize_t Read(FILE* stream, void* to, ssize_t size) {
+  if (IsKnown(stream->_fileno) && !BeforeInput(stream->_fileno, static_cast<size_t>(size), 0)) return -1;
+  return _IO_file_read(stream, to, size);
+}
 
-class Locked {
- public:
-  explicit Locked(FILE* stream) : stream_(stream) { flockfile(stream_); }
-  ~Locked() { funlockfile(stream_); }
-  Locked(const Locked&) = delete;
+off64_t Seek(FILE* stream, off64_t offset, int whence) {
+  if (IsKnown(stream->_fileno)) return hooks::lseek(stream->_fileno, offset, whence);
+  return _IO_file_seek(stream, offset, whence);
+}
 
- private:
-  FILE* stream_;
+int Status(FILE* stream, void* status) {
+  if (KindOf(stream->_fileno) == DescriptorKind::kOutputFile)
+    return hooks::fstat(stream->_fileno, static_cast<struct stat*>(status));
+  return _IO_file_stat(stream, status);
+}
+
+struct Replacement {
+  uintptr_t from;
+  uintptr_t to;
 };
 
-bool IsStream(const FILE* stream) {
-  return stream->_fileno >= 0 && IsStreamInput(stream->_fileno);
+template <class Function>
+uintptr_t AddressOf(Function* function) {
+  return reinterpret_cast<uintptr_t>(function);
 }
 
-size_t Buffered(const FILE* stream) {
-  return static_cast<size_t>(stream->_IO_read_end - stream->_IO_read_ptr);
-}
+// Words that were read-only since the program started.
+struct Words {
+  uintptr_t* first = nullptr;
+  uintptr_t* end = nullptr;
+};
 
-size_t BufferSize(const FILE* stream) {
-  if ((stream->_flags & kUnbuffered) != 0) return 1;
-  return stream->_IO_buf_base == nullptr ? kUsualBuffer
-                                         : static_cast<size_t>(stream->_IO_buf_end - stream->_IO_buf_base);
-}
-
-// As libc does before it waits for input: a prompt must be seen.
-void ShowPrompt(const FILE* stream) {
-  if ((stream->_flags & (kUnbuffered | kLineBuffered)) == 0) return;
-  if ((stdout->_flags & (kLinked | kNoWrites | kLineBuffered)) == (kLinked | kLineBuffered)) fflush(stdout);
-}
-
-// True: a read of `bytes` by libc will not have to wait for what is elsewhere. False: it would fail; the
-// stream's error indicator is set as that read would have set it.
-bool Ask(FILE* stream, size_t bytes) {
-  const long flags = raw::Syscall(SYS_fcntl, stream->_fileno, F_GETFL);
-  if (AskForInput(stream->_fileno, bytes, flags < 0 || (flags & O_NONBLOCK) == 0) >= 0) return true;
-  stream->_flags |= _IO_ERR_SEEN;
-  return false;
-}
-
-// Before a function that takes what is in the buffer or fills it once.
-bool BeforeFill(FILE* stream) {
-  if (!IsStream(stream) || Buffered(stream) > 0) return true;
-  ShowPrompt(stream);
-  return Ask(stream, BufferSize(stream));
-}
-
-// Fills the empty buffer. False: end of file or error, as the indicators say.
-bool Fill(FILE* stream) {
-  return BeforeFill(stream) && real::__underflow(stream) != EOF;
-}
-
-// Takes from the buffer up to and including `delimiter`, at most `limit` bytes. `*found`: it was there.
-size_t TakeUntil(FILE* stream, char* to, size_t limit, int delimiter, bool* found) {
-  size_t size = Buffered(stream);
-  if (size > limit) size = limit;
-  const void* end = memchr(stream->_IO_read_ptr, delimiter, size);
-  *found = end != nullptr;
-  if (*found) size = static_cast<size_t>(static_cast<const char*>(end) - stream->_IO_read_ptr) + 1;
-  memcpy(to, stream->_IO_read_ptr, size);
-  stream->_IO_read_ptr += size;
-  return size;
-}
-
-char* GetString(char* buffer, int size, FILE* stream) {
-  if (size <= 0) return nullptr;
-  if (size == 1) {
-    buffer[0] = '\0';
-    return buffer;
-  }
-  // An error before this call is not this call's.
-  const int earlier = stream->_flags & _IO_ERR_SEEN;
-  stream->_flags &= ~_IO_ERR_SEEN;
-  size_t length = 0;
-  const size_t room = static_cast<size_t>(size) - 1;
-  for (bool found = false; !found && length < room;) {
-    if (Buffered(stream) == 0 && !Fill(stream)) break;
-    length += TakeUntil(stream, buffer + length, room - length, '\n', &found);
-  }
-  const bool failed = length == 0 || ((stream->_flags & _IO_ERR_SEEN) != 0 && errno != EAGAIN);
-  stream->_flags |= earlier;
-  if (failed) return nullptr;
-  buffer[length] = '\0';
-  return buffer;
-}
-
-bool Grow(char** line, size_t* size, size_t needed) {
-  if (needed <= *size) return true;
-  size_t larger = *size < 60 ? 120 : 2 * *size;
-  if (larger < needed) larger = needed;
-  auto* grown = static_cast<char*>(realloc(*line, larger));
-  if (grown == nullptr) return false;
-  *line = grown;
-  *size = larger;
-  return true;
-}
-
-ssize_t GetDelimited(char** line, size_t* size, int delimiter, FILE* stream) {
-  if (line == nullptr || size == nullptr) {
-    errno = EINVAL;
-    return -1;
-  }
-  if (*line == nullptr) *size = 0;
-  size_t length = 0;
-  for (bool found = false; !found;) {
-    if (Buffered(stream) == 0 && !Fill(stream)) break;
-    if (!Grow(line, size, length + Buffered(stream) + 1)) return -1;
-    length += TakeUntil(stream, *line + length, Buffered(stream), delimiter, &found);
-  }
-  if (length == 0) return -1;
-  (*line)[length] = '\0';
-  return static_cast<ssize_t>(length);
-}
-
-// Straight into the caller's memory, in whole buffers, as libc reads what is larger than its buffer.
-bool ReadDirectly(FILE* stream, char* to, size_t wanted, size_t* got) {
-  const size_t unit = BufferSize(stream);
-  wanted -= wanted % unit;
-  if (!Ask(stream, wanted)) return false;
-  const ssize_t size = real::read(stream->_fileno, to, wanted);
-  if (size <= 0) {
-    stream->_flags |= size == 0 ? _IO_EOF_SEEN : _IO_ERR_SEEN;
-    return false;
-  }
-  *got += static_cast<size_t>(size);
-  return true;
-}
-
-size_t Read(char* to, size_t wanted, FILE* stream) {
-  size_t got = 0;
-  while (got < wanted) {
-    if (Buffered(stream) > 0) {
-      size_t size = Buffered(stream);
-      if (size > wanted - got) size = wanted - got;
-      memcpy(to + got, stream->_IO_read_ptr, size);
-      stream->_IO_read_ptr += size;
-      got += size;
-    } else if (stream->_IO_buf_base != nullptr && wanted - got >= BufferSize(stream)) {
-      if (!ReadDirectly(stream, to + got, wanted - got, &got)) break;
-    } else if (!Fill(stream)) {
-      break;
+// Libc's RELRO segment, as its program headers say it.
+Words Relro() {
+  const uintptr_t inside = AddressOf(_IO_file_read);
+  for (const link_map* object = _r_debug.r_map; object != nullptr && inside != 0; object = object->l_next) {
+    // Where a library is loaded its first page is its ELF header; a program at fixed addresses has base 0.
+    if (object->l_addr == 0 || inside < object->l_addr) continue;
+    const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(object->l_addr);
+    if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) continue;
+    const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(object->l_addr + header->e_phoff);
+    bool ours = false;
+    Words words;
+    for (unsigned i = 0; i < header->e_phnum; ++i) {
+      const uintptr_t start = object->l_addr + segments[i].p_vaddr, end = start + segments[i].p_memsz;
+      ours |= segments[i].p_type == PT_LOAD && inside >= start && inside < end;
+      if (segments[i].p_type != PT_GNU_RELRO) continue;
+      constexpr uintptr_t kWord = sizeof(uintptr_t);
+      words.first = reinterpret_cast<uintptr_t*>((start + kWord - 1) & ~(kWord - 1));
+      words.end = reinterpret_cast<uintptr_t*>(end & ~(kWord - 1));
     }
+    if (ours) return words;
   }
-  return got;
+  return {};
 }
 
-size_t ReadItems(void* to, size_t size, size_t count, FILE* stream) {
-  size_t bytes;
-  if (__builtin_mul_overflow(size, count, &bytes) || bytes == 0) return 0;
-  const size_t got = Read(static_cast<char*>(to), bytes, stream);
-  return got == bytes ? count : got / size;
+// How many words of `words` are `value`.
+size_t Count(const Words& words, uintptr_t value) {
+  size_t count = 0;
+  for (const uintptr_t* word = words.first; word < words.end; ++word) count += *word == value ? 1 : 0;
+  return count;
+}
+
+void Replace(uintptr_t* word, uintptr_t value) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t page = reinterpret_cast<uintptr_t>(word) & ~(kPage - 1);
+  if (raw::Failed(raw::Syscall(SYS_mprotect, static_cast<long>(page), kPage, PROT_READ | PROT_WRITE))) return;
+  __atomic_store_n(word, value, __ATOMIC_RELAXED);
+  raw::Syscall(SYS_mprotect, static_cast<long>(page), kPage, PROT_READ);
 }
 
 }  // namespace
 
-namespace hooks {
-
-int __underflow(FILE* stream) {
-  return BeforeFill(stream) ? real::__underflow(stream) : EOF;
-}
-int __uflow(FILE* stream) {
-  return BeforeFill(stream) ? real::__uflow(stream) : EOF;
+bool CanFollowStdio() {
+  const Words words = Relro();
+  return Count(words, AddressOf(_IO_file_read)) != 0 || Count(words, AddressOf(Read)) != 0;
 }
 
-int getc_unlocked(FILE* stream) {
-  return BeforeFill(stream) ? real::getc_unlocked(stream) : EOF;
-}
-int fgetc_unlocked(FILE* stream) {
-  return hooks::getc_unlocked(stream);
-}
-int getc(FILE* stream) {
-  if (!IsStream(stream)) return real::getc(stream);
-  const Locked locked(stream);
-  return hooks::getc_unlocked(stream);
-}
-int getchar() {
-  return hooks::getc(stdin);
-}
-int getchar_unlocked() {
-  return hooks::getc_unlocked(stdin);
-}
-
-char* fgets_unlocked(char* buffer, int size, FILE* stream) {
-  return IsStream(stream) ? GetString(buffer, size, stream) : real::fgets_unlocked(buffer, size, stream);
-}
-char* fgets(char* buffer, int size, FILE* stream) {
-  if (!IsStream(stream)) return real::fgets(buffer, size, stream);
-  const Locked locked(stream);
-  return GetString(buffer, size, stream);
-}
-char* __fgets_chk(char* buffer, size_t room, int size, FILE* stream) {
-  if (!IsStream(stream) || size < 0 || static_cast<size_t>(size) > room) {
-    return real::__fgets_chk(buffer, room, size, stream);
+void FollowStdio() {
+  const Replacement replacements[] = {
+      {AddressOf(_IO_file_read), AddressOf(Read)},
+      {AddressOf(_IO_file_seek), AddressOf(Seek)},
+      {AddressOf(_IO_file_stat), AddressOf(Status)},
+  };
+  const Words words = Relro();
+  for (uintptr_t* word = words.first; word < words.end; ++word) {
+    for (const Replacement& each : replacements) {
+      if (each.from != 0 && *word == each.from) Replace(word, each.to);
+    }
   }
-  return hooks::fgets(buffer, size, stream);
 }
 
-size_t fread_unlocked(void* to, size_t size, size_t count, FILE* stream) {
-  return IsStream(stream) ? ReadItems(to, size, count, stream)
-                          : real::fread_unlocked(to, size, count, stream);
-}
-size_t fread(void* to, size_t size, size_t count, FILE* stream) {
-  if (!IsStream(stream)) return real::fread(to, size, count, stream);
-  const Locked locked(stream);
-  return ReadItems(to, size, count, stream);
-}
-size_t __fread_chk(void* to, size_t room, size_t size, size_t count, FILE* stream) {
-  size_t bytes;
-  if (!IsStream(stream) || __builtin_mul_overflow(size, count, &bytes) || bytes > room) {
-    return real::__fread_chk(to, room, size, count, stream);
-  }
-  return hooks::fread(to, size, count, stream);
-}
-
-ssize_t getdelim(char** line, size_t* size, int delimiter, FILE* stream) {
-  if (!IsStream(stream)) return real::getdelim(line, size, delimiter, stream);
-  const Locked locked(stream);
-  return GetDelimited(line, size, delimiter, stream);
-}
-ssize_t getline(char** line, size_t* size, FILE* stream) {
-  return hooks::getdelim(line, size, '\n', stream);
-}
-
-}  // namespace hooks
 }  // namespace elsewhere::preload

@@ -12,6 +12,7 @@
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/stdio.h"
 #include "shim/wire/raw_syscall.h"
 #include "shim/wire/stream_mark.h"
 
@@ -91,6 +92,7 @@ void FindStream(int fd) {
   const long mark = raw::Syscall(SYS_fcntl, fd, F_GETSIG);
   if (mark < wire::kFirstStreamMark || mark > wire::kLastStreamMark) return;
   SetKind(fd, KindOfMark(mark));
+  if (!HasStreams()) FollowStdio();
   has_streams.store(true, std::memory_order_relaxed);
 }
 

@@ -67,21 +67,26 @@ int main(void) {
   printf("status %d\n", WEXITSTATUS(Wait(child)));
   fflush(stdout);
 
-  // O_NONBLOCK.
+  // O_NONBLOCK. The child says when it has found nothing; only then something comes.
+  int found[2];
   pipe2(p, O_NONBLOCK);
+  pipe(found);
   child = fork();
   if (child == 0) {
     close(p[1]);
     ssize_t none = read(p[0], buffer, 10);
     int again = errno == EAGAIN;
+    write(found[1], "n", 1);
     char go;
     read(q[0], &go, 1);
     ssize_t some = read(p[0], buffer, 10);
-    printf("%zd %d %zd %.*s flags %d\n", none, again, some, (int)some, buffer, fcntl(p[0], F_GETFL) & O_NONBLOCK);
+    printf("%zd %d %zd %.*s flags %d\n", none, again, some, (int)some, buffer,
+           fcntl(p[0], F_GETFL) & O_NONBLOCK);
     fflush(stdout);
     _exit(0);
   }
-  usleep(300000);
+  close(found[1]);
+  read(found[0], buffer, 1);
   write(p[1], "late", 4);
   write(q[1], "g", 1);
   printf("status %d\n", Wait(child));

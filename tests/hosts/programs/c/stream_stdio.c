@@ -1,10 +1,9 @@
 // forks: 2
 // stdio's input functions in a child on another host, on a pipe whose bytes come in odd pieces.
+#define _GNU_SOURCE
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
+
+#include "pieces.h"
 
 static void Lines(void) {
   char line[64];
@@ -22,48 +21,52 @@ static void Lines(void) {
   printf("getchar %d\n", getchar());
 }
 
-int main(void) {
+// A pipe of one page as standard input. Returns its write end.
+static int NewInput(void) {
   int p[2];
-  pipe(p);
+  MakePagePipe(p);
   dup2(p[0], 0);
   close(p[0]);
+  return p[1];
+}
+
+int main(void) {
+  int output = NewInput();
   pid_t child = fork();
   if (child == 0) {
-    close(p[1]);
+    close(output);
     Lines();
     fflush(stdout);
     _exit(0);
   }
   static char filler[25000];
   memset(filler, 'f', sizeof filler);
-  write(p[1], "fir", 3);
-  usleep(50000);
-  write(p[1], "st line\n", 8);
-  write(p[1], "Xlong", 5);
-  write(p[1], filler, 9000);
-  write(p[1], "\n", 1);
-  usleep(50000);
-  write(p[1], filler, sizeof filler);
-  close(p[1]);
+  write(output, "fir", 3);
+  AwaitTaken(output);
+  write(output, "st line\n", 8);
+  write(output, "Xlong", 5);
+  write(output, filler, 9000);
+  write(output, "\n", 1);
+  AwaitTaken(output);
+  write(output, filler, sizeof filler);
+  close(output);
   int status;
   waitpid(child, &status, 0);
   printf("status %d\n", status);
   fflush(stdout);
 
   // A program that is executed there finds its standard input, too.
-  pipe(p);
-  dup2(p[0], 0);
-  close(p[0]);
+  output = NewInput();
   child = fork();
   if (child == 0) {
-    close(p[1]);
+    close(output);
     execlp("sort", "sort", "-r", (char*)NULL);
     _exit(9);
   }
-  write(p[1], "one\ntwo\n", 8);
-  usleep(50000);
-  write(p[1], "three\n", 6);
-  close(p[1]);
+  write(output, "one\ntwo\n", 8);
+  AwaitTaken(output);
+  write(output, "three\n", 6);
+  close(output);
   waitpid(child, &status, 0);
   printf("status %d\n", status);
   return 0;

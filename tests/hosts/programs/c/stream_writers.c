@@ -1,7 +1,11 @@
 // forks: 4
 // Several writers on several hosts: small records stay whole, and a reader that comes late loses nothing.
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,12 +25,15 @@ int main(void) {
     _exit(0);
   }
   close(p[1]);
-  usleep(200000);  // everybody is stuck meanwhile
+  // Everybody is stuck meanwhile: each of the pipe's pages holds one record.
+  const int full = fcntl(p[0], F_GETPIPE_SZ) / 4096 * kSize;
+  for (int there = 0; there < full; sched_yield()) ioctl(p[0], FIONREAD, &there);
   int counts[kWriters] = {0}, torn = 0;
   for (;;) {
     size_t have = 0;
     ssize_t size = 1;
-    while (have < sizeof seen && (size = read(p[0], seen + have, sizeof seen - have)) > 0) have += (size_t)size;
+    while (have < sizeof seen && (size = read(p[0], seen + have, sizeof seen - have)) > 0)
+      have += (size_t)size;
     if (have == 0) break;
     for (size_t k = 1; k < have; ++k) torn += seen[k] != seen[0];
     ++counts[seen[0] - 'a'];

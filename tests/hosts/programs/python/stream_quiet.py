@@ -1,7 +1,14 @@
 # forks: 2
 """A child that wrote nothing is joined although another child's bytes, in a pipe that both hold, are read by nobody yet."""
 import multiprocessing
-import time
+import os
+import select
+
+
+def await_full(pipe):
+    """Returns when nothing more goes into the pipe."""
+    while select.select([], [pipe], [], 0)[1]:
+        os.sched_yield()
 
 
 def big(queue):
@@ -16,7 +23,7 @@ if __name__ == "__main__":
     queue = multiprocessing.Queue()
     writer = multiprocessing.Process(target=big, args=(queue,))
     writer.start()
-    time.sleep(0.3)
+    await_full(queue._writer)
     other = multiprocessing.Process(target=short)
     other.start()
     other.join()
