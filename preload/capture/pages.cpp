@@ -130,8 +130,12 @@ bool ScanRange(Work* work, uint32_t* index, uint64_t start, uint64_t end) {
     for (long i = 0; i < found; ++i) {
       if (!CaptureRange(work, index, work->pages[i].start, work->pages[i].end)) return false;
     }
-    if (arguments.walk_end <= start) return Fail(work, "PAGEMAP_SCAN does not advance");
-    start = arguments.walk_end;
+    // The kernel collects 512 stretches at a time; having done so, it may leave walk_end where it last paused
+    // although it went on to the end. What was listed was walked, and must not be handed over twice.
+    const uint64_t listed = found > 0 ? work->pages[found - 1].end : 0;
+    const uint64_t walked = arguments.walk_end > listed ? arguments.walk_end : listed;
+    if (walked <= start) return Fail(work, "PAGEMAP_SCAN does not advance");
+    start = walked;
   }
   return true;
 }
