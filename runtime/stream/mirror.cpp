@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace elsewhere::runtime::stream {
 namespace {
@@ -113,17 +114,20 @@ void Mirror::OnEvent(Place* place, uint32_t events) {
   Forward(place);
 }
 
-// No process holds this object any more.
+// No process holds this object any more; or one does, of a socket that has ended in both directions, and what
+// it waits for is the kernel's answer (EBADF: none of ours).
 void Mirror::Gone(Place* place, bool killed) {
   Unregister(*place);
   for (auto& [number, request] : requests_) {
     if (request.place != place) continue;
     request.place = nullptr;
     Withdraw(number, request);
+    if (std::exchange(request.has_call, false)) agent_.Complete(request.call, -1, EBADF);
   }
   ReturnUnread(*place);
   std::erase_if(places_, [place](const auto& each) { return each.get() == place; });
   if (!places_.empty()) return;
+  for (const CallId call : std::exchange(watch_calls_, {})) agent_.Complete(call, -1, EBADF);
   agent_.Send(origin_, wire::StreamClose{id_, grants_, killed});
   blocked_ = false;
   CheckSent();

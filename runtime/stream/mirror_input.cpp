@@ -88,10 +88,7 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   if (!pulled.last) return;
   const Request done = request;
   requests_.erase(found);
-  if (done.place == nullptr) {
-    if (done.has_call) agent_.Complete(done.call, -1, EBADF);
-    return;
-  }
+  if (done.place == nullptr) return;
   if (pulled.end && kind_ == Kind::kPipeRead) {
     ready_events_ = POLLHUP;
     Show(*done.place);
