@@ -85,7 +85,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
                                                              const Attributes* known) {
   auto open = FindOpen(key);
   std::shared_ptr<ObjectFile> file;
-  if (open && open->changed()) {
+  if (open && open->ahead_of_store()) {
     file = open;  // what is not yet sent is newer than the store's version, for everybody on this host
   } else {
     std::string etag = open ? open->attributes().etag : "";

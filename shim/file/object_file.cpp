@@ -104,6 +104,18 @@ bool ObjectFile::changed() const {
   return !NothingToSend();
 }
 
+bool ObjectFile::ahead_of_store() const {
+  std::lock_guard lock(mutex_);
+  return !NothingToSend() || (flushing_ && !unlinked_);
+}
+
+uint64_t ObjectFile::unsent_bytes() const {
+  std::lock_guard lock(mutex_);
+  uint64_t bytes = 0;
+  for (auto range : changed_.All()) bytes += range.length();
+  return bytes;
+}
+
 bool ObjectFile::writable() const {
   std::lock_guard lock(mutex_);
   return writable_;

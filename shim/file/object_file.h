@@ -69,7 +69,9 @@ class ObjectFile {
   int fd() const { return local_.fd.get(); }
   std::string key() const;
   Attributes attributes() const;
-  bool changed() const;
+  bool changed() const;         // Flush has something to send
+  bool ahead_of_store() const;  // that, or a Flush is under way
+  uint64_t unsent_bytes() const;
   bool writable() const;  // MakeWritable was called
 
   // Makes the range valid in the local file, and reads ahead when the calls come in sequence.

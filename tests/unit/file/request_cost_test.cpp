@@ -4,71 +4,24 @@
 
 #include <atomic>
 
+#include "forwarding_store.h"
 #include "shim/file/file_system.h"
 #include "test_store.h"
 
 namespace elsewhere::file {
 namespace {
 
-// Forwards everything and counts it.
-class CountingStore final : public store::ObjectStore {
+class CountingStore final : public ForwardingStore {
  public:
-  explicit CountingStore(std::shared_ptr<ObjectStore> inner) : inner_(std::move(inner)) {}
+  using ForwardingStore::ForwardingStore;
   int Taken() { return requests_.exchange(0); }
   uint64_t BytesSent() { return sent_.exchange(0); }
 
-  const std::string& url() const override { return inner_->url(); }
-  Result<store::Object> Get(std::string_view key, const store::GetOptions& options) override {
-    return ++requests_, inner_->Get(key, options);
-  }
-  Result<uint64_t> GetInto(std::string_view key, std::span<char> into,
-                           const store::GetOptions& options) override {
-    return ++requests_, inner_->GetInto(key, into, options);
-  }
-  Result<store::ObjectInfo> Head(std::string_view key) override { return ++requests_, inner_->Head(key); }
-  Result<store::ObjectInfo> PutPieces(std::string_view key, std::span<const std::string_view> pieces,
-                                      const store::PutOptions& options) override {
-    for (auto piece : pieces) sent_ += piece.size();
-    return ++requests_, inner_->PutPieces(key, pieces, options);
-  }
-  Result<store::ObjectInfo> Copy(std::string_view from, std::string_view to,
-                                 const store::CopyOptions& options) override {
-    return ++requests_, inner_->Copy(from, to, options);
-  }
-  Status Delete(std::string_view key) override { return ++requests_, inner_->Delete(key); }
-  Result<uint64_t> DeleteMany(std::span<const std::string> keys) override {
-    return ++requests_, inner_->DeleteMany(keys);
-  }
-  Result<store::ListPage> List(const store::ListRequest& request) override {
-    return ++requests_, inner_->List(request);
-  }
-  Result<std::string> BeginUpload(std::string_view key, const store::PutOptions& options) override {
-    return ++requests_, inner_->BeginUpload(key, options);
-  }
-  Result<store::UploadPart> PutPart(std::string_view key, std::string_view id, unsigned number,
-                                    std::string_view body) override {
-    sent_ += body.size();
-    return ++requests_, inner_->PutPart(key, id, number, body);
-  }
-  Result<store::UploadPart> CopyPart(std::string_view key, std::string_view id, unsigned number,
-                                     std::string_view from, store::Range range,
-                                     std::string_view if_match) override {
-    return ++requests_, inner_->CopyPart(key, id, number, from, range, if_match);
-  }
-  Result<store::ObjectInfo> CompleteUpload(std::string_view key, std::string_view id,
-                                           std::span<const store::UploadPart> parts,
-                                           const store::PutOptions& options) override {
-    return ++requests_, inner_->CompleteUpload(key, id, parts, options);
-  }
-  Status AbortUpload(std::string_view key, std::string_view id) override {
-    return ++requests_, inner_->AbortUpload(key, id);
-  }
-  Result<std::vector<store::UploadEntry>> ListUploads(std::string_view prefix) override {
-    return inner_->ListUploads(prefix);
-  }
-
  private:
-  const std::shared_ptr<ObjectStore> inner_;
+  void OnRequest(std::string_view, uint64_t bytes_sent) override {
+    ++requests_;
+    sent_ += bytes_sent;
+  }
   std::atomic<int> requests_{0};
   std::atomic<uint64_t> sent_{0};
 };
