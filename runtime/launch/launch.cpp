@@ -6,6 +6,7 @@
 
 #include "runtime/launch/adopt.h"
 #include "runtime/launch/doctor.h"
+#include "runtime/launch/gc.h"
 #include "runtime/launch/installation.h"
 #include "runtime/launch/launched_session.h"
 #include "runtime/launch/options.h"
@@ -51,6 +52,7 @@ int RunCommand(const Options& options) {
 
 int LaunchMain(int argc, char** argv) {
   if (argc > 0 && std::strcmp(argv[0], "adopt") == 0) return Adopt(argc - 1, argv + 1);
+  if (argc > 0 && std::strcmp(argv[0], "gc") == 0) return CollectGarbage(argc - 1, argv + 1);
   ParsedOptions parsed =
       ParseOptions({argv, argv + argc}, [](const char* name) { return std::getenv(name); });
   if (!parsed.ok) return Fail(parsed.error);

@@ -182,10 +182,12 @@ ParsedOptions ParseOptions(const std::vector<std::string>& arguments, const Envi
 const char* HelpText() {
   return R"(Usage: elsewhere run [OPTIONS] [--] COMMAND [ARG...]
        elsewhere doctor [OPTIONS]
+       elsewhere gc [OPTIONS] [URL...]
        elsewhere --help | --version
 
 run     executes COMMAND; the children that it forks run on workers.
 doctor  says what of this machine, the broker and the store can be used, and what happens without the rest.
+gc      removes what killed sessions and writers left, here and in stores: elsewhere gc --help.
 
   --workers N           workers to keep, 1 to 63 (default: number of cores)        ELSEWHERE_WORKERS
   --redis URL           use this Redis: redis://[user:password@]host[:port][/db],

@@ -62,16 +62,30 @@ bool IsOwnDirectory(const std::string& path, time_t* modified) {
   return true;
 }
 
-void RemoveIfDead(const std::string& path, const std::string& id,
-                  const std::function<void(const std::string&)>& end_processes) {
-  int lock = OpenLock(path, 0);
-  // Without its lock file it is half removed already.
-  bool dead = lock < 0 ? errno == ENOENT : flock(lock, LOCK_EX | LOCK_NB) == 0;
-  if (dead) {
-    end_processes(id);
-    RemoveTree(path);
+// Calls `visit` for each directory of a dead session, with its id, empty if it was half made. The session's
+// lock is held meanwhile, so that nobody else takes it for dead as well.
+void ForEachDead(const std::string& base,
+                 const std::function<void(const std::string& path, const std::string& id)>& visit) {
+  DIR* directory = opendir(base.c_str());
+  if (directory == nullptr) return;
+  while (const dirent* entry = readdir(directory)) {
+    const std::string name = entry->d_name;
+    const std::string path = base + "/" + name;
+    time_t modified = 0;
+    std::optional<std::string> id = IdOf(name);
+    bool half_made = name.rfind(kNewPrefix, 0) == 0;
+    if ((!id && !half_made) || !IsOwnDirectory(path, &modified)) continue;
+    if (half_made) {
+      if (time(nullptr) - modified > kHalfMadeSeconds) visit(path, "");
+      continue;
+    }
+    int lock = OpenLock(path, 0);
+    // Without its lock file it is half removed already.
+    bool dead = lock < 0 ? errno == ENOENT : flock(lock, LOCK_EX | LOCK_NB) == 0;
+    if (dead) visit(path, *id);
+    if (lock >= 0) close(lock);
   }
-  if (lock >= 0) close(lock);
+  closedir(directory);
 }
 
 }  // namespace
@@ -126,21 +140,18 @@ std::vector<std::string> SessionBases() {
   return bases;
 }
 
+std::vector<std::string> DeadSessions(const std::string& base) {
+  std::vector<std::string> paths;
+  ForEachDead(base, [&](const std::string& path, const std::string&) { paths.push_back(path); });
+  return paths;
+}
+
 void RemoveDeadSessions(const std::string& base,
                         const std::function<void(const std::string& id)>& end_processes) {
-  DIR* directory = opendir(base.c_str());
-  if (directory == nullptr) return;
-  while (const dirent* entry = readdir(directory)) {
-    const std::string name = entry->d_name;
-    const std::string path = base + "/" + name;
-    time_t modified = 0;
-    std::optional<std::string> id = IdOf(name);
-    bool half_made = name.rfind(kNewPrefix, 0) == 0;
-    if ((!id && !half_made) || !IsOwnDirectory(path, &modified)) continue;
-    if (id) RemoveIfDead(path, *id, end_processes);
-    if (half_made && time(nullptr) - modified > kHalfMadeSeconds) RemoveTree(path);
-  }
-  closedir(directory);
+  ForEachDead(base, [&](const std::string& path, const std::string& id) {
+    if (!id.empty()) end_processes(id);
+    RemoveTree(path);
+  });
 }
 
 void RemoveTree(const std::string& path) {

@@ -41,6 +41,9 @@ std::string MakeSessionId();
 // $TMPDIR, /tmp. Only those that exist, can be written, and leave room for the names of sockets.
 std::vector<std::string> SessionBases();
 
+// Paths of what RemoveDeadSessions would remove.
+std::vector<std::string> DeadSessions(const std::string& base);
+
 // Removes what dead sessions of this user left below `base`. `end_processes` is called with the id of each
 // before its directory goes.
 void RemoveDeadSessions(const std::string& base,
