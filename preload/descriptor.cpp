@@ -37,6 +37,7 @@ constexpr DescriptorOperations kKinds[] = {
     {PullStream, nullptr, nullptr},           // kSocket
     {PullStream, nullptr, nullptr},           // kTerminal
     {nullptr, nullptr, SeekStream},           // kOutputFile
+    {PullStream, nullptr, nullptr},           // kEvent; read and write are its own
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

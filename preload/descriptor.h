@@ -51,6 +51,7 @@ enum class DescriptorKind : uint8_t {
   kSocket = 4,
   kTerminal = 5,
   kOutputFile = 6,  // written at its origin, locally a pipe
+  kEvent = 7,       // an eventfd
 };
 
 inline DescriptorKind KindOf(int fd) {

@@ -34,6 +34,8 @@ DescriptorKind KindOfMark(long mark) {
       return DescriptorKind::kTerminal;
     case wire::StreamMark::kOutputFile:
       return DescriptorKind::kOutputFile;
+    case wire::StreamMark::kEvent:
+      return DescriptorKind::kEvent;
     default:
       return DescriptorKind::kNothing;
   }
@@ -70,10 +72,10 @@ size_t Waiting(int fd) {
              : 0;
 }
 
-// A call about fd's object. EBADF from the agent: it is none of its streams, and libc closed what was; the
-// kind is forgotten and `*stranger` set.
-int64_t CallAbout(abi::Operation operation, int fd, int64_t first, int64_t second, const Payload& payload,
-                  Interruption interruption, bool* stranger) {
+}  // namespace
+
+int64_t CallAboutStream(abi::Operation operation, int fd, int64_t first, int64_t second,
+                        const Payload& payload, Interruption interruption, bool* stranger) {
   int64_t device = 0, inode = 0;
   *stranger = !ObjectOf(fd, &device, &inode);
   if (*stranger) return -1;
@@ -85,8 +87,6 @@ int64_t CallAbout(abi::Operation operation, int fd, int64_t first, int64_t secon
   errno = before;
   return -1;
 }
-
-}  // namespace
 
 void FindStream(int fd) {
   const long mark = raw::Syscall(SYS_fcntl, fd, F_GETSIG);
@@ -117,8 +117,8 @@ void FindStreams() {
 int AskForInput(int fd, size_t bytes, bool wait) {
   if (bytes == 0 || Waiting(fd) > 0) return 1;
   bool stranger;
-  const int64_t result = CallAbout(abi::Operation::kPull, fd, static_cast<int64_t>(bytes), wait ? 0 : 1, {},
-                                   Interruption::kAllowed, &stranger);
+  const int64_t result = CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes), wait ? 0 : 1,
+                                         {}, Interruption::kAllowed, &stranger);
   if (stranger) return 1;
   return result > 0 ? 1 : static_cast<int>(result);
 }
@@ -131,8 +131,8 @@ bool PullStream(int fd, size_t bytes, int flags) {
   for (size_t there = Waiting(fd); there < bytes;) {
     bool stranger;
     // More than is there must be asked for although something is.
-    const int64_t result = CallAbout(abi::Operation::kPull, fd, static_cast<int64_t>(bytes - there), 2, {},
-                                     Interruption::kAllowed, &stranger);
+    const int64_t result = CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes - there), 2,
+                                           {}, Interruption::kAllowed, &stranger);
     if (stranger || result == 0 || (result < 0 && there > 0)) return true;
     if (result < 0) return false;
     there = Waiting(fd);
@@ -143,20 +143,20 @@ bool PullStream(int fd, size_t bytes, int flags) {
 off_t SeekStream(int fd, off_t offset, int whence) {
   bool stranger;
   const int64_t result =
-      CallAbout(abi::Operation::kSeek, fd, offset, whence, {}, Interruption::kNone, &stranger);
+      CallAboutStream(abi::Operation::kSeek, fd, offset, whence, {}, Interruption::kNone, &stranger);
   return stranger ? real::lseek(fd, offset, whence) : static_cast<off_t>(result);
 }
 
 int WatchStream(int fd, Watching watching, bool answer) {
   bool stranger;
-  const int64_t result = CallAbout(abi::Operation::kWatch, fd, static_cast<int64_t>(watching), answer ? 1 : 0,
-                                   {}, Interruption::kNone, &stranger);
+  const int64_t result = CallAboutStream(abi::Operation::kWatch, fd, static_cast<int64_t>(watching),
+                                         answer ? 1 : 0, {}, Interruption::kNone, &stranger);
   return stranger || result < 0 ? -1 : static_cast<int>(result);
 }
 
 long AvailableAtOrigin(int fd) {
   bool stranger;
-  return CallAbout(abi::Operation::kIoctl, fd, FIONREAD, 0, {}, Interruption::kNone, &stranger);
+  return CallAboutStream(abi::Operation::kIoctl, fd, FIONREAD, 0, {}, Interruption::kNone, &stranger);
 }
 
 namespace {
@@ -197,8 +197,8 @@ size_t SizeOf(unsigned long request) {
 int TerminalAtHome(int fd, unsigned long request, void* argument) {
   const size_t size = SizeOf(request);
   bool stranger;
-  const int64_t result = CallAbout(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), 0,
-                                   {argument, size, argument, size}, Interruption::kNone, &stranger);
+  const int64_t result = CallAboutStream(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), 0,
+                                         {argument, size, argument, size}, Interruption::kNone, &stranger);
   if (stranger) return real::ioctl(fd, request, argument);
   // The stand-in shows the same size to whoever asks it without libc.
   if (result == 0 && request == TIOCSWINSZ) real::ioctl(fd, request, argument);
@@ -208,8 +208,8 @@ int TerminalAtHome(int fd, unsigned long request, void* argument) {
 // Requests whose argument is a number.
 int TerminalAction(int fd, unsigned long request, long argument) {
   bool stranger;
-  const int64_t result = CallAbout(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), argument, {},
-                                   Interruption::kNone, &stranger);
+  const int64_t result = CallAboutStream(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), argument,
+                                         {}, Interruption::kNone, &stranger);
   return stranger ? real::ioctl(fd, request, reinterpret_cast<void*>(argument)) : static_cast<int>(result);
 }
 
@@ -271,8 +271,9 @@ int ioctl(int fd, unsigned long request, void* argument) {
 int fstat(int fd, struct stat* status) {
   bool stranger = true;
   if (KindOf(fd) == DescriptorKind::kOutputFile) {
-    const int64_t result = CallAbout(abi::Operation::kStat, fd, 0, 0, {nullptr, 0, status, sizeof *status},
-                                     Interruption::kNone, &stranger);
+    const int64_t result =
+        CallAboutStream(abi::Operation::kStat, fd, 0, 0, {nullptr, 0, status, sizeof *status},
+                        Interruption::kNone, &stranger);
     if (!stranger) return static_cast<int>(result);
   }
   return real::fstat(fd, status);

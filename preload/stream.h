@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <sys/types.h>
 
+#include "preload/agent.h"
 #include "preload/descriptor.h"
 
 namespace elsewhere::preload {
@@ -24,13 +25,18 @@ inline bool HasStreams() {
 inline bool IsStreamInput(int fd) {
   const DescriptorKind kind = KindOf(fd);
   return kind == DescriptorKind::kPipeRead || kind == DescriptorKind::kSocket ||
-         kind == DescriptorKind::kTerminal;
+         kind == DescriptorKind::kTerminal || kind == DescriptorKind::kEvent;
 }
 
 // Looks at every open descriptor for a mark: in a program that was just executed or restored on a worker.
 void FindStreams();
 // Looks at one: after it came from somewhere.
 void FindStream(int fd);
+
+// A call about fd's object. EBADF from the agent: it is none of its streams, and libc closed what was; the
+// kind is forgotten and `*stranger` set.
+int64_t CallAboutStream(abi::Operation operation, int fd, int64_t first, int64_t second,
+                        const Payload& payload, Interruption interruption, bool* stranger);
 
 // What DescriptorOperations want.
 bool PullStream(int fd, size_t bytes, int flags);

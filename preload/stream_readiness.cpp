@@ -89,13 +89,27 @@ int StopWatching(pollfd* all, nfds_t count, int ready) {
   return ready;
 }
 
+// Something is ready, perhaps before the agent has heard from a stream's origin, and it may always be: a loop
+// that also waits for a socket to be writable would never hear of its input. So the answer of those that are
+// not ready is awaited. True: there were any.
+bool AwaitAnswers(pollfd* all, nfds_t count) {
+  bool any = false;
+  for (nfds_t i = 0; i < count; ++i) {
+    if (!WantsInput(all[i]) || all[i].revents != 0) continue;
+    WatchStream(all[i].fd, Watching::kOnce, true);
+    any = true;
+  }
+  return any;
+}
+
 int Poll(pollfd* all, nfds_t count, const Deadline& deadline, const sigset_t* mask) {
   for (;;) {
     timespec room;
     const timespec* left = deadline.Left(&room);
     const bool at_once = left != nullptr && left->tv_sec == 0 && left->tv_nsec == 0;
     StartWatching(all, count, at_once);
-    const int seen = real::ppoll(all, count, left, mask);
+    int seen = real::ppoll(all, count, left, mask);
+    if (!at_once && seen > 0 && AwaitAnswers(all, count)) seen = real::poll(all, count, 0);
     const int ready = StopWatching(all, count, seen);
     if (ready != 0 || seen <= 0) return ready;
     if (deadline.Left() == 0) return 0;
@@ -132,6 +146,17 @@ void Copy(fd_set* to, const fd_set* from, int count) {
   if (to != nullptr) __builtin_memcpy(to, from, BytesOf(count));
 }
 
+// As the other one, for sets.
+bool AwaitAnswers(int count, const fd_set& wanted, const fd_set* ready) {
+  bool any = false;
+  for (int fd = 0; fd < count; ++fd) {
+    if (!FD_ISSET(fd, &wanted) || !IsStreamInput(fd) || FD_ISSET(fd, ready)) continue;
+    WatchStream(fd, Watching::kOnce, true);
+    any = true;
+  }
+  return any;
+}
+
 int Select(int count, const Sets& sets, const Deadline& deadline, const sigset_t* mask) {
   const fd_set nothing{};
   if (count > FD_SETSIZE) count = FD_SETSIZE;
@@ -147,6 +172,13 @@ int Select(int count, const Sets& sets, const Deadline& deadline, const sigset_t
       if (FD_ISSET(fd, &wanted_read) && IsStreamInput(fd)) WatchStream(fd, Watching::kOnce, at_once);
     }
     int ready = real::pselect(count, sets.read, sets.write, sets.except, left, mask);
+    if (!at_once && ready > 0 && AwaitAnswers(count, wanted_read, sets.read)) {
+      const timespec now{};
+      Copy(sets.read, &wanted_read, count);
+      Copy(sets.write, &wanted_write, count);
+      Copy(sets.except, &wanted_except, count);
+      ready = real::pselect(count, sets.read, sets.write, sets.except, &now, nullptr);
+    }
     const int seen = ready, error = errno;
     for (int fd = 0; fd < count; ++fd) {
       if (!FD_ISSET(fd, &wanted_read) || !IsStreamInput(fd)) continue;

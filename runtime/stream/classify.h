@@ -20,7 +20,7 @@ enum class Kind : uint32_t {
   kPlainFile = 6,   // opened again by name; the offset is carried there and back
   kReopened = 7,    // directory or stateless device: opened again by name
   kAnonymousFile = 8,  // memfd or unlinked file: made anew with its bytes, or shared memory's own object
-  kEvent = 9,          // eventfd with its count
+  kEvent = 9,          // bridged: eventfd, whose count is one for all
   kTimer = 10,         // timerfd with what is left
   kSignal = 11,        // signalfd with its mask
   kEpoll = 12,         // epoll instance; its interests are entered again
@@ -28,7 +28,7 @@ enum class Kind : uint32_t {
 };
 
 inline constexpr bool IsBridged(Kind kind) {
-  return kind <= Kind::kOutputFile;
+  return kind <= Kind::kOutputFile || kind == Kind::kEvent;
 }
 
 // Anonymous files beyond this are not copied: they must be shared memory, or stay home.

@@ -11,6 +11,10 @@
 //    reports as POLLHUP, and opens the pipe again (through an O_PATH descriptor) before anything else
 //    happens.
 //  - Socket: a socketpair of the same type, one for each job, for a socket cannot be opened again.
+//  - Event counter: a socketpair of records. Values that processes write come out at the agent's end; those
+//    that they read are the answers of their calls and never in here: "readable at its origin" is a record
+//    that is no value, shown to all who wait and taken back by the agent. For that it keeps a descriptor of
+//    the processes' end, which every job shares as at home; nobody sees an eventfd's end.
 //  - Terminal: a pseudo-terminal in raw mode. VMIN is 0: after a request brought no bytes, the end of file is
 //    what a read sees.
 // Thread-safety: none. Errors: errno values.
@@ -78,10 +82,13 @@ class LocalObject {
   // Read end of a pipe whose readers are gone: what none of them read.
   std::vector<uint8_t> TakeUnread();
 
-  // Read end of a pipe: make poll see it readable, and back. Hide fails with ENXIO when no process holds it.
+  // Read end of a pipe, event counter: make poll see it readable, and back. Hide fails with ENXIO when no
+  // process holds it.
   void ShowReadable();
   Status HideReadable();
-  bool shows_readable() const { return kind_ == Kind::kPipeRead && !agent_end_; }
+  bool shows_readable() const {
+    return kind_ == Kind::kEvent ? shown_ : kind_ == Kind::kPipeRead && !agent_end_;
+  }
   // Processes holding it may be gone without an event while it shows readable.
 
   void EndInput();   // reads see the end of file from now on
@@ -101,9 +108,10 @@ class LocalObject {
   int socket_type_ = 0;
   Descriptor agent_end_;
   Descriptor path_;         // read end of a pipe: O_PATH, holds the pipe without being an end of it
-  Descriptor process_end_;  // until the first OpenForProcesses
+  Descriptor process_end_;  // until the first OpenForProcesses; of an event counter always
   size_t capacity_ = 0;
   bool process_writes_large_ = false;
+  bool shown_ = false;  // event counter
 };
 
 wire::StreamMark MarkOf(Kind kind);

@@ -184,7 +184,7 @@ void Mirror::Forward(Place* place) {
 bool Mirror::TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records,
                       uint64_t room) {
   const int socket_type = place->object->socket_type();
-  const bool datagrams = kind_ == Kind::kSocket && socket_type != SOCK_STREAM;
+  const bool datagrams = kind_ == Kind::kEvent || (kind_ == Kind::kSocket && socket_type != SOCK_STREAM);
   const bool has_records = datagrams || kind_ == Kind::kPipeWrite;
   while (bytes.size() < room) {
     const size_t at = bytes.size();

@@ -128,6 +128,7 @@ class Mirror {
   void Give(Place& place, std::span<const uint8_t> bytes);
   void FlushBacklog(Place& place);
   void Answer(const Request& request, const wire::StreamPulled& pulled);
+  void AnswerEvent(uint64_t number, wire::StreamPulled&& pulled);
   void ServeOthers(Place* place);
   void Show(Place& place);
   bool Hide(Place& place);

@@ -37,6 +37,7 @@ void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode 
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
     return agent_.Complete(call, -1, EBADF);
   }
+  if (kind_ == Kind::kEvent) ForwardAll();  // a process reads what it has written itself
   if (!Hide(*place)) return agent_.Complete(call, -1, EBADF);
   if (const size_t unread = place->object->Unread(); unread > 0 && mode != PullMode::kMore) {
     return agent_.Complete(call, static_cast<int64_t>(unread));
@@ -76,6 +77,7 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   const auto found = requests_.find(pulled.request);
   if (found == requests_.end()) return;
   Request& request = found->second;
+  if (kind_ == Kind::kEvent) return AnswerEvent(found->first, std::move(pulled));
   request.got += pulled.bytes.size();
   if (!pulled.bytes.empty()) {
     if (request.place == nullptr) {
@@ -103,6 +105,20 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   } else {
     AskReadiness();
   }
+}
+
+// The value is the call's result; one that nobody waits for any more goes back into the count.
+void Mirror::AnswerEvent(uint64_t number, wire::StreamPulled&& pulled) {
+  const Request request = requests_[number];
+  requests_.erase(number);
+  if (request.has_call && !pulled.bytes.empty()) {
+    agent_.Complete(request.call, static_cast<int64_t>(pulled.bytes.size()), 0, pulled.bytes);
+  } else if (!pulled.bytes.empty()) {
+    agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes)});
+  } else if (request.has_call) {
+    agent_.Complete(request.call, -1, request.cancelled ? EINTR : pulled.error);
+  }
+  if (watched()) AskReadiness();
 }
 
 void Mirror::Answer(const Request& request, const wire::StreamPulled& pulled) {
@@ -152,8 +168,8 @@ void Mirror::FlushBacklog(Place& place) {
 // ---- Readiness ----
 
 void Mirror::Show(Place& place) {
-  if (kind_ != Kind::kPipeRead || place.object->shows_readable()) return;
-  Unregister(place);
+  if ((kind_ != Kind::kPipeRead && kind_ != Kind::kEvent) || place.object->shows_readable()) return;
+  if (kind_ == Kind::kPipeRead) Unregister(place);
   place.object->ShowReadable();
 }
 
@@ -188,6 +204,7 @@ void Mirror::Watch(CallId call, int32_t process, const ObjectId& object, WatchMo
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
     return agent_.Complete(call, -1, EBADF);
   }
+  if (kind_ == Kind::kEvent) ForwardAll();
   const short now = Readiness(*place);
   if (mode == WatchMode::kOff || mode == WatchMode::kForget) Disarm(process, mode == WatchMode::kForget);
   if (mode != WatchMode::kOnce && mode != WatchMode::kUntilClosed) return agent_.Complete(call, now);

@@ -106,7 +106,8 @@ Mirror& Mirrors::MirrorFor(const wire::JobDescriptor& entry) {
 }
 
 // What a process prints must not come later than what it sends its parent over a pipe afterwards: a parent
-// that acts upon the message prints next. So every other stream lets standard output and error go first.
+// that acts upon the message prints next. So every other stream lets standard output and error go first; and
+// events, which are often followed by a message that says so.
 void Mirrors::NoteNarrator(Mirror& mirror) {
   narrators_.insert(&mirror);
   mirror.SetSendFirst(nullptr);
@@ -137,9 +138,8 @@ Result<Descriptor> Mirrors::OpenBridged(const wire::JobDescriptor& entry) {
   Mirror& mirror = MirrorFor(entry);
   auto opened = mirror.OpenForJob(traits, entry.status_flags);
   if (opened) Index(mirror);
-  if (opened && mirror.writable() && (entry.number == STDOUT_FILENO || entry.number == STDERR_FILENO)) {
-    NoteNarrator(mirror);
-  }
+  const bool speaks = mirror.writable() && (entry.number == STDOUT_FILENO || entry.number == STDERR_FILENO);
+  if (opened && (speaks || mirror.kind() == Kind::kEvent)) NoteNarrator(mirror);
   return opened;
 }
 
@@ -306,8 +306,20 @@ void Mirrors::ProcessGone(const Process& process) {
   streams_of_process_.erase(process.incarnation);
   ReleaseFiles(streams);
   for (const StreamId id : *streams) {
-    if (Mirror* mirror = OfStream(id)) mirror->HolderGone(process.kernel_pid);
+    Mirror* mirror = OfStream(id);
+    if (mirror == nullptr) continue;
+    mirror->HolderGone(process.kernel_pid);
+    if (mirror->kind() == Kind::kEvent && !IsHeld(id)) mirror->Abandon();
   }
+}
+
+// By what is known of processes, where the object does not say it.
+bool Mirrors::IsHeld(StreamId id) const {
+  const auto has = [id](const auto& entry) {
+    return entry.second != nullptr && std::binary_search(entry.second->begin(), entry.second->end(), id);
+  };
+  return std::any_of(streams_of_process_.begin(), streams_of_process_.end(), has) ||
+         std::any_of(streams_of_job_.begin(), streams_of_job_.end(), has);
 }
 
 // Offsets of plain files go home where they have changed; home's descriptions share them with everybody

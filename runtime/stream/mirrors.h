@@ -61,6 +61,7 @@ class Mirrors {
   void CarryOffsets(const StreamSet& streams);
   void ReleaseFiles(const StreamSet& streams);
   StreamSet StreamsOf(const Process& process) const;
+  bool IsHeld(StreamId id) const;
   void SayLast(Incarnation incarnation, const StreamSet& streams, bool quiet);
   std::vector<StreamId> Unacknowledged(const StreamSet& streams);
   void WhenSent(const StreamSet& streams, std::function<void()> done);
@@ -76,7 +77,7 @@ class Mirrors {
   std::unordered_map<StreamId, std::unique_ptr<Mirror>> mirrors_;
   std::unordered_map<ObjectId, Mirror*, ObjectIdHash> by_object_;
   std::unordered_map<StreamId, PlainFile> files_;
-  std::unordered_set<Mirror*> narrators_;      // standard output or error of some process
+  std::unordered_set<Mirror*> narrators_;      // what other streams let go first
   std::unordered_set<StreamId> unsettled_;     // closed here before all their bytes were acknowledged
   std::unordered_set<StreamId> broken_early_;  // told before the job that names them
   std::unordered_map<Incarnation, StreamSet> streams_of_job_;  // until the process has started

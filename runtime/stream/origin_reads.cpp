@@ -144,7 +144,13 @@ void OriginStream::Answer(const Request& request, int error, bool last, bool end
 }
 
 void OriginStream::OnReturn(wire::StreamReturn&& message) {
-  returned_.insert(returned_.begin(), message.bytes.begin(), message.bytes.end());
+  if (kind_ == Kind::kEvent) {
+    // Into the count again, where everybody finds it.
+    for (size_t at = 0; !closed_ && at + sizeof(uint64_t) <= message.bytes.size(); at += sizeof(uint64_t))
+      static_cast<void>(AddToEvent(std::span(message.bytes).subspan(at, sizeof(uint64_t))));
+  } else {
+    returned_.insert(returned_.begin(), message.bytes.begin(), message.bytes.end());
+  }
   if (closed_) return;
   ServeRequests();
   ServeWatchers();

@@ -29,7 +29,8 @@ OriginStream::OriginStream(Agent& agent, Kind kind, Descriptor descriptor, int f
       descriptor_(std::move(descriptor)),
       flags_(flags),
       unused_(std::move(unused)) {
-  readable_ = kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal;
+  readable_ =
+      kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal || kind == Kind::kEvent;
   writable_ = kind != Kind::kPipeRead && kind != Kind::kPlainFile;
 }
 
@@ -46,6 +47,16 @@ Status OriginStream::OpenPump() {
     return Ok{};
   }
   if (!Pollable()) return Ok{};
+  if (kind_ == Kind::kEvent) {
+    borders_ = Borders::kDatagram;
+    no_wait_reads_ = true;
+    // One byte is too little for an eventfd; a kernel that cannot read it without waiting says so before.
+    uint8_t byte;
+    const iovec part{&byte, sizeof byte};
+    if (preadv2(descriptor_.get(), &part, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP)
+      return Error{ENOTSUP, "an eventfd cannot move to another host on this kernel"};
+    return Ok{};
+  }
   if (kind_ == Kind::kPipeWrite) borders_ = Borders::kAtomic;
   const int mode = kind_ == Kind::kPipeRead    ? O_RDONLY
                    : kind_ == Kind::kPipeWrite ? O_WRONLY
@@ -205,6 +216,7 @@ void OriginStream::OnShutdown(const wire::StreamShutdown& message) {
 
 Result<size_t> OriginStream::WriteNow(std::span<const uint8_t> bytes) {
   ssize_t written;
+  if (kind_ == Kind::kEvent) return AddToEvent(bytes);
   if (kind_ == Kind::kSocket) {
     written = send(descriptor_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   } else if (no_wait_reads_) {
@@ -215,6 +227,25 @@ Result<size_t> OriginStream::WriteNow(std::span<const uint8_t> bytes) {
   }
   if (written < 0) return Error{errno, "writing to a stream's origin"};
   return static_cast<size_t>(written);
+}
+
+// The count of an eventfd. Writing waits only where the sum passes 2^64 - 2; what an eventfd would refuse is
+// nothing.
+Result<size_t> OriginStream::AddToEvent(std::span<const uint8_t> bytes) {
+  uint64_t value = 0;
+  if (bytes.size() != sizeof value) return bytes.size();
+  std::memcpy(&value, bytes.data(), sizeof value);
+  if (value == UINT64_MAX) return bytes.size();
+  if ((PollNow(descriptor_.get(), POLLOUT) & POLLOUT) == 0) return Error{EAGAIN, "the event's count is full"};
+  constexpr uint64_t kLarge = uint64_t{1} << 32;
+  const int flags = value >= kLarge ? fcntl(descriptor_.get(), F_GETFL) : O_NONBLOCK;
+  // A value that may not fit, which no ordinary program writes, is worth the flag's being seen for a moment.
+  if ((flags & O_NONBLOCK) == 0) fcntl(descriptor_.get(), F_SETFL, flags | O_NONBLOCK);
+  const ssize_t written = write(descriptor_.get(), bytes.data(), bytes.size());
+  const int error = errno;
+  if ((flags & O_NONBLOCK) == 0) fcntl(descriptor_.get(), F_SETFL, flags);
+  if (written < 0) return Error{error, "writing to an eventfd"};
+  return bytes.size();
 }
 
 void OriginStream::Flush() {

@@ -101,6 +101,7 @@ class OriginStream {
   int pump() const { return pump_ ? pump_.get() : descriptor_.get(); }
 
   Result<size_t> WriteNow(std::span<const uint8_t> bytes);
+  Result<size_t> AddToEvent(std::span<const uint8_t> bytes);
   Result<size_t> ReadNow(std::span<uint8_t> buffer);
   short ReadableNow() const;
 

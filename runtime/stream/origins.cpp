@@ -11,7 +11,7 @@ namespace {
 
 // Descriptions with nothing but these in common may still be two.
 bool IdentityNeedsCompare(Kind kind) {
-  return kind == Kind::kPlainFile || kind == Kind::kOutputFile;
+  return kind == Kind::kPlainFile || kind == Kind::kOutputFile || kind == Kind::kEvent;
 }
 
 bool SameDescription(int one, int other) {

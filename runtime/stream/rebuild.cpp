@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -18,8 +17,8 @@ namespace {
 
 // State of an anonymous descriptor, as /proc/self/fdinfo tells it.
 struct State {
-  uint64_t value = 0;     // eventfd: count; signalfd: mask; anonymous file: size
-  uint32_t option = 0;    // eventfd: EFD_SEMAPHORE; timerfd: clock
+  uint64_t value = 0;     // signalfd: mask; anonymous file: size
+  uint32_t option = 0;    // timerfd: clock
   int64_t left[2] = {};   // timerfd: seconds, nanoseconds until it expires
   int64_t again[2] = {};  // and its interval
   std::vector<uint8_t> bytes;
@@ -34,10 +33,6 @@ bool ReadLine(Kind kind, const char* line, State& state) {
   unsigned long long number = 0;
   unsigned flag = 0;
   long long seconds = 0, nanoseconds = 0;
-  if (kind == Kind::kEvent && sscanf(line, "eventfd-count: %llx", &number) == 1) state.value = number;
-  if (kind == Kind::kEvent && sscanf(line, "eventfd-semaphore: %u", &flag) == 1 && flag != 0) {
-    state.option = EFD_SEMAPHORE;
-  }
   if (kind == Kind::kSignal && sscanf(line, "sigmask: %llx", &number) == 1) state.value = number;
   if (kind == Kind::kTimer && sscanf(line, "clockid: %u", &flag) == 1) state.option = flag;
   if (kind == Kind::kTimer && sscanf(line, "it_value: (%lld, %lld)", &seconds, &nanoseconds) == 2) {
@@ -136,8 +131,6 @@ Result<Descriptor> Make(const wire::JobDescriptor& job, const State& state) {
       return OpenByName(job);
     case Kind::kAnonymousFile:
       return MakeAnonymousFile(job, state);
-    case Kind::kEvent:
-      return Made(eventfd(0, EFD_CLOEXEC | static_cast<int>(state.option)), "eventfd");
     case Kind::kTimer:
       return MakeTimer(state);
     case Kind::kSignal:
@@ -182,10 +175,6 @@ Result<Descriptor> Rebuild(const wire::JobDescriptor& job) {
   auto made = Make(job, state);
   if (!made) return made;
   if (job.offset > 0 && lseek(made->get(), job.offset, SEEK_SET) < 0) return SystemError("lseek");
-  if (kind == Kind::kEvent && state.value != 0 &&
-      write(made->get(), &state.value, sizeof state.value) != static_cast<ssize_t>(sizeof state.value)) {
-    return SystemError("eventfd");
-  }
   if ((job.status_flags & O_NONBLOCK) != 0)
     fcntl(made->get(), F_SETFL, fcntl(made->get(), F_GETFL) | O_NONBLOCK);
   return made;

@@ -1,5 +1,5 @@
 // Descriptors that are made anew on the other host: files and devices by name, small anonymous files with
-// their bytes, event, timer and signal descriptors with their state. Nothing of them stays connected to the
+// their bytes, timer and signal descriptors with their state. Nothing of them stays connected to the
 // origin.
 #pragma once
 

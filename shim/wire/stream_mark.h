@@ -18,8 +18,9 @@ enum class StreamMark : int {
   kSocket = 59,      // one end of a local socketpair
   kTerminal = 60,    // local pseudo-terminal in raw mode with VMIN 0
   kOutputFile = 61,  // a plain file at its origin that is only written or appended to; locally as kPipeWrite
+  kEvent = 62,       // an eventfd: locally one end of a socketpair of records of eight bytes
 };
 inline constexpr int kFirstStreamMark = static_cast<int>(StreamMark::kPipeRead);
-inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kOutputFile);
+inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kEvent);
 
 }  // namespace elsewhere::wire

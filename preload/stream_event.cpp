@@ -1,0 +1,75 @@
+// Event counters (eventfd) whose count is elsewhere.
+//
+// Values are not bytes of a stream: the local object, a socket, refuses nothing and never has one to be read.
+// A read is a call whose answer is the value; a write is checked here and then goes the way of all output.
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "preload/agent.h"
+#include "preload/hooks.h"
+#include "preload/real.h"
+#include "preload/stream.h"
+#include "shim/wire/raw_syscall.h"
+
+namespace elsewhere::preload {
+namespace {
+
+ssize_t ReadEvent(int fd, void* to, size_t room) {
+  uint64_t value = 0;
+  if (room < sizeof value) {
+    errno = EINVAL;
+    return -1;
+  }
+  const long status = raw::Syscall(SYS_fcntl, fd, F_GETFL);
+  const int64_t at_once = status >= 0 && (status & O_NONBLOCK) != 0 ? 1 : 0;
+  bool stranger;
+  const int64_t result =
+      CallAboutStream(abi::Operation::kPull, fd, sizeof value, at_once, {nullptr, 0, &value, sizeof value},
+                      Interruption::kAllowed, &stranger);
+  if (stranger) return real::read(fd, to, room);
+  if (result != sizeof value) return -1;
+  memcpy(to, &value, sizeof value);
+  return sizeof value;
+}
+
+ssize_t WriteEvent(int fd, const void* from, size_t size) {
+  uint64_t value = UINT64_MAX;
+  if (size >= sizeof value) memcpy(&value, from, sizeof value);
+  if (value != UINT64_MAX) return real::write(fd, &value, sizeof value);
+  errno = EINVAL;
+  return -1;
+}
+
+}  // namespace
+
+namespace hooks {
+
+ssize_t read(int fd, void* buffer, size_t size) {
+  if (KindOf(fd) == DescriptorKind::kEvent) return ReadEvent(fd, buffer, size);
+  return BeforeInput(fd, size, 0) ? real::read(fd, buffer, size) : -1;
+}
+ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {
+  if (size <= room) return hooks::read(fd, buffer, size);
+  return real::__read_chk(fd, buffer, size, room);
+}
+ssize_t readv(int fd, const iovec* parts, int count) {
+  if (KindOf(fd) != DescriptorKind::kEvent) {
+    return BeforeInput(fd, TotalSize(parts, count), 0) ? real::readv(fd, parts, count) : -1;
+  }
+  // A value that is spread over several parts is for the kernel to refuse; nobody does that.
+  return count > 0 ? ReadEvent(fd, parts[0].iov_base, parts[0].iov_len) : real::readv(fd, parts, count);
+}
+ssize_t write(int fd, const void* buffer, size_t size) {
+  if (KindOf(fd) == DescriptorKind::kEvent) return WriteEvent(fd, buffer, size);
+  return BeforeOutput(fd) ? real::write(fd, buffer, size) : -1;
+}
+int eventfd_read(int fd, eventfd_t* value) {
+  return hooks::read(fd, value, sizeof *value) == sizeof *value ? 0 : -1;
+}
+int eventfd_write(int fd, eventfd_t value) {
+  return hooks::write(fd, &value, sizeof value) == sizeof value ? 0 : -1;
+}
+
+}  // namespace hooks
+}  // namespace elsewhere::preload
