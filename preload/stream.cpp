@@ -270,6 +270,10 @@ int ioctl(int fd, unsigned long request, void* argument) {
 
 int fstat(int fd, struct stat* status) {
   bool stranger = true;
+  if (IsOwn(fd)) {
+    errno = EBADF;
+    return -1;
+  }
   if (KindOf(fd) == DescriptorKind::kOutputFile) {
     const int64_t result =
         CallAboutStream(abi::Operation::kStat, fd, 0, 0, {nullptr, 0, status, sizeof *status},

@@ -102,7 +102,10 @@ void Mirror::Unregister(Place& place) {
 }
 
 void Mirror::OnEvent(Place* place, uint32_t events) {
-  if ((events & EPOLLOUT) != 0) FlushBacklog(*place);
+  if ((events & EPOLLOUT) != 0) {
+    FlushBacklog(*place);
+    if (fetches_ahead() && !until_closed_.empty()) FetchAhead(*place);
+  }
   if (kind_ == Kind::kPipeRead) {
     if ((events & EPOLLERR) != 0) Gone(place, false);
     return;

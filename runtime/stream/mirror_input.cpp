@@ -192,11 +192,14 @@ void Mirror::AskReadiness() {
   agent_.Send(origin_, wire::StreamWatch{id_, watch_request_, true, true});
 }
 
+// An epoll instance does not say when it has been asked again, so for one there is always a request under way
+// while the local object takes what comes; poll and select ask each time.
 void Mirror::FetchAhead(Place& place) {
   for (const auto& [number, request] : requests_) {
     if (request.place == &place && !request.withdrawn) return;
   }
-  if (place.object->Unread() == 0) Ask(place, place.object->RoomFor(64 << 10), true);
+  const bool always = !until_closed_.empty() && place.backlog.empty();
+  if (always || place.object->Unread() == 0) Ask(place, place.object->RoomFor(64 << 10), true);
 }
 
 void Mirror::Watch(CallId call, int32_t process, const ObjectId& object, WatchMode mode, bool answer) {
@@ -209,7 +212,10 @@ void Mirror::Watch(CallId call, int32_t process, const ObjectId& object, WatchMo
   if (mode == WatchMode::kOff || mode == WatchMode::kForget) Disarm(process, mode == WatchMode::kForget);
   if (mode != WatchMode::kOnce && mode != WatchMode::kUntilClosed) return agent_.Complete(call, now);
   (mode == WatchMode::kOnce ? once_ : until_closed_).insert(process);
-  if (now != 0) return agent_.Complete(call, now);
+  if (now != 0) {
+    if (fetches_ahead()) FetchAhead(*place);
+    return agent_.Complete(call, now);
+  }
   if (fetches_ahead()) {
     if (!answer) {
       FetchAhead(*place);

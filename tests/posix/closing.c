@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,7 +27,9 @@ int main(void) {
     if (pid == 0) _exit(forks_after(way));
     printf("elsewhere %d\n", code(pid));
   }
+  struct stat status;
   for (int fd = 3; fd < 4096; ++fd) {
+    if (fstat(fd, &status) == 0) printf("%d is shown\n", fd);
     if (close(fd) == 0) printf("%d was open\n", fd);
   }
   printf("closed %d %d\n", close(1000), errno == EBADF);
