@@ -16,8 +16,9 @@
 namespace elsewhere::file {
 namespace {
 
-// Occupied space is looked at now and then, not at every open.
-constexpr unsigned kOpensBetweenLooks = 64;
+// Occupied space is looked at when so much of the limit may have been added since.
+constexpr uint64_t kLooks = 16;
+constexpr uint64_t kOfAnOpen = 4096;
 
 Extents DataIn(int fd, uint64_t size) {
   Extents data;
@@ -59,7 +60,7 @@ Result<std::shared_ptr<FileCache>> FileCache::Open(const std::string& directory,
   std::shared_ptr<FileCache> cache(new FileCache(directory, limit_bytes));
   std::ifstream("/proc/sys/kernel/random/boot_id") >> cache->boot_;
   if (cache->boot_.empty()) cache->boot_ = "unknown-" + std::to_string(getpid());
-  cache->Evict();
+  cache->Evict(limit_bytes);
   return cache;
 }
 
@@ -80,7 +81,7 @@ std::string FileCache::NameOf(const std::string& identity) const {
 }
 
 Result<FileCache::Version> FileCache::OpenVersion(const std::string& identity, uint64_t size) {
-  if (++opened_ % kOpensBetweenLooks == 0) Evict();
+  NoteFilled(kOfAnOpen);
   Version version;
   version.name = NameOf(identity);
   version.fd.Reset(open(version.name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -119,10 +120,34 @@ bool FileCache::TakeOut(const Version& version) {
 void FileCache::Adopt(int fd, const std::string& identity) {
   std::string name = NameOf(identity), link = "/proc/self/fd/" + std::to_string(fd);
   linkat(AT_FDCWD, link.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW);
-  if (++opened_ % kOpensBetweenLooks == 0) Evict();
+  struct stat status;
+  if (fstat(fd, &status) == 0) NoteFilled(uint64_t(status.st_blocks) * 512);
 }
 
-void FileCache::Evict() {
+Status FileCache::Fill(int fd, std::string_view data, uint64_t offset) {
+  NoteFilled(data.size());
+  if (PwriteFully(fd, data.data(), data.size(), offset)) return Ok{};
+  if (errno == ENOSPC || errno == EDQUOT) {
+    Evict(0);
+    if (PwriteFully(fd, data.data(), data.size(), offset)) return Ok{};
+  }
+  return Error{errno, "file cache " + directory_ + ": " + strerror(errno)};
+}
+
+void FileCache::NoteFilled(uint64_t bytes) {
+  if ((filled_ += bytes) < limit_ / kLooks) return;
+  filled_ = 0;
+  Evict(limit_);
+}
+
+// Removes a version file unless somebody has it open: whoever opens it in the middle gets no lock and takes a
+// file of its own.
+bool FileCache::RemoveUnused(const std::string& name) {
+  store::UniqueFd fd(open(name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  return fd && flock(fd.get(), LOCK_EX | LOCK_NB) == 0 && unlink(name.c_str()) == 0;
+}
+
+void FileCache::Evict(uint64_t limit) {
   struct Candidate {
     int64_t used_ns;
     uint64_t bytes;
@@ -143,11 +168,11 @@ void FileCache::Evict() {
     candidates.push_back(
         {int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec, bytes, entry.path()});
   }
-  if (occupied <= limit_) return;
+  if (occupied <= limit) return;
   std::sort(candidates.begin(), candidates.end(), [](auto& a, auto& b) { return a.used_ns < b.used_ns; });
   for (auto& candidate : candidates) {
-    if (occupied <= limit_ / 10 * 9) return;
-    if (unlink(candidate.name.c_str()) == 0) occupied -= candidate.bytes;
+    if (occupied <= limit / 10 * 9) return;
+    if (RemoveUnused(candidate.name)) occupied -= candidate.bytes;
   }
 }
 

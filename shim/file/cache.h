@@ -5,15 +5,17 @@
 // contains the boot's id: after a crash of the machine a file may show zeros where data had not reached the
 // disk, so none is trusted then. A private file has no name and vanishes with its last descriptor.
 //
-// Bounded: when version files occupy more than the limit, the longest unused ones are removed; those in use
-// keep their content until closed. Holders share a lock on a version file; only a sole holder may turn it
-// into a private one. Thread-safety: all methods from any thread and process.
+// Bounded: when version files occupy more than the limit, the longest unused ones are removed. Those in use
+// are left alone, for what has been promised to a reader must stay, so they and private files come on top. A
+// full disk is met by removing all that is not in use. Holders share a lock on a version file; only a sole
+// holder may turn it into a private one. Thread-safety: all methods from any thread and process.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "shim/file/extents.h"
 #include "shim/store/unique_fd.h"
@@ -46,15 +48,20 @@ class FileCache {
   // later.
   void Adopt(int fd, const std::string& identity);
 
+  // Writes what was fetched. ENOSPC, also after all that is not in use was removed.
+  Status Fill(int fd, std::string_view data, uint64_t offset);
+
  private:
   FileCache(std::string directory, uint64_t limit) : directory_(std::move(directory)), limit_(limit) {}
   std::string NameOf(const std::string& identity) const;
-  void Evict();
+  static bool RemoveUnused(const std::string& name);
+  void Evict(uint64_t limit);
+  void NoteFilled(uint64_t bytes);
 
   const std::string directory_;
   const uint64_t limit_;
   std::string boot_;
-  std::atomic<unsigned> opened_{0};
+  std::atomic<uint64_t> filled_{0};  // bytes since occupied space was looked at
 };
 
 }  // namespace elsewhere::file

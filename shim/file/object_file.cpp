@@ -25,6 +25,12 @@ uint64_t Up(uint64_t value, uint64_t unit) {
   return value > UINT64_MAX - unit ? value : Down(value + unit - 1, unit);
 }
 
+// To a reader a full disk is not his doing, and no error that read(2) knows.
+Error NotCached(const Error& error) {
+  bool full = error.code == ENOSPC || error.code == EDQUOT;
+  return full ? Error{EIO, error.message + "; reading needs room there"} : error;
+}
+
 }  // namespace
 
 ObjectFile::ObjectFile(std::shared_ptr<FileContext> context, std::string key, Attributes attributes)
@@ -43,7 +49,8 @@ Result<std::shared_ptr<ObjectFile>> ObjectFile::Existing(std::shared_ptr<FileCon
   file->valid_ = std::move(file->local_.valid);
   file->valid_.Add(size, UINT64_MAX);
   if (content && content->size() == size && !file->valid_.Contains(0, size)) {
-    if (!PwriteFully(file->fd(), content->data(), size, 0)) return file->Failed({errno, strerror(errno)});
+    auto filled = file->context_->cache->Fill(file->fd(), *content, 0);
+    if (!filled) return NotCached(filled.error());
     file->valid_.Add(0, size);
   }
   return file;
@@ -200,8 +207,9 @@ Status ObjectFile::FetchPiece(uint64_t from, uint64_t to) {
     if (!got) return Failed(got.error());
     if (*got != part.length()) return Error{EIO, key + ": the object ends earlier than its size says"};
     for (auto [begin, end] : valid_.Missing(part.from, part.to)) {
-      if (!PwriteFully(fd(), data.data() + (begin - part.from), end - begin, begin))
-        return Error{errno, key + ": the file cache: " + strerror(errno)};
+      std::string_view piece(data.data() + (begin - part.from), end - begin);
+      auto filled = context_->cache->Fill(fd(), piece, begin);
+      if (!filled) return NotCached(filled.error());
       valid_.Add(begin, end);
     }
   }

@@ -22,8 +22,9 @@
 //  is written
 //    again later is sent again.
 //
-// Errors: those of the store, with ENOENT turned into ESTALE and EALREADY into EIO; ENOSPC when the cache's
-// disk is full. Thread-safety: every method from any thread; those that need the store block.
+// Errors: those of the store, with ENOENT turned into ESTALE and EALREADY into EIO; when the cache's
+// disk is full, ENOSPC for who writes and EIO for who reads. Thread-safety: every method from any thread;
+// those that need the store block.
 #pragma once
 
 #include <condition_variable>

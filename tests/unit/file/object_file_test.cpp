@@ -411,20 +411,5 @@ TEST_F(ObjectFileTest, AgreesWithAFileInMemory) {
   EXPECT_TRUE(InStore("k") == model);
 }
 
-TEST_F(ObjectFileTest, TheCacheIsBounded) {
-  auto small = *FileCache::Open(directory_.path() + "/small", 1 << 20);
-  for (int i = 0; i < 200; ++i) {
-    auto version = small->OpenVersion("version " + std::to_string(i), 100'000);
-    ASSERT_TRUE(version.ok());
-    std::string data(100'000, 'x');
-    ASSERT_EQ(pwrite(version->fd.get(), data.data(), data.size(), 0), 100'000);
-  }
-  ASSERT_TRUE(FileCache::Open(directory_.path() + "/small", 1 << 20).ok());
-  uint64_t bytes = 0;
-  for (auto& entry : std::filesystem::directory_iterator(directory_.path() + "/small"))
-    bytes += entry.file_size();
-  EXPECT_LE(bytes, 1u << 20);
-}
-
 }  // namespace
 }  // namespace elsewhere::file
