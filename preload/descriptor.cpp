@@ -38,6 +38,7 @@ constexpr DescriptorOperations kKinds[] = {
     {PullStream, nullptr, nullptr},           // kTerminal
     {nullptr, nullptr, SeekStream},           // kOutputFile
     {PullStream, nullptr, nullptr},           // kEvent; read and write are its own
+    {nullptr, nullptr, nullptr},              // kMessageQueue
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

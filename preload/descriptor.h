@@ -50,8 +50,9 @@ enum class DescriptorKind : uint8_t {
   kPipeWrite = 3,
   kSocket = 4,
   kTerminal = 5,
-  kOutputFile = 6,  // written at its origin, locally a pipe
-  kEvent = 7,       // an eventfd
+  kOutputFile = 6,    // written at its origin, locally a pipe
+  kEvent = 7,         // an eventfd
+  kMessageQueue = 8,  // preload/message_queue.h
 };
 
 inline DescriptorKind KindOf(int fd) {

@@ -10,6 +10,7 @@
 #include "preload/agent.h"
 #include "preload/descriptor.h"
 #include "preload/hooks.h"
+#include "preload/message_queue.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stream.h"
@@ -58,6 +59,7 @@ int CloseRange(unsigned first, unsigned last, int flags) {
 void Forget(int fd) {
   if (!IsKnown(fd) || IsOwn(fd) || InVforkChild()) return;
   StreamCloses(fd);
+  if (IsQueue(fd)) QueueCloses(fd);
   SetKind(fd, DescriptorKind::kNothing);
 }
 
@@ -84,8 +86,10 @@ bool MakeRoom(int fd) {
 }
 
 // What is known of a descriptor is known of its copy.
-int Copied(int from, int to) {
-  if (to >= 0 && IsKnown(from) && !InVforkChild()) SetKind(to, KindOf(from));
+int Copied(int from, int to, int flags) {
+  if (to < 0 || !IsKnown(from) || InVforkChild()) return to;
+  SetKind(to, KindOf(from));
+  if (IsQueue(from)) QueueCopied(from, to, flags);
   return to;
 }
 
@@ -157,14 +161,14 @@ int dup2(int from, int to) {
   if (IsOwn(from)) return NotOpen();
   if (from == to || to < 0) return real::dup2(from, to);
   if (!MakeRoom(to)) return -1;
-  return Copied(from, real::dup2(from, to));
+  return Copied(from, real::dup2(from, to), 0);
 }
 
 int dup3(int from, int to, int flags) {
   if (IsOwn(from)) return NotOpen();
   if (from == to || to < 0) return real::dup3(from, to, flags);
   if (!MakeRoom(to)) return -1;
-  return Copied(from, real::dup3(from, to, flags));
+  return Copied(from, real::dup3(from, to, flags), flags);
 }
 
 }  // namespace hooks

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "preload/kernel_call.h"
 #include "preload/self.h"
 
 namespace elsewhere::preload {
@@ -42,7 +43,7 @@ bool Names(const char* entry, const char* name) {
 
 bool IsOwnVariable(const char* entry) {
   for (const char* name : {abi::kEnvAgent, abi::kEnvSession, abi::kEnvLifeline, abi::kEnvHost, abi::kEnvFork,
-                           abi::kEnvPreload, kEnvIdentity}) {
+                           abi::kEnvPreload, kEnvIdentity, kEnvExecuted}) {
     if (Names(entry, name)) return true;
   }
   return false;
@@ -106,6 +107,7 @@ void BuildEnvironment(char* const* environment, char** entries, char* bytes) {
   if (OnWorker() && self.session_pid != 0) {
     add([&] { text.Add(kEnvIdentity).Add("=").Add(self.kernel_pid).Add(":").Add(self.session_pid).End(); });
   }
+  if (OnWorker() && HasKernelObjects()) add([&] { text.Add(kEnvExecuted).Add("=1").End(); });
   for (; environment != nullptr && *environment != nullptr; ++environment) {
     if (!IsOwnVariable(*environment)) *entries++ = *environment;
   }

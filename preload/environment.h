@@ -14,7 +14,10 @@ namespace elsewhere::preload {
 // Internal to the preload: "kernel:session", the pids of a process that execs on a worker.
 inline constexpr char kEnvIdentity[] = "ELSEWHERE_IDENTITY";
 
-inline constexpr size_t kOwnVariables = 7;
+// Set where the process that execs has queues or segments at home, which the program must end there.
+inline constexpr char kEnvExecuted[] = "ELSEWHERE_EXECUTED";
+
+inline constexpr size_t kOwnVariables = 8;
 inline constexpr size_t kOwnVariablesSize = 512;  // all but LD_PRELOAD
 
 // The value of `name`, or nullptr. A null environment is empty.

@@ -10,6 +10,7 @@
 #include "preload/children.h"
 #include "preload/descriptor.h"
 #include "preload/environment.h"
+#include "preload/kernel_call.h"
 #include "preload/signals.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
@@ -87,6 +88,7 @@ __attribute__((constructor)) void ReadEnvironment(int, char**, char** environmen
   if (OnWorker()) {
     FindStreams();
     ReadIdentity(FindVariable(environment, kEnvIdentity));
+    if (FindVariable(environment, kEnvExecuted) != nullptr) KernelCall(abi::DeputyCall::kExecuted).Make();
   } else {
     self.session_pid.store(self.kernel_pid);
   }

@@ -10,6 +10,8 @@
 
 #include "preload/agent.h"
 #include "preload/hooks.h"
+#include "preload/kernel_call.h"
+#include "preload/message_queue.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stdio.h"
@@ -36,6 +38,8 @@ DescriptorKind KindOfMark(long mark) {
       return DescriptorKind::kOutputFile;
     case wire::StreamMark::kEvent:
       return DescriptorKind::kEvent;
+    case wire::StreamMark::kMessageQueue:
+      return DescriptorKind::kMessageQueue;
     default:
       return DescriptorKind::kNothing;
   }
@@ -93,6 +97,7 @@ void FindStream(int fd) {
   if (mark < wire::kFirstStreamMark || mark > wire::kLastStreamMark) return;
   SetKind(fd, KindOfMark(mark));
   if (!HasStreams()) FollowStdio();
+  if (IsQueue(fd)) NoteKernelObjects();
   has_streams.store(true, std::memory_order_relaxed);
 }
 
@@ -163,8 +168,10 @@ namespace {
 
 // ---- Copies and flags
 
-int Copied(int from, int to) {
-  if (to >= 0 && IsKnown(from) && !IsOwn(from) && !InVforkChild()) SetKind(to, KindOf(from));
+int Copied(int from, int to, int flags) {
+  if (to < 0 || !IsKnown(from) || IsOwn(from) || InVforkChild()) return to;
+  SetKind(to, KindOf(from));
+  if (IsQueue(from)) QueueCopied(from, to, flags);
   return to;
 }
 
@@ -230,7 +237,7 @@ int dup(int fd) {
     errno = EBADF;
     return -1;
   }
-  return Copied(fd, real::dup(fd));
+  return Copied(fd, real::dup(fd), 0);
 }
 
 int fcntl(int fd, int command, void* argument) {
@@ -238,7 +245,13 @@ int fcntl(int fd, int command, void* argument) {
     errno = EBADF;
     return -1;
   }
-  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return Copied(fd, real::fcntl(fd, command, argument));
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
+    return Copied(fd, real::fcntl(fd, command, argument), command == F_DUPFD ? 0 : O_CLOEXEC);
+  }
+  if (IsQueue(fd) && (command == F_GETFL || command == F_SETFL || command == F_SETFD)) {
+    const int result = QueueFlags(fd, command, reinterpret_cast<intptr_t>(argument));
+    return result == 0 && command == F_SETFD ? real::fcntl(fd, command, argument) : result;
+  }
   if (!HasPackets(fd)) return real::fcntl(fd, command, argument);
   // Packet mode is ours, not the program's.
   if (command == F_GETFL) {

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "preload/hooks.h"
+#include "preload/message_queue.h"
 #include "preload/real.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
@@ -298,26 +299,31 @@ void StreamCloses(int fd) {
 namespace hooks {
 
 int poll(pollfd* all, nfds_t count, int timeout) {
+  WatchQueues(all, count);
   if (!AnyStream(all, count)) return real::poll(all, count, timeout);
   return Poll(all, count, Deadline(Milliseconds(timeout)), nullptr);
 }
 
 int __poll_chk(pollfd* all, nfds_t count, int timeout, size_t room) {
+  WatchQueues(all, count);
   if (!AnyStream(all, count)) return real::__poll_chk(all, count, timeout, room);
   return Poll(all, count, Deadline(Milliseconds(timeout)), nullptr);
 }
 
 int ppoll(pollfd* all, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  WatchQueues(all, count);
   if (!AnyStream(all, count)) return real::ppoll(all, count, timeout, mask);
   return Poll(all, count, Deadline(Nanoseconds(timeout)), mask);
 }
 
 int __ppoll_chk(pollfd* all, nfds_t count, const timespec* timeout, const sigset_t* mask, size_t room) {
+  WatchQueues(all, count);
   if (!AnyStream(all, count)) return real::__ppoll_chk(all, count, timeout, mask, room);
   return Poll(all, count, Deadline(Nanoseconds(timeout)), mask);
 }
 
 int select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout) {
+  WatchQueues(count, read, write);
   if (!AnyStream(count, read)) return real::select(count, read, write, except, timeout);
   const Deadline deadline(timeout == nullptr ? kNoLimit
                                              : timeout->tv_sec * 1'000'000'000 + timeout->tv_usec * 1'000);
@@ -331,12 +337,14 @@ int select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* time
 
 int pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout,
             const sigset_t* mask) {
+  WatchQueues(count, read, write);
   if (!AnyStream(count, read)) return real::pselect(count, read, write, except, timeout, mask);
   return Select(count, {read, write, except}, Deadline(Nanoseconds(timeout)), mask);
 }
 
 int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) {
   const int result = real::epoll_ctl(epoll, operation, fd, event);
+  if (result == 0 && operation != EPOLL_CTL_DEL && IsQueue(fd)) QueueEntersEpoll(fd);
   if (result != 0 || !IsStreamInput(fd)) return result;
   const int before = errno;
   if (operation != EPOLL_CTL_DEL && event != nullptr && (event->events & (EPOLLIN | EPOLLRDNORM)) != 0) {
@@ -351,16 +359,19 @@ int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) {
 }
 
 int epoll_wait(int epoll, epoll_event* events, int room, int timeout) {
+  WatchQueuesInEpoll();
   return EpollWait(epoll, events, Milliseconds(timeout),
                    [&](int left) { return real::epoll_wait(epoll, events, room, left); });
 }
 
 int epoll_pwait(int epoll, epoll_event* events, int room, int timeout, const sigset_t* mask) {
+  WatchQueuesInEpoll();
   return EpollWait(epoll, events, Milliseconds(timeout),
                    [&](int left) { return real::epoll_pwait(epoll, events, room, left, mask); });
 }
 
 int epoll_pwait2(int epoll, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
+  WatchQueuesInEpoll();
   const Deadline deadline(Nanoseconds(timeout));
   for (;;) {
     timespec rest;

@@ -4,6 +4,7 @@
 #include "preload/hooks.h"
 #include "preload/memory.h"
 #include "preload/memory_discard.h"
+#include "preload/message_queue.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/semaphore.h"

@@ -58,6 +58,17 @@ class Connections {
     packet.header.size = sizeof packet;
     SendBytes(id, std::span(reinterpret_cast<const uint8_t*>(&packet), sizeof packet), descriptors);
   }
+  // The same, with bytes behind it.
+  template <class T>
+  void SendWithBytes(ConnectionId id, T packet, abi::Packet type, std::span<const uint8_t> bytes,
+                     std::span<const int> descriptors = {}) {
+    packet.header.type = static_cast<uint32_t>(type);
+    packet.header.size = static_cast<uint32_t>(sizeof packet + bytes.size());
+    const auto* head = reinterpret_cast<const uint8_t*>(&packet);
+    std::vector<uint8_t> whole(head, head + sizeof packet);
+    whole.insert(whole.end(), bytes.begin(), bytes.end());
+    SendBytes(id, whole, descriptors);
+  }
   void Close(ConnectionId id);  // what is unsent is sent first, if the peer takes it; no on_closed
   void CloseAll();
 

@@ -48,6 +48,9 @@ Deputies::Deputies(AgentCore& core, WorkerPool& workers, store::AsyncStore& stor
   core_.OnMessage<wire::JobRejected>([this](HostId from, wire::JobRejected&& m) { OnRejected(from, m); });
   core_.OnMessage<wire::Exited>([this](HostId from, wire::Exited&& m) { OnExited(from, m); });
   core_.OnMessage<wire::HomeCall>([this](HostId from, wire::HomeCall&& m) { OnHomeCall(from, m); });
+  core_.OnMessage<wire::KernelCall>([this](HostId from, wire::KernelCall&& m) { OnKernelCall(from, m); });
+  core_.OnMessage<wire::KernelCancel>(
+      [this](HostId from, wire::KernelCancel&& m) { OnKernelCancel(from, m); });
   core_.OnMessage<wire::NestedFork>([this](HostId from, wire::NestedFork&& m) { OnNestedFork(from, m); });
   core_.OnMessage<wire::Stopped>([this](HostId from, wire::Stopped&& m) {
     Deputy* deputy = Find(m.incarnation);
@@ -111,6 +114,11 @@ void Deputies::Receive(ConnectionId connection, Connections::Packet packet) {
       return;
     case abi::Packet::kHomeResult:
       if (const auto* result = packet.As<abi::HomePacket>()) OnHomeResult(*result);
+      return;
+    case abi::Packet::kKernelAnswer:
+      return OnKernelAnswer(packet);
+    case abi::Packet::kKernelEvent:
+      if (const auto* event = packet.As<abi::KernelEvent>()) OnKernelEvent(*deputy, *event);
       return;
     case abi::Packet::kRunsLocally: {
       // Unasked, it says why it cannot run elsewhere. From here on it is an ordinary process of home.
@@ -417,6 +425,7 @@ void Deputies::Forget(Incarnation incarnation) {
   if (found == by_incarnation_.end()) return;
   Deputy& deputy = *found->second;
   CloseDescriptors(deputy);
+  ForgetKernelCalls(incarnation);
   if (deputy.counted) workers_.Ended(deputy.host);
   if (deputy.connection != 0) {
     by_connection_.erase(deputy.connection);

@@ -38,6 +38,7 @@
 #include "runtime/worker_pool.h"
 #include "shim/image/pack_catalog.h"
 #include "shim/store/async_store.h"
+#include "shim/wire/kernel_message.h"
 
 namespace elsewhere::runtime {
 
@@ -93,6 +94,13 @@ class Deputies {
     Incarnation incarnation = 0;
     uint64_t id = 0;
   };
+  struct PendingKernelCall {
+    HostId host = 0;
+    Incarnation incarnation = 0;
+    uint64_t id = 0;
+    abi::KernelCall call{};
+    store::UniqueFd memory;  // where it is large
+  };
 
   // deputies.cpp: to the start
   Deputy* Find(Incarnation incarnation);
@@ -126,6 +134,13 @@ class Deputies {
   void FailNested(HostId host, Incarnation child, int error);
   void FailNestedOf(Incarnation caller);
 
+  // deputies_kernel.cpp: calls with memory
+  void OnKernelCall(HostId from, const wire::KernelCall& message);
+  void OnKernelCancel(HostId from, const wire::KernelCancel& cancel);
+  void OnKernelAnswer(const Connections::Packet& packet);
+  void OnKernelEvent(const Deputy& deputy, const abi::KernelEvent& event);
+  void ForgetKernelCalls(Incarnation incarnation);
+
   AgentCore& core_;
   WorkerPool& workers_;
   store::AsyncStore& store_;
@@ -137,6 +152,7 @@ class Deputies {
   std::map<image::PackCatalog*, std::map<image::PackNumber, std::vector<Incarnation>>> pack_waiters_;
   std::unordered_map<Incarnation, Nested> nested_;
   std::unordered_map<uint64_t, PendingHomeCall> home_calls_;
+  std::unordered_map<uint64_t, PendingKernelCall> kernel_calls_;
   uint64_t last_home_call_ = 0;
 };
 

@@ -7,13 +7,16 @@
 
 #include "preload/proxy/loop.h"
 
+#include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "preload/proxy/kernel_call.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::proxy {
@@ -48,20 +51,8 @@ void Raise(int number) {
   Exit((status >> 8) & 0xff);
 }
 
-// The agent is gone, so somebody is about to end the session. Until then the parent must not take the end of
-// this deputy for the child's; should nobody be left to do it, it ends all the same.
-[[noreturn]] void AgentLost() {
-  constexpr int kMilliseconds = 5000;
-  raw::Syscall(SYS_poll, 0, 0, kMilliseconds);
-  DieBy(kSignalKill);
-}
-
 void Send(const State& state, const void* packet, uint64_t size) {
-  long result;
-  do {
-    result = raw::Syscall(SYS_sendto, state.socket, raw::Address(packet), raw::Word(size), MSG_NOSIGNAL);
-  } while (result == kInterrupted);
-  if (raw::Failed(result)) AgentLost();
+  SendPacket(state, packet, size, nullptr, 0);
 }
 
 // Deputies of nested forks are reaped here; the child's own kernel tells it of its children.
@@ -77,6 +68,13 @@ void TakeSignal(const State& state) {
   const bool sent_by_kernel = info.ssi_code > 0;
   if (info.ssi_signo == static_cast<uint32_t>(kSignalChild)) Reap();
   if (info.ssi_signo == static_cast<uint32_t>(kSignalChild) && sent_by_kernel) return;
+  if (info.ssi_signo == static_cast<uint32_t>(kSignalNotify) && info.ssi_code == SI_MESGQ) {
+    abi::KernelEvent event{};
+    event.header = {static_cast<uint32_t>(abi::Packet::kKernelEvent), sizeof(event)};
+    event.descriptor = info.ssi_int;
+    event.state = abi::kQueueNotified;
+    return Send(state, &event, sizeof(event));
+  }
   abi::SignalPacket packet{};
   packet.header = {static_cast<uint32_t>(abi::Packet::kSignal), sizeof(packet)};
   packet.signal = static_cast<int32_t>(info.ssi_signo);
@@ -126,6 +124,7 @@ void ForkDeputy(State* state, uint64_t token) {
     if (socket < 0) DieBy(kSignalKill);
     raw::Close(state->socket);
     state->socket = socket;
+    ForgetHelpers(state);
     return;
   }
   if (!raw::Failed(pid)) return;
@@ -143,15 +142,31 @@ void TakePacket(State* state) {
     abi::HomePacket call;
     abi::ForkPacket fork;
     abi::ExitPacket end;
-    abi::Refused refused;
+    abi::KernelPacket kernel;
+    abi::KernelCancel cancel;
   } packet;
-  // Descriptors that come along (the welcome of a nested deputy) are dropped by the kernel: there is no room
-  // for them.
+  // What goes beyond a KernelPacket is its memory; a refusal's reason goes there too and is not read.
+  iovec parts[2] = {{&packet, sizeof(packet.kernel)}, {state->memory, abi::kInlineKernelMemory}};
+  static_assert(sizeof(packet) == sizeof(packet.kernel));
+  // There is room for one descriptor; the kernel drops others.
+  union {
+    cmsghdr header;
+    char room[CMSG_SPACE(sizeof(int))];
+  } control;
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  message.msg_control = &control;
+  message.msg_controllen = sizeof(control);
   long got;
   do {
-    got = raw::Syscall(SYS_recvfrom, state->socket, raw::Address(&packet), sizeof(packet));
+    got = raw::Syscall(SYS_recvmsg, state->socket, raw::Address(&message), MSG_CMSG_CLOEXEC);
   } while (got == kInterrupted);
   if (got < static_cast<long>(sizeof(packet.header))) AgentLost();
+  int descriptor = -1;
+  if (message.msg_controllen >= sizeof(control.header) && control.header.cmsg_type == SCM_RIGHTS) {
+    descriptor = *reinterpret_cast<const int*>(CMSG_DATA(&control.header));
+  }
   const auto size = static_cast<uint64_t>(got);
   switch (static_cast<abi::Packet>(packet.header.type)) {
     case abi::Packet::kHomeCall:
@@ -163,25 +178,56 @@ void TakePacket(State* state) {
     case abi::Packet::kExit:
       if (size == sizeof(packet.end)) EndLike(packet.end.status);
       return;
+    case abi::Packet::kKernelCall:
+      if (size == sizeof(packet.kernel) + (descriptor < 0 ? packet.kernel.call.data : 0)) {
+        return MakeKernelCall(state, packet.kernel, descriptor);
+      }
+      break;
+    case abi::Packet::kKernelCancel:
+      if (size == sizeof(packet.cancel)) CancelKernelCall(*state, packet.cancel.id);
+      return;
     case abi::Packet::kStop:
       Raise(kSignalStop);
       return;
     case abi::Packet::kRefused:
       DieBy(kSignalKill);
     default:
-      return;
+      break;
   }
+  if (descriptor >= 0) raw::Close(descriptor);  // the welcome of a nested deputy brings the table
 }
 
 }  // namespace
 
+void AgentLost() {
+  constexpr int kMilliseconds = 5000;
+  raw::Syscall(SYS_poll, 0, 0, kMilliseconds);
+  DieBy(kSignalKill);
+}
+
+void SendPacket(const State& state, const void* head, size_t head_size, const void* bytes, size_t size) {
+  iovec parts[2] = {{const_cast<void*>(head), head_size}, {const_cast<void*>(bytes), size}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  for (;;) {
+    const int socket = __atomic_load_n(&state.socket, __ATOMIC_RELAXED);
+    const long result = raw::Syscall(SYS_sendmsg, socket, raw::Address(&message), MSG_NOSIGNAL);
+    if (!raw::Failed(result)) return;
+    // It may just have moved out of the way of a queue.
+    const bool moved = socket != __atomic_load_n(&state.socket, __ATOMIC_RELAXED);
+    if (result != kInterrupted && !moved) AgentLost();
+  }
+}
+
 void Loop(State* state) {
   for (;;) {
-    pollfd polled[2] = {{state->socket, POLLIN, 0}, {state->signals, POLLIN, 0}};
-    const long ready = raw::Syscall(SYS_poll, raw::Address(polled), 2, -1);
+    pollfd polled[3] = {{state->socket, POLLIN, 0}, {state->signals, POLLIN, 0}, {state->watches, POLLIN, 0}};
+    const long ready = raw::Syscall(SYS_poll, raw::Address(polled), 3, -1);
     if (ready <= 0) continue;
     // Signals first: one that came before the end must not be told after it.
     if (polled[1].revents != 0) TakeSignal(*state);
+    if (polled[2].revents != 0) TellWatches(*state);
     if (polled[0].revents != 0) TakePacket(state);
   }
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <termios.h>
 
@@ -75,6 +76,12 @@ Result<Kind> ClassifyAnonymousInode(const std::string& link) {
   return CannotMove(link);
 }
 
+bool IsMessageQueue(int descriptor) {
+  constexpr long kQueueFileSystem = 0x19800202;  // MQUEUE_MAGIC
+  struct statfs system {};
+  return fstatfs(descriptor, &system) == 0 && system.f_type == kQueueFileSystem;
+}
+
 }  // namespace
 
 Result<Kind> Classify(int descriptor, const struct stat& status, const std::string& link, int flags) {
@@ -87,6 +94,7 @@ Result<Kind> Classify(int descriptor, const struct stat& status, const std::stri
     case S_IFCHR:
       return ClassifyCharacterDevice(descriptor, status, link);
     case S_IFREG:
+      if (IsMessageQueue(descriptor)) return Kind::kMessageQueue;
       if (link.empty() || link[0] != '/') return CannotMove(link);  // pidfd and its like
       return ClassifyPlainFile(status, link, flags);
     case S_IFDIR:

@@ -25,6 +25,7 @@ enum class Kind : uint32_t {
   kSignal = 11,        // signalfd with its mask
   kEpoll = 12,         // epoll instance; its interests are entered again
   kInotify = 13,       // a new, empty instance
+  kMessageQueue = 14,  // a stand-in; the deputy keeps the queue
 };
 
 inline constexpr bool IsBridged(Kind kind) {

@@ -1,6 +1,7 @@
 #include "runtime/stream/rebuild.h"
 
 #include <fcntl.h>
+#include <mqueue.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
@@ -11,6 +12,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+
+#include "shim/wire/stream_mark.h"
 
 namespace elsewhere::runtime::stream {
 namespace {
@@ -124,6 +127,21 @@ Result<Descriptor> OpenByName(const wire::JobDescriptor& job) {
               job.path.c_str());
 }
 
+// A stand-in for a queue that the deputy keeps (preload/message_queue.h).
+Result<Descriptor> MakeQueue() {
+  static uint64_t count = 0;
+  const std::string name = "/elsewhere-agent-" + std::to_string(++count);
+  mq_attr attributes{};
+  attributes.mq_maxmsg = 2;
+  attributes.mq_msgsize = 1;
+  auto queue =
+      Made(mq_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, &attributes), "mq_open");
+  if (!queue) return queue;
+  mq_unlink(name.c_str());
+  fcntl(queue->get(), F_SETSIG, static_cast<int>(wire::StreamMark::kMessageQueue));
+  return queue;
+}
+
 Result<Descriptor> Make(const wire::JobDescriptor& job, const State& state) {
   switch (static_cast<Kind>(job.kind)) {
     case Kind::kPlainFile:
@@ -137,6 +155,8 @@ Result<Descriptor> Make(const wire::JobDescriptor& job, const State& state) {
       return MakeSignal(state);
     case Kind::kEpoll:
       return Made(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+    case Kind::kMessageQueue:
+      return MakeQueue();
     case Kind::kInotify:
       return Made(inotify_init1(IN_CLOEXEC), "inotify_init1");
     default:
@@ -175,7 +195,7 @@ Result<Descriptor> Rebuild(const wire::JobDescriptor& job) {
   auto made = Make(job, state);
   if (!made) return made;
   if (job.offset > 0 && lseek(made->get(), job.offset, SEEK_SET) < 0) return SystemError("lseek");
-  if ((job.status_flags & O_NONBLOCK) != 0)
+  if ((job.status_flags & O_NONBLOCK) != 0 && kind != Kind::kMessageQueue)
     fcntl(made->get(), F_SETFL, fcntl(made->get(), F_GETFL) | O_NONBLOCK);
   return made;
 }

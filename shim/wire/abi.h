@@ -24,7 +24,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 3;
+inline constexpr uint32_t kAbiVersion = 4;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -100,6 +100,13 @@ enum class Operation : uint32_t {
   kSemInherit =
       41,  // arguments: kernel pid of a child, 1 in the last call for it. payload: uint32_t cells it holds.
   kSemDestroy = 42,
+  // Calls of home's kernel with memory (struct KernelCall): message queues, System V objects. What is larger
+  // than a slot goes through a bulk buffer, and in pieces. arguments: bulk buffer or -1 (the slot's payload),
+  // bytes in it, number of the call (the caller's own choice, unique in its process).
+  kKernelData = 48,  // the next piece of a call
+  kKernelCall = 49,  // its last piece. result: the kernel's. payload: uint32_t size of the answer; then, or
+                     // in the bulk buffer, its first piece
+  kKernelFetch = 50,  // the next piece of its answer. result: bytes
   kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
 };
 
@@ -153,11 +160,20 @@ struct alignas(4096) TableHeader {
   std::atomic<uint64_t> pending[kSlotCount / 64];
 };
 
+// Room for what is larger than a slot. Claimed by a process for one call; the agent frees those of the dead.
+inline constexpr uint32_t kBulkCount = 64;
+inline constexpr uint32_t kBulkBytes = 65536;
+struct alignas(4096) Bulk {
+  std::atomic<int32_t> owner;  // kernel pid; 0: free
+  alignas(64) uint8_t bytes[kBulkBytes];
+};
+
 struct Table {
   TableHeader header;
   Slot slots[kSlotCount];
   ProcessEntry processes[kProcessCount];
   Cell cells[kCellCount];
+  Bulk bulks[kBulkCount];
 };
 static_assert(offsetof(Table, slots) % 4096 == 0);
 
@@ -174,9 +190,11 @@ enum class Packet : uint32_t {
   kCapture =
       2,        // struct Capture; descriptors: manifest memfd, then those whose entry in the manifest says so
   kSignal = 3,  // struct SignalPacket: the deputy received this one
-  kHomeResult = 4,   // struct HomePacket
-  kRunsLocally = 5,  // struct Refused: the deputy is the child now; answer to kRunLocal, or unasked before a
-                     // capture with the reason why there is none
+  kHomeResult = 4,    // struct HomePacket
+  kRunsLocally = 5,   // struct Refused: the deputy is the child now; answer to kRunLocal, or unasked before a
+                      // capture with the reason why there is none
+  kKernelAnswer = 6,  // struct KernelAnswer and its bytes
+  kKernelEvent = 7,   // struct KernelEvent: of a queue that is watched or notifies
   // agent -> process
   kWelcome =
       16,  // struct Welcome; descriptors: table memfd, doorbell eventfd, then for a deputy the arena memfd
@@ -186,7 +204,9 @@ enum class Packet : uint32_t {
   kHomeCall = 20,    // struct HomePacket: make this system call
   kForkDeputy = 21,  // struct ForkPacket: fork another deputy, for a nested fork; it connects with that token
   kExit = 22,        // struct ExitPacket: end like this
-  kStop = 23,        // the remote process stopped: raise SIGSTOP
+  kKernelCall = 24,  // struct KernelPacket and its bytes; a descriptor: the memory, where it is large
+  kKernelCancel = 25,  // struct KernelCancel: its caller got a signal
+  kStop = 23,          // the remote process stopped: raise SIGSTOP
 };
 
 enum class Role : uint32_t { kProcess = 0, kDeputy = 1, kNestedDeputy = 2 };
@@ -241,6 +261,55 @@ struct HomePacket {
   int64_t number;
   int64_t arguments[6];
   int64_t result;  // as the kernel returns it: negative errno on failure
+};
+
+// A system call with memory. Its memory is one block: `data` bytes are given, the others are zero. An
+// argument whose bit is set in `pointers` is an offset into it. Where the call succeeds, the first `answer`
+// bytes come back, and as many more as the result says where `grows` is set.
+struct KernelCall {
+  int64_t number;  // SYS_*, or one of DeputyCall
+  int64_t arguments[6];
+  uint32_t pointers;
+  uint32_t data;
+  uint32_t memory;
+  uint32_t answer;
+  uint32_t grows;
+  uint32_t reserved;
+};
+static_assert(sizeof(KernelCall) == 80);
+inline constexpr uint32_t kMostKernelMemory = 17 << 20;  // a queue's message is at most 16 MiB
+inline constexpr uint32_t kInlineKernelMemory = 32768;   // more travels between agent and deputy in a memfd
+
+inline constexpr uint32_t kMostAttached = 48;  // System V segments of a process with remote children
+
+// What a deputy does besides system calls.
+enum class DeputyCall : int64_t {
+  kOpenQueue = 1 << 20,  // arguments: name, flags, mode, attributes, the number that the descriptor must get
+  kDuplicate,            // arguments: descriptor, the number for the copy, flags of dup3
+  kClose,                // arguments: descriptor
+  kWatchQueue,           // arguments: descriptor. result: POLL* bits; changes are told from now on
+  kExecuted,             // the process has executed a program: what an exec ends ends
+};
+
+struct KernelPacket {
+  PacketHeader header;
+  uint64_t id;  // echoed in the answer
+  KernelCall call;
+};
+struct KernelAnswer {
+  PacketHeader header;
+  uint64_t id;
+  int64_t result;  // negative errno on failure
+};
+struct KernelCancel {
+  PacketHeader header;
+  uint64_t id;
+};
+inline constexpr uint32_t kQueueNotified = 1U << 31;
+struct KernelEvent {
+  PacketHeader header;
+  int32_t descriptor;
+  uint32_t state;  // POLL* bits, or kQueueNotified
 };
 
 struct ForkPacket {

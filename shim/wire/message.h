@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 1;
+inline constexpr uint16_t kMessageVersion = 2;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -93,6 +93,10 @@ enum class MessageType : uint16_t {
   kSemaphoreNamed = 86,
   kSemaphoreRequest = 87,
   kSemaphoreAnswer = 88,
+  kKernelCall = 96,  // 96 to 111: shim/wire/kernel_message.h
+  kKernelResult = 97,
+  kKernelCancel = 98,
+  kKernelEvent = 99,
 };
 
 struct Envelope {

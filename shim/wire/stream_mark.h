@@ -19,8 +19,9 @@ enum class StreamMark : int {
   kTerminal = 60,    // local pseudo-terminal in raw mode with VMIN 0
   kOutputFile = 61,  // a plain file at its origin that is only written or appended to; locally as kPipeWrite
   kEvent = 62,       // an eventfd: locally one end of a socketpair of records of eight bytes
+  kMessageQueue = 63,  // a local queue that stands for one of home's (preload/message_queue.h)
 };
 inline constexpr int kFirstStreamMark = static_cast<int>(StreamMark::kPipeRead);
-inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kEvent);
+inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kMessageQueue);
 
 }  // namespace elsewhere::wire

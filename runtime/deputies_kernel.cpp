@@ -1,0 +1,93 @@
+// Calls of home's kernel with memory, made by deputies. Rules in deputies.h; why deputies:
+// preload/proxy/README.md.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "runtime/deputies.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+// The block of memory of a call, with the bytes that are given.
+Result<store::UniqueFd> MakeMemory(const abi::KernelCall& call, std::span<const uint8_t> data) {
+  store::UniqueFd memory(memfd_create("elsewhere-call", MFD_CLOEXEC));
+  if (!memory || ftruncate(memory.get(), call.memory) != 0) return Error{ENOMEM, "memory of a kernel call"};
+  if (pwrite(memory.get(), data.data(), data.size(), 0) != static_cast<ssize_t>(data.size())) {
+    return Error{ENOMEM, "memory of a kernel call"};
+  }
+  return memory;
+}
+
+}  // namespace
+
+void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
+  Deputy* deputy = Find(message.incarnation);
+  const auto call = wire::CheckKernelCall(message.call);
+  if (!call) return core_.Fatal("host " + std::to_string(from) + ": " + call.error().message);
+  if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) {
+    return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ESRCH, {}});
+  }
+  PendingKernelCall pending{from, message.incarnation, message.id, *call, {}};
+  const std::span<const uint8_t> data(message.call.data() + sizeof(abi::KernelCall), call->data);
+  const bool large = call->memory > abi::kInlineKernelMemory;
+  if (large) {
+    auto memory = MakeMemory(*call, data);
+    if (!memory) return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ENOMEM, {}});
+    pending.memory = std::move(*memory);
+  }
+  const uint64_t id = ++last_home_call_;
+  const int given[] = {pending.memory.get()};
+  core_.connections().SendWithBytes(deputy->connection, abi::KernelPacket{{}, id, *call},
+                                    abi::Packet::kKernelCall, large ? std::span<const uint8_t>() : data,
+                                    large ? std::span<const int>(given) : std::span<const int>());
+  kernel_calls_[id] = std::move(pending);
+}
+
+// There is a moment in which nobody can tell whether the deputy has answered already: it finds the call or
+// not.
+void Deputies::OnKernelCancel(HostId from, const wire::KernelCancel& cancel) {
+  const Deputy* deputy = Find(cancel.incarnation);
+  if (deputy == nullptr || deputy->host != from) return;
+  const auto found = std::find_if(kernel_calls_.begin(), kernel_calls_.end(), [&](const auto& item) {
+    return item.second.host == from && item.second.id == cancel.id;
+  });
+  if (found == kernel_calls_.end()) return;
+  core_.connections().Send(deputy->connection, abi::KernelCancel{{}, found->first},
+                           abi::Packet::kKernelCancel);
+}
+
+void Deputies::OnKernelAnswer(const Connections::Packet& packet) {
+  abi::KernelAnswer head{};
+  if (packet.bytes.size() < sizeof head) return;
+  std::copy_n(packet.bytes.data(), sizeof head, reinterpret_cast<uint8_t*>(&head));
+  const auto found = kernel_calls_.find(head.id);
+  if (found == kernel_calls_.end()) return;
+  const PendingKernelCall call = std::move(found->second);
+  kernel_calls_.erase(found);
+  if (core_.ending()) return;
+  wire::KernelResult result{call.incarnation, call.id, head.result, {}};
+  if (call.memory.get() < 0) {
+    result.answer.assign(packet.bytes.begin() + sizeof head, packet.bytes.end());
+  } else if (head.result >= 0) {
+    const uint64_t more = call.call.grows != 0 ? static_cast<uint64_t>(head.result) : 0;
+    result.answer.resize(std::min<uint64_t>(call.call.answer + more, call.call.memory));
+    const ssize_t got = pread(call.memory.get(), result.answer.data(), result.answer.size(), 0);
+    result.answer.resize(static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  }
+  core_.Send(call.host, result);
+}
+
+void Deputies::OnKernelEvent(const Deputy& deputy, const abi::KernelEvent& event) {
+  if (deputy.state != State::kRunning) return;
+  core_.Send(deputy.host, wire::KernelEvent{deputy.incarnation, event.descriptor, event.state});
+}
+
+void Deputies::ForgetKernelCalls(Incarnation incarnation) {
+  std::erase_if(kernel_calls_,
+                [incarnation](const auto& item) { return item.second.incarnation == incarnation; });
+}
+
+}  // namespace elsewhere::runtime

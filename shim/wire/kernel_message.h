@@ -1,0 +1,73 @@
+// Calls of home's kernel with memory, made by the deputy of a process that runs elsewhere: message queues and
+// System V objects (struct abi::KernelCall). Rules of shim/wire/message.h.
+#pragma once
+
+#include <cstring>
+
+#include "shim/wire/abi.h"
+#include "shim/wire/message.h"
+
+namespace elsewhere::wire {
+
+struct KernelCall {
+  static constexpr MessageType kType = MessageType::kKernelCall;
+  Incarnation incarnation = 0;
+  uint64_t id = 0;            // the sender's, echoed
+  std::vector<uint8_t> call;  // struct abi::KernelCall, then the bytes that are given
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.incarnation, s.id, s.call);
+  }
+};
+
+struct KernelResult {
+  static constexpr MessageType kType = MessageType::kKernelResult;
+  Incarnation incarnation = 0;
+  uint64_t id = 0;
+  int64_t result = 0;  // negative errno on failure
+  std::vector<uint8_t> answer;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.incarnation, s.id, s.result, s.answer);
+  }
+};
+
+// The caller got a signal. The result still comes: EINTR, or what had been done by then.
+struct KernelCancel {
+  static constexpr MessageType kType = MessageType::kKernelCancel;
+  Incarnation incarnation = 0;
+  uint64_t id = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.incarnation, s.id);
+  }
+};
+
+// Home to the process's worker: a queue that it watches has changed, or notifies it.
+struct KernelEvent {
+  static constexpr MessageType kType = MessageType::kKernelEvent;
+  Incarnation incarnation = 0;
+  int32_t descriptor = -1;
+  uint32_t state = 0;  // as abi::KernelEvent
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.incarnation, s.descriptor, s.state);
+  }
+};
+
+// EPROTO: not a call, or one whose parts do not fit.
+inline Result<abi::KernelCall> CheckKernelCall(std::span<const uint8_t> bytes) {
+  abi::KernelCall call{};
+  if (bytes.size() < sizeof call) return Error{EPROTO, "a kernel call is too short"};
+  std::memcpy(&call, bytes.data(), sizeof call);
+  bool good = call.data == bytes.size() - sizeof call && call.data <= call.memory &&
+              call.memory <= abi::kMostKernelMemory && call.answer <= call.memory;
+  for (unsigned i = 0; i < 6; ++i) {
+    if ((call.pointers >> i & 1) == 0) continue;
+    good = good && call.arguments[i] >= 0 && call.arguments[i] <= static_cast<int64_t>(call.memory);
+  }
+  if (!good) return Error{EPROTO, "the parts of a kernel call do not fit"};
+  return call;
+}
+
+}  // namespace elsewhere::wire
