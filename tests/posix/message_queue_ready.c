@@ -123,6 +123,9 @@ static void by_signal(void) {
   refused("not a queue", 1, &event);
   fflush(stdout);
   token();
+  mq_receive(queue, text, sizeof text, NULL);
+  mq_receive(queue, text, sizeof text, NULL);  // the parent has tried
+  mq_send(queue, "m", 1, 0);
 }
 static void sends(void) {
   take_token();
@@ -131,6 +134,7 @@ static void sends(void) {
   mq_send(queue, "m", 1, 0);
   take_token();
   refused("busy", queue, &event);
+  mq_send(queue, "end", 3, 0);
 }
 
 static sem_t notified;
