@@ -4,8 +4,12 @@
 //
 // A call's slot goes kFree -> kClaimed (ours) -> kPending (the agent's) -> kDone (ours again) -> kFree. When
 // a signal comes, kPending -> kCancelled asks the agent to hurry; its final answer is waited for all the
-// same, so that what was done is never reported as not done. The pending bit is set before the summary's bit
-// and both before the doorbell, and the agent clears in the opposite order, so that none is missed.
+// same, so that what was done is never reported as not done. A handler must not run unseen between the
+// hand-over and the futex's wait: the call would then sleep where a system call had ended. The agent often
+// takes this processor as soon as it is rung for, so that is no rare moment; signals are therefore blocked
+// over the hand-over, and one that is pending then counts as come while the call waited. The pending bit is
+// set before the summary's bit and both before the doorbell, and the agent clears in the opposite order, so
+// that none is missed.
 #include "preload/agent.h"
 
 #include <errno.h>
@@ -23,6 +27,7 @@
 #include "preload/packet.h"
 #include "preload/self.h"
 #include "preload/session_start.h"
+#include "preload/signals.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -38,6 +43,8 @@ struct Connection {
 };
 constinit Connection connection{kNone, nullptr, -1, -1};
 
+constinit thread_local uint32_t calls_of_thread = 0;
+
 // What the child of a vfork had to say and could not; the last one of several.
 constinit char left_note[abi::kSlotPayload] = {};
 
@@ -46,6 +53,17 @@ long FutexWait(std::atomic<uint32_t>* word, uint32_t expected, const timespec* t
 }
 void FutexWakeAll(std::atomic<uint32_t>* word) {
   raw::Syscall(SYS_futex, raw::Address(word), FUTEX_WAKE, 0x7fffffff);
+}
+
+// Blocks all signals; what was blocked before.
+uint64_t BlockSignals() {
+  const uint64_t all = ~uint64_t{0};
+  uint64_t before = 0;
+  raw::Syscall(SYS_rt_sigprocmask, SIG_SETMASK, raw::Address(&all), raw::Address(&before), sizeof all);
+  return before;
+}
+void RestoreSignals(uint64_t before) {
+  raw::Syscall(SYS_rt_sigprocmask, SIG_SETMASK, raw::Address(&before), 0, sizeof before);
 }
 
 void Say(const char* text, size_t size) {
@@ -120,14 +138,13 @@ long Register() {
 }
 
 void ConnectOnce() {
-  uint64_t all = ~uint64_t{0}, before = 0;
-  raw::Syscall(SYS_rt_sigprocmask, SIG_SETMASK, raw::Address(&all), raw::Address(&before), sizeof all);
+  const uint64_t before = BlockSignals();
   uint32_t expected = kNone;
   if (connection.state.compare_exchange_strong(expected, kConnecting)) {
     connection.state.store(Register() == 0 ? kReady : kFailed, std::memory_order_release);
     FutexWakeAll(&connection.state);
   }
-  raw::Syscall(SYS_rt_sigprocmask, SIG_SETMASK, raw::Address(&before), 0, sizeof before);
+  RestoreSignals(before);
 }
 
 // ---- Calls
@@ -170,19 +187,62 @@ void Cancel(abi::Table* table, abi::Slot* slot, uint32_t index) {
   RingDoorbell();
 }
 
-void AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, Interruption interruption,
-                 bool* interrupted) {
+// A signal is pending whose handler interrupts a call of this kind, once `mask` lets it through.
+bool IsInterruptionDue(uint64_t mask, Interruption interruption) {
+  struct KernelAction {  // as rt_sigaction(2) gives it
+    uint64_t handler;
+    uint64_t flags;
+    uint64_t restorer;
+    uint64_t mask;
+  };
+  uint64_t pending = 0;
+  raw::Syscall(SYS_rt_sigpending, raw::Address(&pending), sizeof pending);
+  for (pending &= ~mask; pending != 0; pending &= pending - 1) {
+    KernelAction action{};
+    raw::Syscall(SYS_rt_sigaction, __builtin_ctzll(pending) + 1, 0, raw::Address(&action), sizeof mask);
+    if (action.handler == reinterpret_cast<uintptr_t>(SIG_DFL) ||
+        action.handler == reinterpret_cast<uintptr_t>(SIG_IGN))
+      continue;
+    if (interruption == Interruption::kTimed || (action.flags & SA_RESTART) == 0) return true;
+  }
+  return false;
+}
+
+// A call that signals may interrupt, watched from before its hand-over.
+class Watch {
+ public:
+  explicit Watch(Interruption kind) : kind_(kind), before_(Count()) {}
+  Interruption kind() const { return kind_; }
+  // Nothing is asked of the kernel.
+  bool HandlerRan() const { return kind_ != Interruption::kNone && Count() != before_; }
+
+ private:
+  uint32_t Count() const { return HandlersRun(kind_ == Interruption::kTimed); }
+
+  const Interruption kind_;
+  const uint32_t before_;
+};
+
+// True: a handler ran that interrupts the call.
+bool AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, const Watch& watch) {
+  bool interrupted = false;
   for (;;) {
     const uint32_t state = slot->state.load(std::memory_order_acquire);
-    if (state == static_cast<uint32_t>(abi::SlotState::kDone)) return;
+    const bool ran = watch.HandlerRan();
+    if (state == static_cast<uint32_t>(abi::SlotState::kDone)) return interrupted || ran;
+    if (ran && !interrupted) {
+      interrupted = true;
+      Cancel(table, slot, index);
+      continue;
+    }
     // Without a timeout the kernel restarts the wait after a handler with SA_RESTART, as it does for read.
     // With one it does not; an hour's end means nothing here.
     const timespec hour{3600, 0};
     const long waited =
-        FutexWait(&slot->state, state, interruption == Interruption::kTimed ? &hour : nullptr);
-    if (waited != -EINTR || interruption == Interruption::kNone) continue;
+        FutexWait(&slot->state, state, watch.kind() == Interruption::kTimed ? &hour : nullptr);
+    if (waited != -EINTR || watch.kind() == Interruption::kNone) continue;
+    interrupted = true;
     Cancel(table, slot, index);
-    if (interrupted != nullptr) *interrupted = true;
   }
 }
 
@@ -198,6 +258,10 @@ int64_t TakeAnswer(abi::Slot* slot, const Payload& payload) {
 }
 
 }  // namespace
+
+uint32_t CallsOfThread() {
+  return calls_of_thread;
+}
 
 int ConnectToAgent(const char* path) {
   sockaddr_un address{};
@@ -260,6 +324,7 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
     errno = E2BIG;
     return -1;
   }
+  ++calls_of_thread;
   uint32_t index = 0;
   abi::Slot* slot = ClaimSlot(table, &index);
   if (slot == nullptr) {
@@ -276,9 +341,20 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
   slot->error = EIO;
   slot->payload_size = static_cast<uint32_t>(payload.size);
   if (payload.size != 0) memcpy(slot->payload, payload.data, payload.size);
-  HandOver(table, slot, index);
+  const Watch watch(interruption);
+  bool interrupted = false;
+  if (interruption == Interruption::kNone) {
+    HandOver(table, slot, index);
+  } else {
+    const uint64_t mask = BlockSignals();
+    HandOver(table, slot, index);
+    interrupted = IsInterruptionDue(mask, interruption);
+    if (interrupted) Cancel(table, slot, index);
+    RestoreSignals(mask);
+  }
   if (operation == abi::Operation::kNote) return 0;  // the agent frees the slot
-  AwaitAnswer(table, slot, index, interruption, payload.interrupted);
+  interrupted |= AwaitAnswer(table, slot, index, watch);
+  if (payload.interrupted != nullptr) *payload.interrupted = interrupted;
   return TakeAnswer(slot, payload);
 }
 

@@ -42,6 +42,9 @@ struct Payload {
 int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> arguments,
                   const Payload& payload = {}, Interruption interruption = Interruption::kNone);
 
+// How many calls this thread has made.
+uint32_t CallsOfThread();
+
 // One line for the end-of-run summary. Says nothing where nobody listens; keeps errno.
 void NoteForSummary(const char* line);
 

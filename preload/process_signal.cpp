@@ -3,7 +3,8 @@
 // Sending: to itself, with the kernel's pid. To another process of this host, directly, because parent and
 // child share a kernel; a SIGKILL is told to the agent first, which otherwise would take an unexplained death
 // for a lost process. To everybody else, and to groups, by the deputy at home, whose process groups are the
-// real ones. Receiving: handlers with SA_SIGINFO are kept in `handlers`, the kernel's handler is Deliver.
+// real ones. Receiving: all handlers are kept in `handlers`, the kernel's handler is Deliver. It makes the
+// pids of those with SA_SIGINFO the session's, and counts: a call to the agent must know that a handler ran.
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -24,9 +25,14 @@ namespace {
 
 using Handler = void (*)(int, siginfo_t*, void*);
 constinit std::atomic<Handler> handlers[NSIG] = {};
+constinit std::atomic<int> flags_of[NSIG] = {};  // as the program gave them
+constinit thread_local volatile uint32_t handlers_run = 0;
+constinit thread_local volatile uint32_t interruptions = 0;  // those without SA_RESTART
 
 void Deliver(int signal, siginfo_t* info, void* context) {
   const int before = errno;
+  handlers_run = handlers_run + 1;
+  if ((flags_of[signal].load() & SA_RESTART) == 0) interruptions = interruptions + 1;
   TranslateSiginfo(info);
   errno = before;
   const Handler handler = handlers[signal].load();
@@ -37,8 +43,16 @@ bool IsOurs(const struct sigaction& action) {
   return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == Deliver;
 }
 
-bool IsTold(const struct sigaction& action) {
-  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+bool IsHandled(const struct sigaction& action) {
+  return action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+}
+
+// Keeps what the program asks for and turns it into what the kernel is asked for.
+void TakeOver(int signal, struct sigaction* action) {
+  handlers[signal].store(action->sa_sigaction);
+  flags_of[signal].store(action->sa_flags);
+  action->sa_flags |= SA_SIGINFO;
+  action->sa_sigaction = Deliver;
 }
 
 // The agent takes a death by SIGKILL that nobody told of for a lost process.
@@ -65,12 +79,15 @@ void TranslateSiginfo(siginfo_t* info) {
   if (session_pid != 0) info->si_pid = session_pid;
 }
 
+uint32_t HandlersRun(bool restarting_too) {
+  return restarting_too ? handlers_run : interruptions;
+}
+
 void TranslateSignalHandlers() {
   for (int signal = 1; signal < NSIG; ++signal) {
     struct sigaction action;
-    if (real::sigaction(signal, nullptr, &action) != 0 || !IsTold(action) || IsOurs(action)) continue;
-    handlers[signal].store(action.sa_sigaction);
-    action.sa_sigaction = Deliver;
+    if (real::sigaction(signal, nullptr, &action) != 0 || !IsHandled(action) || IsOurs(action)) continue;
+    TakeOver(signal, &action);
     real::sigaction(signal, &action, nullptr);
   }
 }
@@ -114,18 +131,20 @@ int pthread_kill(pthread_t thread, int signal) {
 int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
   if (signal < 1 || signal >= NSIG) return real::sigaction(signal, action, old);
   const Handler before = handlers[signal].load();
+  const int flags_before = flags_of[signal].load();
   struct sigaction ours;
-  if (action != nullptr && IsTold(*action)) {
+  if (action != nullptr && IsHandled(*action)) {
     ours = *action;
-    ours.sa_sigaction = Deliver;
-    handlers[signal].store(action->sa_sigaction);
+    TakeOver(signal, &ours);
     action = &ours;
   }
   const int result = real::sigaction(signal, action, old);
   if (result != 0) {
     handlers[signal].store(before);
+    flags_of[signal].store(flags_before);
   } else if (old != nullptr && IsOurs(*old)) {
     old->sa_sigaction = before;
+    if ((flags_before & SA_SIGINFO) == 0) old->sa_flags &= ~SA_SIGINFO;
   }
   return result;
 }

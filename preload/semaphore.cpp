@@ -49,28 +49,30 @@ int64_t ObjectOf(const Semaphore* word) {
   return static_cast<int64_t>(word->object.load(std::memory_order_acquire));
 }
 
-int WaitThroughAgent(const Semaphore* word, clockid_t clock, const timespec* deadline) {
+// A token that was granted while a handler ran goes back. A native wait would have ended at the handler, long
+// before whoever posted in answer to the same signal; a program whose handler leaves the wait (Python's
+// KeyboardInterrupt) never posts what it does not know that it has.
+int TakeThroughAgent(const Semaphore* word, abi::Operation operation, clockid_t clock,
+                     const timespec* deadline) {
   const int64_t which = deadline != nullptr ? clock : -1;
   const int64_t seconds = deadline != nullptr ? deadline->tv_sec : 0;
   const int64_t nanoseconds = deadline != nullptr ? deadline->tv_nsec : 0;
   bool interrupted = false;
   Payload payload;
   payload.interrupted = &interrupted;
-  const auto result = static_cast<int>(
-      CallAgent(abi::Operation::kSemWait, {ObjectOf(word), which, seconds, nanoseconds}, payload,
-                deadline != nullptr ? Interruption::kTimed : Interruption::kAllowed));
-  if (result != 0 || !interrupted) return result;
-  // Granted while it was being called off. A native wait would have ended at the handler, long before whoever
-  // posted in answer to the same signal; a program whose handler leaves the wait (Python's KeyboardInterrupt)
-  // never posts what it does not know that it has. So the token goes back.
-  CallAgent(abi::Operation::kSemPost, {ObjectOf(word)});
-  return Fail(EINTR);
+  const auto result =
+      static_cast<int>(CallAgent(operation, {ObjectOf(word), which, seconds, nanoseconds}, payload,
+                                 deadline != nullptr ? Interruption::kTimed : Interruption::kAllowed));
+  if (!interrupted) return result;
+  if (result == 0) CallAgent(abi::Operation::kSemPost, {ObjectOf(word)});
+  return result == 0 || errno == EAGAIN ? Fail(EINTR) : result;
 }
 
 int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
   Semaphore* word = AsWord(semaphore);
   const SemaphoreOutcome outcome = wire::SemaphoreWait(word, deadline, clock);
-  return outcome == SemaphoreOutcome::kPromoted ? WaitThroughAgent(word, clock, deadline) : Answer(outcome);
+  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+  return TakeThroughAgent(word, abi::Operation::kSemWait, clock, deadline);
 }
 
 }  // namespace
@@ -127,7 +129,8 @@ int sem_trywait(sem_t* semaphore) {
   Semaphore* word = AsWord(semaphore);
   const SemaphoreOutcome outcome = wire::SemaphoreTryWait(word);
   if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
-  return static_cast<int>(CallAgent(abi::Operation::kSemTryWait, {ObjectOf(word)}));
+  // It takes a message and its answer, long enough for a signal to come: EINTR, as POSIX permits here too.
+  return TakeThroughAgent(word, abi::Operation::kSemTryWait, CLOCK_REALTIME, nullptr);
 }
 
 int sem_post(sem_t* semaphore) {

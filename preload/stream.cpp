@@ -119,12 +119,29 @@ void FindStreams() {
   raw::Close(static_cast<int>(directory));
 }
 
+// A read that follows another one of the same pipe, with nothing between them that the agent heard of,
+// belongs to it (a header and its body). When a handler interrupts it, bytes that came nevertheless are
+// taken: a system call would have found them there at once. Those of a first read go back, as if the handler
+// had come first, so that a message is taken whole or not at all.
 int AskForInput(int fd, size_t bytes, bool wait) {
+  constinit static thread_local int last_fd = -1;
+  constinit static thread_local uint32_t last_call = 0;
   if (bytes == 0 || Waiting(fd) > 0) return 1;
-  bool stranger;
-  const int64_t result = CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes), wait ? 0 : 1,
-                                         {}, Interruption::kAllowed, &stranger);
+  const bool continues = fd == last_fd && CallsOfThread() == last_call;
+  const int64_t mode = (wait ? 0 : 1) | (continues ? abi::kPullContinues : 0);
+  bool stranger, interrupted = false;
+  Payload payload;
+  payload.interrupted = &interrupted;
+  int64_t result = CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes), mode, payload,
+                                   Interruption::kAllowed, &stranger);
   if (stranger) return 1;
+  if (interrupted && result > 0 && !continues && KindOf(fd) == DescriptorKind::kPipeRead) {
+    CallAboutStream(abi::Operation::kPull, fd, 0, abi::kPullBack, {}, Interruption::kNone, &stranger);
+    errno = EINTR;
+    result = -1;
+  }
+  last_fd = result > 0 ? fd : -1;
+  last_call = CallsOfThread();
   return result > 0 ? 1 : static_cast<int>(result);
 }
 

@@ -83,6 +83,7 @@ class Deputies {
     uint64_t captured_bytes = 0;
     uint64_t placed = 0;  // CLOCK_MONOTONIC nanoseconds
     uint64_t published = 0;
+    uint64_t signals_ahead = 0;  // told to the process before the deputy's own packet: bit N-1 for signal N
   };
   struct Nested {  // a child on a worker whose deputy does not exist yet
     Incarnation caller = 0;
@@ -128,6 +129,8 @@ class Deputies {
   void OnExited(HostId from, const wire::Exited& exited);
   void End(Deputy& deputy, const wire::Exited& exited);
   void OnSignalPacket(Deputy& deputy, const abi::SignalPacket& packet);
+  void ForwardSignal(const Deputy& deputy, const abi::SignalPacket& packet);
+  void ForwardToGroup(const Deputy& deputy, const abi::SignalPacket& packet);
   void OnHomeCall(HostId from, const wire::HomeCall& call);
   void OnHomeResult(const abi::HomePacket& packet);
   void OnNestedFork(HostId from, const wire::NestedFork& fork);
@@ -154,6 +157,7 @@ class Deputies {
   std::unordered_map<uint64_t, PendingHomeCall> home_calls_;
   std::unordered_map<uint64_t, PendingKernelCall> kernel_calls_;
   uint64_t last_home_call_ = 0;
+  bool looked_at_group_ = false;  // in this round of the loop
 };
 
 }  // namespace elsewhere::runtime

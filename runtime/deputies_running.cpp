@@ -1,14 +1,64 @@
 // Deputies whose process runs elsewhere: signals, home calls, nested forks, the end. Rules in deputies.h.
 #include <spdlog/spdlog.h>
 #include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <utility>
 
 #include "runtime/clock.h"
 #include "runtime/deputies.h"
 
 namespace elsewhere::runtime {
 
+namespace {
+
+uint64_t BitOf(int signal) {
+  return uint64_t{1} << (signal - 1);
+}
+
+// Signals that wait for the process to take them.
+uint64_t PendingSignals(int32_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("ShdPnd:")) return std::strtoull(line.c_str() + sizeof "ShdPnd:", nullptr, 16);
+  }
+  return 0;
+}
+
+}  // namespace
+
 void Deputies::OnSignalPacket(Deputy& deputy, const abi::SignalPacket& packet) {
   if (deputy.state != State::kRunning) return;
+  if (packet.signal >= 1 && packet.signal <= 64 && (deputy.signals_ahead & BitOf(packet.signal)) != 0) {
+    deputy.signals_ahead &= ~BitOf(packet.signal);
+    return;
+  }
+  ForwardSignal(deputy, packet);
+  const bool from_terminal = packet.signal == SIGINT || packet.signal == SIGQUIT || packet.signal == SIGHUP;
+  if (packet.code == SI_KERNEL && from_terminal) ForwardToGroup(deputy, packet);
+}
+
+// A terminal's signal reaches a whole group at one instant: nobody can act on it before everybody has it. Our
+// deputies take it one after the other, and the first one's process might let go of a lock that another gets
+// before its own signal. So whoever has it pending gets it with the first: what follows from
+// the signal then comes behind it everywhere.
+void Deputies::ForwardToGroup(const Deputy& deputy, const abi::SignalPacket& packet) {
+  if (std::exchange(looked_at_group_, true)) return;
+  core_.loop().Defer([this] { looked_at_group_ = false; });
+  const pid_t group = getpgid(deputy.pid);
+  for (const auto& [incarnation, other] : by_incarnation_) {
+    if (other.get() == &deputy || other->state != State::kRunning || getpgid(other->pid) != group) continue;
+    if ((PendingSignals(other->pid) & ~other->signals_ahead & BitOf(packet.signal)) == 0) continue;
+    other->signals_ahead |= BitOf(packet.signal);
+    ForwardSignal(*other, packet);
+  }
+}
+
+void Deputies::ForwardSignal(const Deputy& deputy, const abi::SignalPacket& packet) {
   core_.Send(deputy.host, wire::Signal{.incarnation = deputy.incarnation,
                                        .signal = packet.signal,
                                        .code = packet.code,

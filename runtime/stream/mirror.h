@@ -73,7 +73,9 @@ class Mirror {
   void OnPulled(wire::StreamPulled&& pulled);
   void OnReady(const wire::StreamReady& ready);
 
-  void Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode);
+  void Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode, bool continues);
+  // What is here unread goes back to the origin.
+  void GiveBack(const ObjectId& object);
   // `answer`: complete the call only when the origin has said whether it is readable now.
   void Watch(CallId call, int32_t process, const ObjectId& object, WatchMode mode, bool answer);
   void CallCancelled(CallId call);
@@ -104,7 +106,9 @@ class Mirror {
     bool is_watch = false;
     bool cancelled = false;
     bool withdrawn = false;  // a cancel was sent
-    uint64_t got = 0;
+    bool continues = false;  // abi::kPullContinues
+    uint64_t got = 0;        // bytes for this host's processes
+    std::vector<uint8_t> unwanted;
   };
 
   Place* Find(const ObjectId& object);
@@ -127,6 +131,7 @@ class Mirror {
   void Withdraw(uint64_t number, Request& request);
   void Give(Place& place, std::span<const uint8_t> bytes);
   void FlushBacklog(Place& place);
+  bool IsUnwanted(const Request& request) const;
   void Answer(const Request& request, const wire::StreamPulled& pulled);
   void AnswerEvent(uint64_t number, wire::StreamPulled&& pulled);
   void ServeOthers(Place* place);

@@ -31,7 +31,7 @@ void Mirror::Withdraw(uint64_t number, Request& request) {
   outbox_.Send(origin_, wire::StreamPull{id_, number, 0, 0, false, true});
 }
 
-void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode) {
+void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode, bool continues) {
   const bool wait = mode != PullMode::kAtOnce;
   Place* const place = Find(object);
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
@@ -53,6 +53,12 @@ void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode 
   const uint64_t number = Ask(*place, std::max<uint64_t>(room, 1), wait);
   requests_[number].call = call;
   requests_[number].has_call = true;
+  requests_[number].continues = continues;
+}
+
+void Mirror::GiveBack(const ObjectId& object) {
+  Place* const place = Find(object);
+  if (place != nullptr && kind_ == Kind::kPipeRead && Hide(*place)) ReturnUnread(*place);
 }
 
 void Mirror::CallCancelled(CallId call) {
@@ -78,6 +84,14 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   if (found == requests_.end()) return;
   Request& request = found->second;
   if (kind_ == Kind::kEvent) return AnswerEvent(found->first, std::move(pulled));
+  if (IsUnwanted(request)) {
+    request.unwanted.insert(request.unwanted.end(), pulled.bytes.begin(), pulled.bytes.end());
+    pulled.bytes.clear();
+    if (pulled.last && !request.unwanted.empty()) {
+      agent_.Send(origin_, wire::StreamReturn{id_, std::move(request.unwanted)});
+      pulled.error = EAGAIN;
+    }
+  }
   request.got += pulled.bytes.size();
   if (!pulled.bytes.empty()) {
     if (request.place == nullptr) {
@@ -119,6 +133,11 @@ void Mirror::AnswerEvent(uint64_t number, wire::StreamPulled&& pulled) {
     agent_.Complete(request.call, -1, request.cancelled ? EINTR : pulled.error);
   }
   if (watched()) AskReadiness();
+}
+
+// Whoever asked was interrupted before the first byte came. See AskForInput in preload/stream.cpp.
+bool Mirror::IsUnwanted(const Request& request) const {
+  return request.cancelled && !request.continues && request.got == 0 && kind_ == Kind::kPipeRead;
 }
 
 void Mirror::Answer(const Request& request, const wire::StreamPulled& pulled) {

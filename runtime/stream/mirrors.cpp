@@ -53,8 +53,13 @@ Mirrors::Mirrors(Agent& agent) : agent_(agent), outbox_(agent) {
     Mirror* mirror = OfObject(call);
     if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
     const ObjectId object{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
+    if (call.arguments[3] == abi::kPullBack) {
+      mirror->GiveBack(object);
+      return agent_.Complete(id, 0);
+    }
     mirror->Pull(id, object, static_cast<uint64_t>(std::max<int64_t>(call.arguments[2], 1)),
-                 static_cast<Mirror::PullMode>(call.arguments[3]));
+                 static_cast<Mirror::PullMode>(call.arguments[3] & ~abi::kPullContinues),
+                 (call.arguments[3] & abi::kPullContinues) != 0);
   });
   agent_.OnCall(abi::Operation::kWatch, [this](CallId id, const Call& call) {
     Mirror* mirror = OfObject(call);

@@ -75,8 +75,8 @@ enum class Operation : uint32_t {
               // for.
   // Descriptor family. A description is named by the (device, inode) of the local kernel object that stands
   // for it.
-  kPull = 16,  // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here. result: bytes now
-               // readable here, 0 at end of file.
+  kPull = 16,  // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here; with
+               // kPullContinues or without; or kPullBack alone. result: bytes now readable here, 0 at end of file.
   kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask; 1 =
                 // wait for the origin's answer. result: POLL* bits. Readable at its origin -> readable here.
   kDrain =
@@ -109,6 +109,11 @@ enum class Operation : uint32_t {
   kKernelFetch = 50,  // the next piece of its answer. result: bytes
   kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
 };
+
+// A pull that goes on where the caller's last one ended: cancelled, it keeps bytes that came nevertheless.
+inline constexpr int64_t kPullContinues = 4;
+// In place of a pull: bytes of a pipe that are here unread go back to their origin.
+inline constexpr int64_t kPullBack = 8;
 
 inline constexpr uint32_t kSlotPayload = 384;
 

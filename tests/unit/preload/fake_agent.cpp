@@ -1,8 +1,9 @@
 // The agent's side of shim/wire/abi.h, as small as it can be, for testing the preload alone.
 //
 // Usage: fake_agent HOST COMMAND [ARG...]: runs COMMAND with the preload as a process of that host (0: home)
-// and answers its calls. A process's pid in the session is its kernel pid + 1000000, whoever asks. Notes and
-// home calls are printed on standard error, one line each. Exit status: COMMAND's.
+// and answers its calls. There is one token, whatever semaphore it is taken from. A process's pid in the
+// session is its kernel pid + 1000000, whoever asks. Notes and home calls are printed on standard error, one
+// line each. Exit status: COMMAND's.
 #include <linux/futex.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -23,6 +24,7 @@
 
 #include "shim/wire/abi.h"
 #include "shim/wire/arena.h"
+#include "shim/wire/semaphore.h"
 
 namespace {
 
@@ -113,6 +115,39 @@ void Receive(int connection) {
   }
 }
 
+void Complete(abi::Slot& slot) {
+  slot.state = static_cast<uint32_t>(abi::SlotState::kDone);
+  syscall(SYS_futex, &slot.state, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+// Named semaphores are promoted from the start. The value that one is made with says what happens to who
+// waits:
+enum Moment : int64_t {
+  kGrantedAtOnce = 0,
+  kSignalThenGrant = 1,  // SIGUSR1; granted when the waiter wants to be called off
+  kGrantThenSignal = 2,  // SIGUSR1 after the grant, before the waiter has looked at it
+};
+int64_t tokens = 0;  // posted and not granted, less than 0 where grants came first
+
+void GrantSemaphore(abi::Slot& slot) {
+  const auto object = slot.arguments[0];
+  const bool cancelled = slot.state == static_cast<uint32_t>(abi::SlotState::kCancelled);
+  if (object - 1 == kSignalThenGrant && !cancelled) {
+    kill(slot.owner, SIGUSR1);
+    return;
+  }
+  --tokens;
+  slot.error = 0;
+  slot.result = 0;
+  if (object - 1 != kGrantThenSignal) return Complete(slot);
+  kill(slot.owner, SIGSTOP);
+  siginfo_t stopped{};
+  waitid(P_PID, static_cast<id_t>(slot.owner), &stopped, WSTOPPED);
+  Complete(slot);
+  kill(slot.owner, SIGUSR1);
+  kill(slot.owner, SIGCONT);
+}
+
 void Answer(abi::Slot& slot) {
   slot.error = ENOSYS;
   slot.result = -1;
@@ -151,6 +186,28 @@ void Answer(abi::Slot& slot) {
       if (slot.state != static_cast<uint32_t>(abi::SlotState::kCancelled)) return;
       slot.error = EINTR;
       break;
+    case abi::Operation::kSemOpen: {
+      const int64_t moment = slot.arguments[2];
+      auto* word = reinterpret_cast<wire::Semaphore*>(table->cells[moment].word);
+      uint32_t count = 0;
+      wire::SemaphoreInit(word, 0);
+      wire::SemaphorePromote(word, static_cast<uint64_t>(moment) + 1, &count);
+      slot.result = moment;
+      break;
+    }
+    case abi::Operation::kSemClose:
+      slot.result = 0;
+      break;
+    case abi::Operation::kSemWait:
+    case abi::Operation::kSemTryWait:
+      return GrantSemaphore(slot);
+    case abi::Operation::kSemPost:
+      ++tokens;
+      slot.result = 0;
+      break;
+    case abi::Operation::kSemGetValue:
+      slot.result = tokens + 1;
+      break;
     case abi::Operation::kNote:
       std::fprintf(stderr, "note: %.*s\n", static_cast<int>(sent), reinterpret_cast<char*>(slot.payload));
       slot.state = static_cast<uint32_t>(abi::SlotState::kFree);
@@ -158,8 +215,7 @@ void Answer(abi::Slot& slot) {
     default:
       break;
   }
-  slot.state = static_cast<uint32_t>(abi::SlotState::kDone);
-  syscall(SYS_futex, &slot.state, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+  Complete(slot);
 }
 
 void TakeCalls() {

@@ -243,6 +243,31 @@ TEST_F(TwoHosts, AReadThatIsTakenBackTakesNothing) {
   EXPECT_EQ(stream::BytesWaiting(pipe.read), 4U);
 }
 
+TEST_F(TwoHosts, BytesThatCameForAnInterruptedReadGoBack) {
+  Pipe pipe;
+  auto child = MustFork({pipe.read});
+  const int read_end = (*child)[pipe.read];
+  Put(pipe.write, "header and body");
+  // Taken back while the bytes are on their way.
+  const CallId first = Pull(read_end, 6);
+  worker_streams_->CallCancelled(first);
+  EXPECT_EQ(Await(first)->error, EINTR);
+  EXPECT_EQ(stream::BytesWaiting(read_end), 0U);
+  EXPECT_EQ(Read(read_end, 6), "header");
+  // A read that goes on takes them all the same.
+  const CallId second =
+      CallOn(abi::Operation::kPull, read_end, {5, static_cast<int64_t>(abi::kPullContinues)});
+  worker_streams_->CallCancelled(second);
+  EXPECT_EQ(Await(second)->result, 5);
+  EXPECT_EQ(Take(read_end, 100), " and ");
+  // Taken back when they are here.
+  EXPECT_EQ(Await(Pull(read_end, 2))->result, 2);
+  EXPECT_EQ(Await(CallOn(abi::Operation::kPull, read_end, {0, static_cast<int64_t>(abi::kPullBack)}))->result,
+            0);
+  EXPECT_EQ(stream::BytesWaiting(read_end), 0U);
+  EXPECT_EQ(Read(read_end, 100), "body");
+}
+
 TEST_F(TwoHosts, BytesOfAReaderThatDiedGoToTheNext) {
   Pipe pipe;
   auto child = MustFork({pipe.read});
