@@ -87,14 +87,18 @@ int sem_init(sem_t* semaphore, int shared, unsigned value) {
   }
   if (value > wire::kSemaphoreMaximum) return Fail(EINVAL);
   const int before = errno;
+  // The word first: from the call on, whoever captures this process may promote it.
+  wire::SemaphoreInit(AsWord(semaphore), value);
   // 0: nobody on another host has this memory. No agent: there is no other host.
   const int64_t object =
       CallAgent(abi::Operation::kSemInit,
                 {static_cast<int64_t>(place.host), static_cast<int64_t>(place.device),
                  static_cast<int64_t>(place.inode), static_cast<int64_t>(place.offset), value});
-  if (object < 0 && errno != ENOTCONN) return Fail(ENOSPC);
+  if (object < 0 && errno != ENOTCONN) {
+    AsWord(semaphore)->magic = 0;
+    return Fail(ENOSPC);
+  }
   errno = before;
-  wire::SemaphoreInit(AsWord(semaphore), value);
   uint32_t count = 0;
   if (object > 0) wire::SemaphorePromote(AsWord(semaphore), static_cast<uint64_t>(object), &count);
   return 0;

@@ -13,13 +13,14 @@
 #include <unistd.h>
 
 struct shared {
-  sem_t token, ready, late;
+  sem_t token, ready, late, handled;
 };
 
-static volatile sig_atomic_t signals;
-static void Count(int number) {
-  (void)number;
-  ++signals;
+static sem_t* handled;
+static void Tell(int number) {
+  int before = errno;
+  if (number == SIGUSR2) sem_post(handled);
+  errno = before;
 }
 
 static int Reap(pid_t child) {
@@ -37,11 +38,21 @@ static struct timespec In(long milliseconds) {
   return time;
 }
 
+/* A signal that comes before the wait begins interrupts nothing, so there is another one until one did. */
+static void SignalUntilReady(struct shared* shared, pid_t child, int number) {
+  struct timespec soon;
+  do {
+    kill(child, number);
+    soon = In(50);
+  } while (sem_timedwait(&shared->ready, &soon) != 0);
+}
+
 int main(void) {
   struct shared* shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   sem_init(&shared->token, 1, 0);
   sem_init(&shared->ready, 1, 0);
   sem_init(&shared->late, 1, 0);
+  sem_init(&shared->handled, 1, 0);
   struct timespec soon;
 
   /* A waiter that is killed takes no post with it. */
@@ -83,32 +94,39 @@ int main(void) {
   /* Handlers interrupt a wait, unless they were installed with SA_RESTART. */
   pid_t interrupted = fork();
   if (interrupted == 0) {
+    sigset_t interrupting;
+    sigemptyset(&interrupting);
+    sigaddset(&interrupting, SIGUSR1);
     struct sigaction action = {0};
-    action.sa_handler = Count;
+    action.sa_handler = Tell;
     sigaction(SIGUSR1, &action, NULL);
     action.sa_flags = SA_RESTART;
     sigaction(SIGUSR2, &action, NULL);
+    handled = &shared->handled;
     sem_post(&shared->ready);
     int first = sem_wait(&shared->token), error = errno;
+    sigprocmask(SIG_BLOCK, &interrupting, NULL);
     sem_post(&shared->ready);
     int second = sem_wait(&shared->token);
     /* With a deadline SA_RESTART does not help. */
-    soon = In(60000);
+    soon = In(3600000);
     sem_post(&shared->ready);
     int third = sem_timedwait(&shared->token, &soon), late = errno;
-    _exit(first == -1 && error == EINTR && second == 0 && third == -1 && late == EINTR && signals == 3 ? 0 : 1);
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGUSR2, &action, NULL);
+    sem_post(&shared->ready);
+    _exit(first == -1 && error == EINTR && second == 0 && third == -1 && late == EINTR ? 0 : 1);
   }
   sem_wait(&shared->ready);
-  usleep(200000);
-  kill(interrupted, SIGUSR1);
-  sem_wait(&shared->ready);
-  usleep(200000);
-  kill(interrupted, SIGUSR2);
-  usleep(200000);
+  SignalUntilReady(shared, interrupted, SIGUSR1);
+  /* Each handler has run before the next signal is sent; nearly all of them while it waits. */
+  for (int i = 0; i < 20; ++i) {
+    kill(interrupted, SIGUSR2);
+    sem_wait(&shared->handled);
+  }
   sem_post(&shared->token);
   sem_wait(&shared->ready);
-  usleep(200000);
-  kill(interrupted, SIGUSR2);
+  SignalUntilReady(shared, interrupted, SIGUSR2);
   printf("interrupted %d\n", Reap(interrupted));
 
   /* Deadlines of both clocks, past and future, there. */
@@ -122,7 +140,7 @@ int main(void) {
     ok = ok && sem_clockwait(&shared->token, CLOCK_MONOTONIC, &monotonic) == -1 && errno == ETIMEDOUT;
     sem_post(&shared->token);
     ok = ok && sem_timedwait(&shared->token, &past) == 0;
-    soon = In(60000);
+    soon = In(3600000);
     sem_post(&shared->ready);
     ok = ok && sem_timedwait(&shared->token, &soon) == 0;
     _exit(ok ? 0 : 1);
