@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/prctl.h>
+#include <sched.h>
 #include <sys/resource.h>
 
 #define XXH_INLINE_ALL
@@ -164,6 +165,9 @@ void HashVdso(Work* work) {
 }  // namespace
 
 bool ReadIdentity(Work* work) {
+  // A worker may lack the right to a real-time policy, and a child without it would be another child.
+  if (raw::Syscall(SYS_sched_getscheduler, 0) != SCHED_OTHER)
+    return Fail(work, "a scheduling policy of its own does not move");
   ReadThread(work);
   ReadCredentials(work);
   ReadSettings(work);
