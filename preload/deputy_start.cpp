@@ -145,6 +145,8 @@ void FindRseq(uint64_t* address, uint32_t* size, uint32_t* signature) {
 }
 
 capture::Result CaptureSelf(const image::Registers& registers, const Joined& joined) {
+  // Where the image is restored this number is the program's to use.
+  ForgetOwn(joined.socket);
   const int own[] = {joined.socket, self.lifeline};
   capture::Request request{};
   request.registers = &registers;
