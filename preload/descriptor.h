@@ -66,6 +66,9 @@ inline void SetKind(int fd, DescriptorKind kind) {
     descriptor_kinds[number].store(static_cast<uint8_t>(kind), std::memory_order_relaxed);
 }
 
+// What is known of a descriptor is known of its copy. Returns the copy, which may be -1. `flags`: O_CLOEXEC.
+int Copied(int from, int to, int flags);
+
 // The operations of what is known of fd. False of the first two: fail with the errno that was set.
 bool BeforeInput(int fd, size_t bytes, int flags);
 bool BeforeOutput(int fd);

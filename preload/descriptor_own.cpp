@@ -85,14 +85,6 @@ bool MakeRoom(int fd) {
   return true;
 }
 
-// What is known of a descriptor is known of its copy.
-int Copied(int from, int to, int flags) {
-  if (to < 0 || !IsKnown(from) || InVforkChild()) return to;
-  SetKind(to, KindOf(from));
-  if (IsQueue(from)) QueueCopied(from, to, flags);
-  return to;
-}
-
 int NotOpen() {
   errno = EBADF;
   return -1;
@@ -109,6 +101,13 @@ int CloseEach(unsigned first, unsigned last) {
 }
 
 }  // namespace
+
+int Copied(int from, int to, int flags) {
+  if (to < 0 || !IsKnown(from) || InVforkChild()) return to;
+  SetKind(to, KindOf(from));
+  if (IsQueue(from)) QueueCopied(from, to, flags);
+  return to;
+}
 
 void MarkOwn(int fd) {
   int low = own_low.load(std::memory_order_relaxed), high = own_high.load(std::memory_order_relaxed);

@@ -78,18 +78,38 @@ size_t Waiting(int fd) {
 
 }  // namespace
 
-int64_t CallAboutStream(abi::Operation operation, int fd, int64_t first, int64_t second,
-                        const Payload& payload, Interruption interruption, bool* stranger) {
-  int64_t device = 0, inode = 0;
-  *stranger = !ObjectOf(fd, &device, &inode);
+namespace {
+
+// A call about fd's object, whose identity is the first two arguments.
+int64_t CallAboutObject(abi::Operation operation, int fd, int64_t (&arguments)[6], const Payload& payload,
+                        Interruption interruption, bool* stranger) {
+  *stranger = !ObjectOf(fd, &arguments[0], &arguments[1]);
   if (*stranger) return -1;
   const int before = errno;
-  const int64_t result = CallAgent(operation, {device, inode, first, second}, payload, interruption);
+  const int64_t result = CallAgent(
+      operation, {arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]},
+      payload, interruption);
   if (result != -1 || errno != EBADF) return result;
   SetKind(fd, DescriptorKind::kNothing);
   *stranger = true;
   errno = before;
   return -1;
+}
+
+}  // namespace
+
+int64_t CallAboutStream(abi::Operation operation, int fd, int64_t first, int64_t second,
+                        const Payload& payload, Interruption interruption, bool* stranger) {
+  int64_t arguments[6] = {0, 0, first, second};
+  return CallAboutObject(operation, fd, arguments, payload, interruption, stranger);
+}
+
+int64_t CallAtOrigin(int fd, wire::StreamCall call, std::initializer_list<int64_t> arguments,
+                     const Payload& payload, bool* stranger, Interruption interruption) {
+  int64_t all[6] = {0, 0, static_cast<int64_t>(call)};
+  size_t count = 3;
+  for (const int64_t argument : arguments) all[count++] = argument;
+  return CallAboutObject(abi::Operation::kAtOrigin, fd, all, payload, interruption, stranger);
 }
 
 void FindStream(int fd) {
@@ -183,19 +203,6 @@ long AvailableAtOrigin(int fd) {
 
 namespace {
 
-// ---- Copies and flags
-
-int Copied(int from, int to, int flags) {
-  if (to < 0 || !IsKnown(from) || IsOwn(from) || InVforkChild()) return to;
-  SetKind(to, KindOf(from));
-  if (IsQueue(from)) QueueCopied(from, to, flags);
-  return to;
-}
-
-bool HasPackets(int fd) {
-  return KindOf(fd) == DescriptorKind::kPipeWrite || KindOf(fd) == DescriptorKind::kOutputFile;
-}
-
 // ---- Terminals: attributes and size are those of the terminal at home
 
 bool IsTerminalRequest(unsigned long request) {
@@ -257,34 +264,13 @@ int dup(int fd) {
   return Copied(fd, real::dup(fd), 0);
 }
 
-int fcntl(int fd, int command, void* argument) {
-  if (IsOwn(fd)) {
-    errno = EBADF;
-    return -1;
-  }
-  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
-    return Copied(fd, real::fcntl(fd, command, argument), command == F_DUPFD ? 0 : O_CLOEXEC);
-  }
-  if (IsQueue(fd) && (command == F_GETFL || command == F_SETFL || command == F_SETFD)) {
-    const int result = QueueFlags(fd, command, reinterpret_cast<intptr_t>(argument));
-    return result == 0 && command == F_SETFD ? real::fcntl(fd, command, argument) : result;
-  }
-  if (!HasPackets(fd)) return real::fcntl(fd, command, argument);
-  // Packet mode is ours, not the program's.
-  if (command == F_GETFL) {
-    const int flags = real::fcntl(fd, command, argument);
-    return flags < 0 ? flags : flags & ~O_DIRECT;
-  }
-  if (command == F_SETFL) {
-    argument = reinterpret_cast<void*>(reinterpret_cast<intptr_t>(argument) | O_DIRECT);
-  }
-  return real::fcntl(fd, command, argument);
-}
-
 int ioctl(int fd, unsigned long request, void* argument) {
-  if (request == FIONREAD && IsStreamInput(fd)) {
+  if (request == FIONBIO) return SetNonBlocking(fd, *static_cast<const int*>(argument) != 0);
+  if (request == FIONREAD && (IsStreamInput(fd) || KindOf(fd) == DescriptorKind::kPipeWrite)) {
     const long there = AvailableAtOrigin(fd);
     const int result = real::ioctl(fd, request, argument);
+    if (result == 0 && KindOf(fd) == DescriptorKind::kPipeWrite && there >= 0)
+      *static_cast<int*>(argument) = 0;
     if (result == 0 && there > 0) *static_cast<int*>(argument) += static_cast<int>(there);
     return result;
   }

@@ -13,6 +13,7 @@
 
 #include "preload/agent.h"
 #include "preload/descriptor.h"
+#include "shim/wire/stream_call.h"
 
 namespace elsewhere::preload {
 
@@ -38,6 +39,10 @@ void FindStream(int fd);
 int64_t CallAboutStream(abi::Operation operation, int fd, int64_t first, int64_t second,
                         const Payload& payload, Interruption interruption, bool* stranger);
 
+// A call that is made on the object itself, where it is.
+int64_t CallAtOrigin(int fd, wire::StreamCall call, std::initializer_list<int64_t> arguments,
+                     const Payload& payload, bool* stranger, Interruption interruption = Interruption::kNone);
+
 // What DescriptorOperations want.
 bool PullStream(int fd, size_t bytes, int flags);
 off_t SeekStream(int fd, off_t offset, int whence);
@@ -57,6 +62,9 @@ enum class Watching : int64_t {
 // Returns what the agent knows: POLL* bits that are there now, 0 for nothing, -1 if it is no stream (any
 // more; it is forgotten then). `answer`: ask the origin and wait for what it says.
 int WatchStream(int fd, Watching watching, bool answer);
+
+// fcntl's F_SETFL with O_NONBLOCK alone changed, here and at the origin.
+int SetNonBlocking(int fd, bool on);
 
 // `fd` is about to be closed or replaced.
 void StreamCloses(int fd);

@@ -32,6 +32,12 @@ inline constexpr bool IsBridged(Kind kind) {
   return kind <= Kind::kOutputFile || kind == Kind::kEvent;
 }
 
+// Do calls on the object come after the bytes that were written before? Those of a pipe or socket may stay
+// outside for as long as nobody reads.
+inline constexpr bool WaitsForBytes(Kind kind) {
+  return kind == Kind::kOutputFile || kind == Kind::kTerminal;
+}
+
 // Anonymous files beyond this are not copied: they must be shared memory, or stay home.
 inline constexpr uint64_t kMaxAnonymousFile = 1 << 20;
 

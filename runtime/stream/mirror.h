@@ -127,7 +127,7 @@ class Mirror {
   void CheckSent();
   uint64_t Room() const;
 
-  uint64_t Ask(Place& place, uint64_t bytes, bool wait);
+  uint64_t Ask(Place& place, uint64_t bytes, bool wait, bool as_said = false);
   void Withdraw(uint64_t number, Request& request);
   void Give(Place& place, std::span<const uint8_t> bytes);
   void FlushBacklog(Place& place);

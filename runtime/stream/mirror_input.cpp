@@ -16,19 +16,19 @@ constexpr size_t kReadAhead = 32 << 10;  // what is taken at once where nobody e
 
 // ---- Requests ----
 
-uint64_t Mirror::Ask(Place& place, uint64_t bytes, bool wait) {
+uint64_t Mirror::Ask(Place& place, uint64_t bytes, bool wait, bool as_said) {
   const uint64_t number = numbers_.Next();
   Request& request = requests_[number];
   request.place = &place;
   const uint64_t room = wait && kind_ == Kind::kPipeRead ? place.object->RoomFor(kReadAhead) : 0;
-  outbox_.Send(origin_, wire::StreamPull{id_, number, bytes, room, wait, false});
+  outbox_.Send(origin_, wire::StreamPull{id_, number, bytes, room, wait, as_said, false});
   return number;
 }
 
 void Mirror::Withdraw(uint64_t number, Request& request) {
   if (request.withdrawn) return;
   request.withdrawn = true;
-  outbox_.Send(origin_, wire::StreamPull{id_, number, 0, 0, false, true});
+  outbox_.Send(origin_, wire::StreamPull{id_, number, 0, 0, false, false, true});
 }
 
 void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode, bool continues) {
@@ -50,7 +50,7 @@ void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode 
     return;
   }
   const size_t room = place->object->RoomFor(static_cast<size_t>(std::min(bytes, wire::kStreamPullLimit)));
-  const uint64_t number = Ask(*place, std::max<uint64_t>(room, 1), wait);
+  const uint64_t number = Ask(*place, std::max<uint64_t>(room, 1), wait, true);
   requests_[number].call = call;
   requests_[number].has_call = true;
   requests_[number].continues = continues;

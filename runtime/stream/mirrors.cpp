@@ -74,6 +74,8 @@ Mirrors::Mirrors(Agent& agent) : agent_(agent), outbox_(agent) {
                 [this](CallId id, const Call& call) { OnControl(id, call, StreamOperation::kSeek); });
   agent_.OnCall(abi::Operation::kStat,
                 [this](CallId id, const Call& call) { OnControl(id, call, StreamOperation::kStat); });
+  agent_.OnCall(abi::Operation::kAtOrigin,
+                [this](CallId id, const Call& call) { OnControl(id, call, StreamOperation::kCall); });
   agent_.OnCall(abi::Operation::kIoctl, [this](CallId id, const Call& call) {
     OnControl(id, call,
               call.arguments[2] == FIONREAD ? StreamOperation::kAvailable : StreamOperation::kIoctl);
@@ -376,12 +378,22 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   control.stream = mirror->id();
   control.request = numbers_.Next();
   control.operation = operation;
-  control.first = call.arguments[2];
-  control.second = call.arguments[3];
+  if (operation == wire::StreamOperation::kCall) {
+    control.call = call.arguments[2];
+    control.first = call.arguments[3];
+    control.second = call.arguments[4];
+    control.third = call.arguments[5];
+  } else {
+    control.first = call.arguments[2];
+    control.second = call.arguments[3];
+  }
   control.payload = call.payload;
   controls_[control.request] = Control{id};
   const HostId origin = mirror->origin();
-  mirror->WhenSent([this, control, origin] { agent_.Send(origin, control); });
+  const auto send = [this, control, origin] { agent_.Send(origin, control); };
+  if (WaitsForBytes(mirror->kind())) return mirror->WhenSent(send);
+  mirror->ForwardAll();
+  send();
 }
 
 void Mirrors::CallCancelled(CallId call) {

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/stream/origin_call.h"
 #include "runtime/stream/origin_stream.h"
 #include "runtime/stream/readers.h"
 
@@ -59,7 +60,8 @@ void OriginStream::OnPull(const wire::StreamPull& pull) {
   }
   const uint64_t bytes = std::min(pull.bytes, wire::kStreamPullLimit);
   const uint64_t room = std::min(pull.room, wire::kStreamPullLimit);
-  requests_.push_back(Request{pull.stream, pull.request, bytes, room, pull.wait});
+  const bool wait = pull.wait && !(pull.as_said && (fcntl(descriptor_.get(), F_GETFL) & O_NONBLOCK) != 0);
+  requests_.push_back(Request{pull.stream, pull.request, bytes, room, wait});
   ++pulls_;
   EnlargePipe(pull.bytes);
   ServeRequests();
@@ -246,8 +248,12 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
   const auto share = shares_.find(control.stream);
   if (share == shares_.end()) return;
   const HostId host = share->second.host;
-  WhenWritten(control.stream, [this, control, host] {
+  const auto make = [this, control, host] {
     wire::StreamControlled answer;
+    if (!closed_ && control.operation == wire::StreamOperation::kCall) {
+      return RunCall(agent_.loop(), descriptor_.get(), control,
+                     [&agent = agent_, host](const wire::StreamControlled& made) { agent.Send(host, made); });
+    }
     if (closed_) {
       answer = {control.request, -1, EBADF, {}};
     } else if (control.operation == wire::StreamOperation::kStat) {
@@ -260,7 +266,9 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
       answer = RunIoctl(pump(), control);
     }
     agent_.Send(host, answer);
-  });
+  };
+  if (WaitsForBytes(kind_)) return WhenWritten(control.stream, make);
+  make();
 }
 
 // Bytes came back and no other host is there to read them: into the pipe again, so that a reader here finds

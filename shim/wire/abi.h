@@ -85,6 +85,7 @@ enum class Operation : uint32_t {
       19,  // arguments: dev, ino, offset, whence: lseek on a file that is drained to home. result: offset.
   kStat = 20,   // arguments: dev, ino. payload: struct stat of the object at its origin.
   kIoctl = 21,  // arguments: dev, ino, request; payload: argument in and out (terminal attributes and size).
+  kAtOrigin = 22,  // arguments: dev, ino, wire::StreamCall, then its three arguments.
   // IPC family. Semaphores: argument 0 is the object id found in the promoted word.
   kSemOpen = 32,    // arguments: flags, mode, value; payload: name. result: index of the cell.
   kSemClose = 33,   // arguments: cell.

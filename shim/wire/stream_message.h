@@ -31,10 +31,11 @@ struct StreamPull {
   uint64_t bytes = 0;
   uint64_t room = 0;  // what may come beyond `bytes` if nobody else can read it
   bool wait = true;
+  bool as_said = false;  // `wait`, unless the description says O_NONBLOCK
   bool cancel = false;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.request, s.bytes, s.room, s.wait, s.cancel);
+    return std::tie(s.stream, s.request, s.bytes, s.room, s.wait, s.as_said, s.cancel);
   }
 };
 // Bytes written elsewhere. `records`: the sizes of the writes that make them up, each to stay whole if it is
@@ -146,8 +147,8 @@ struct StreamReady {
   }
 };
 
-// A call on the object itself, made by the origin after the bytes that were sent before.
-enum class StreamOperation : uint32_t { kSeek = 1, kStat = 2, kIoctl = 3, kAvailable = 4 };
+// A call on the object itself. Of a file or a terminal it is made after the bytes that were sent before.
+enum class StreamOperation : uint32_t { kSeek = 1, kStat = 2, kIoctl = 3, kAvailable = 4, kCall = 5 };
 struct StreamControl {
   static constexpr MessageType kType = MessageType::kStreamControl;
   StreamId stream = 0;
@@ -155,10 +156,12 @@ struct StreamControl {
   StreamOperation operation{};
   int64_t first = 0;   // kSeek: offset; kIoctl: request
   int64_t second = 0;  // kSeek: whence
+  int64_t third = 0;
+  int64_t call = 0;  // kCall: a StreamCall with its arguments
   std::vector<uint8_t> payload;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.request, s.operation, s.first, s.second, s.payload);
+    return std::tie(s.stream, s.request, s.operation, s.first, s.second, s.third, s.call, s.payload);
   }
 };
 struct StreamControlled {

@@ -1,0 +1,97 @@
+// fcntl on descriptors whose object is elsewhere.
+//
+// Status flags, the owner of SIGIO and a pipe's size are properties of the open file description, seen and
+// changed by everybody who shares it: they are asked and set at the origin. The local description gets what
+// decides how the kernel treats this process's own calls: O_NONBLOCK. Packet mode (O_DIRECT) of a local pipe
+// is ours, not the program's.
+#include <errno.h>
+#include <fcntl.h>
+
+#include "preload/hooks.h"
+#include "preload/message_queue.h"
+#include "preload/real.h"
+#include "preload/stream.h"
+
+namespace elsewhere::preload {
+namespace {
+
+bool HasPackets(int fd) {
+  return KindOf(fd) == DescriptorKind::kPipeWrite || KindOf(fd) == DescriptorKind::kOutputFile;
+}
+
+bool IsElsewhere(int fd) {
+  return IsStreamInput(fd) || HasPackets(fd);
+}
+
+bool IsPipe(int fd) {
+  return KindOf(fd) == DescriptorKind::kPipeRead || KindOf(fd) == DescriptorKind::kPipeWrite;
+}
+
+bool IsOfDescription(int fd, int command) {
+  switch (command) {
+    case F_GETFL:
+    case F_SETFL:
+    case F_GETOWN:
+    case F_SETOWN:
+    case F_GETSIG:
+    case F_SETSIG:
+      return true;
+    case F_GETPIPE_SZ:
+    case F_SETPIPE_SZ:
+      return IsPipe(fd);
+    default:
+      return false;
+  }
+}
+
+int ControlHere(int fd, int command, void* argument) {
+  if (!HasPackets(fd)) return real::fcntl(fd, command, argument);
+  if (command == F_GETFL) {
+    const int flags = real::fcntl(fd, command, argument);
+    return flags < 0 ? flags : flags & ~O_DIRECT;
+  }
+  if (command == F_SETFL) argument = reinterpret_cast<void*>(reinterpret_cast<intptr_t>(argument) | O_DIRECT);
+  return real::fcntl(fd, command, argument);
+}
+
+}  // namespace
+
+int SetNonBlocking(int fd, bool on) {
+  const int flags = hooks::fcntl(fd, F_GETFL, nullptr);
+  if (flags < 0) return -1;
+  const intptr_t wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  return hooks::fcntl(fd, F_SETFL, reinterpret_cast<void*>(wanted));
+}
+
+namespace hooks {
+
+int fcntl(int fd, int command, void* argument) {
+  if (IsOwn(fd)) {
+    errno = EBADF;
+    return -1;
+  }
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
+    return Copied(fd, real::fcntl(fd, command, argument), command == F_DUPFD ? 0 : O_CLOEXEC);
+  }
+  if (IsQueue(fd) && (command == F_GETFL || command == F_SETFL || command == F_SETFD)) {
+    const int result = QueueFlags(fd, command, reinterpret_cast<intptr_t>(argument));
+    return result == 0 && command == F_SETFD ? real::fcntl(fd, command, argument) : result;
+  }
+  // Locally there may be a pipe where the program has none.
+  if (KindOf(fd) == DescriptorKind::kOutputFile && (command == F_GETPIPE_SZ || command == F_SETPIPE_SZ)) {
+    errno = EBADF;
+    return -1;
+  }
+  if (!IsElsewhere(fd) || !IsOfDescription(fd, command)) return real::fcntl(fd, command, argument);
+  const auto value = reinterpret_cast<intptr_t>(argument);
+  bool stranger;
+  const auto result = static_cast<int>(
+      CallAtOrigin(fd, wire::StreamCall::kControl, {command, static_cast<int>(value)}, {}, &stranger));
+  if (stranger) return real::fcntl(fd, command, argument);
+  if (result >= 0 && command == F_SETFL)
+    ControlHere(fd, F_SETFL, reinterpret_cast<void*>(value & O_NONBLOCK));
+  return result;
+}
+
+}  // namespace hooks
+}  // namespace elsewhere::preload

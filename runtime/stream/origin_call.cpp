@@ -1,0 +1,177 @@
+#include "runtime/stream/origin_call.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "runtime/stream/descriptor.h"
+#include "shim/wire/abi.h"
+#include "shim/wire/stream_call.h"
+
+namespace elsewhere::runtime::stream {
+namespace {
+
+using wire::StreamCall;
+
+// A payload that is one string; empty where it is none.
+std::string NameOf(const wire::StreamControl& control) {
+  const auto* text = reinterpret_cast<const char*>(control.payload.data());
+  return std::string(text, strnlen(text, control.payload.size()));
+}
+
+template <class T>
+void SetAnswer(wire::StreamControlled& answer, const T& value) {
+  answer.payload.resize(sizeof value);
+  std::memcpy(answer.payload.data(), &value, sizeof value);
+}
+
+int64_t SetTimes(int descriptor, const wire::StreamControl& control) {
+  timespec times[2];
+  if (control.payload.size() != sizeof times) return futimens(descriptor, nullptr);
+  std::memcpy(times, control.payload.data(), sizeof times);
+  return futimens(descriptor, times);
+}
+
+int64_t WriteAt(int descriptor, const wire::StreamControl& control) {
+  const iovec part{const_cast<uint8_t*>(control.payload.data()), control.payload.size()};
+  return pwritev2(descriptor, &part, 1, control.first, static_cast<int>(control.second));
+}
+
+int64_t Name(int descriptor, wire::StreamControlled& answer) {
+  const std::string link = "/proc/self/fd/" + std::to_string(descriptor);
+  answer.payload.resize(abi::kSlotPayload);
+  const ssize_t size =
+      readlink(link.c_str(), reinterpret_cast<char*>(answer.payload.data()), answer.payload.size());
+  if (size == static_cast<ssize_t>(answer.payload.size())) errno = ENAMETOOLONG;  // perhaps cut
+  const bool whole = size >= 0 && size < static_cast<ssize_t>(answer.payload.size());
+  answer.payload.resize(whole ? static_cast<size_t>(size) : 0);
+  return whole ? size : -1;
+}
+
+int64_t SetAttribute(int descriptor, const wire::StreamControl& control) {
+  const auto name = static_cast<size_t>(control.second);
+  if (name > control.payload.size()) {
+    errno = EINVAL;
+    return -1;
+  }
+  return fsetxattr(descriptor, NameOf(control).c_str(), control.payload.data() + name,
+                   control.payload.size() - name, static_cast<int>(control.first));
+}
+
+template <class Get>
+int64_t GetAttribute(wire::StreamControlled& answer, Get get) {
+  answer.payload.resize(abi::kSlotPayload);
+  ssize_t size = get(answer.payload.data(), answer.payload.size());
+  if (size < 0 && errno == ERANGE) {  // its size is all that fits
+    answer.payload.clear();
+    return get(nullptr, size_t{0});
+  }
+  answer.payload.resize(size > 0 ? static_cast<size_t>(size) : 0);
+  return size;
+}
+
+int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamControlled& answer) {
+  const int64_t first = control.first, second = control.second, third = control.third;
+  switch (static_cast<StreamCall>(control.call)) {
+    case StreamCall::kControl:
+      return fcntl(descriptor, static_cast<int>(first), second);
+    case StreamCall::kTruncate:
+      return ftruncate(descriptor, first);
+    case StreamCall::kAllocate:
+      return fallocate(descriptor, static_cast<int>(first), second, third);
+    case StreamCall::kSync:
+      return first != 0 ? fdatasync(descriptor) : fsync(descriptor);
+    case StreamCall::kSyncRange:
+      return sync_file_range(descriptor, first, second, static_cast<unsigned>(third));
+    case StreamCall::kAdvise:
+      errno = posix_fadvise(descriptor, first, second, static_cast<int>(third));
+      return errno == 0 ? 0 : -1;
+    case StreamCall::kSetMode:
+      return fchmod(descriptor, static_cast<mode_t>(first));
+    case StreamCall::kSetOwner:
+      return fchown(descriptor, static_cast<uid_t>(first), static_cast<gid_t>(second));
+    case StreamCall::kSetTimes:
+      return SetTimes(descriptor, control);
+    case StreamCall::kWriteAt:
+      return WriteAt(descriptor, control);
+    case StreamCall::kFileSystem: {
+      struct statfs status {};
+      const int result = fstatfs(descriptor, &status);
+      SetAnswer(answer, status);
+      return result;
+    }
+    case StreamCall::kStatus: {
+      struct statx status {};
+      const int result = statx(descriptor, "", static_cast<int>(first) | AT_EMPTY_PATH,
+                               static_cast<unsigned>(second), &status);
+      SetAnswer(answer, status);
+      return result;
+    }
+    case StreamCall::kName:
+      return Name(descriptor, answer);
+    case StreamCall::kLock:
+      return flock(descriptor, static_cast<int>(first));
+    case StreamCall::kPathLimit:
+      errno = 0;
+      return fpathconf(descriptor, static_cast<int>(first));
+    case StreamCall::kGetAttribute:
+      return GetAttribute(answer, [&](void* to, size_t room) {
+        return fgetxattr(descriptor, NameOf(control).c_str(), to, room);
+      });
+    case StreamCall::kSetAttribute:
+      return SetAttribute(descriptor, control);
+    case StreamCall::kListAttributes:
+      return GetAttribute(answer, [&](void* to, size_t room) {
+        return flistxattr(descriptor, static_cast<char*>(to), room);
+      });
+    case StreamCall::kRemoveAttribute:
+      return fremovexattr(descriptor, NameOf(control).c_str());
+  }
+  errno = ENOSYS;
+  return -1;
+}
+
+wire::StreamControlled Answer(int descriptor, const wire::StreamControl& control) {
+  wire::StreamControlled answer{control.request, 0, 0, {}};
+  errno = 0;
+  answer.result = Make(descriptor, control, answer);
+  if (answer.result < 0) answer.error = errno;
+  return answer;
+}
+
+bool MayWait(const wire::StreamControl& control) {
+  switch (static_cast<StreamCall>(control.call)) {
+    case StreamCall::kSync:
+    case StreamCall::kSyncRange:
+      return true;
+    case StreamCall::kLock:
+      return (control.first & (LOCK_NB | LOCK_UN)) == 0;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void RunCall(EventLoop& loop, int descriptor, const wire::StreamControl& control,
+             std::function<void(wire::StreamControlled)> done) {
+  auto apart = MayWait(control) ? Duplicate(descriptor) : Result<Descriptor>(Error{0, ""});
+  if (!apart) return done(Answer(descriptor, control));
+  std::thread([&loop, kept = std::make_shared<Descriptor>(std::move(*apart)), control,
+               done = std::move(done)] {
+    const auto answer = Answer(kept->get(), control);
+    loop.Post([done, answer] { done(answer); });
+  }).detach();
+}
+
+}  // namespace elsewhere::runtime::stream

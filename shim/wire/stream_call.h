@@ -1,0 +1,31 @@
+// Calls on a descriptor that are made where its object is (abi::Operation::kAtOrigin): what the program's
+// call says, in the order of its arguments. Included by freestanding code.
+#pragma once
+
+#include <cstdint>
+
+namespace elsewhere::wire {
+
+enum class StreamCall : int64_t {
+  kControl = 1,           // fcntl: command, value
+  kTruncate = 2,          // size
+  kAllocate = 3,          // mode, offset, size
+  kSync = 4,              // 1: data only
+  kSyncRange = 5,         // offset, size, flags
+  kAdvise = 6,            // offset, size, advice
+  kSetMode = 7,           // mode
+  kSetOwner = 8,          // user, group
+  kSetTimes = 9,          // payload: two timespecs; none: now
+  kWriteAt = 10,          // offset, RWF_* flags; payload: the bytes. offset -1: where the description is
+  kFileSystem = 11,       // answer: struct statfs
+  kStatus = 12,           // flags, mask of statx; answer: struct statx
+  kName = 13,             // answer: what /proc/self/fd says there
+  kLock = 14,             // flock: operation
+  kPathLimit = 15,        // fpathconf: name
+  kGetAttribute = 16,     // payload: name; answer: value. result: its size
+  kSetAttribute = 17,     // flags, bytes of name with its zero; payload: name, value
+  kListAttributes = 18,   // answer: list. result: its size
+  kRemoveAttribute = 19,  // payload: name
+};
+
+}  // namespace elsewhere::wire
