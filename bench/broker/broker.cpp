@@ -1,10 +1,9 @@
 // What two agents reach through the broker, against two bare clients on the same server in the same run.
 //
-//   bare        two processes, blocking sockets: LPUSH, its answer, BLPOP; this is the floor that limits
-//   refer to bare, fused the same with LPUSH and BLPOP in one write inbox       two processes, each an epoll
-//   loop with a command connection and an inbox: a 1 KB message there and back semaphore   the same, each
-//   posting one semaphore and waiting for another throughput  1 MB messages one way: LPUSH to BLPOP against
-//   inbox to inbox
+//   bare        two processes, blocking sockets: LPUSH, its answer, BLPOP; the floor that limits refer to
+//   bare, fused the same with LPUSH and BLPOP in one write
+//   inbox       two processes, each an epoll loop with a command connection and an inbox: 1 KB there and back
+//   throughput  1 MB messages one way: LPUSH to BLPOP against inbox to inbox
 //
 // Rounds of all variants alternate; medians of the rounds. Exit status 1 when a figure misses its limit.
 #include <signal.h>
@@ -30,7 +29,6 @@
 #include "shim/broker/inbox.h"
 #include "shim/broker/private_redis.h"
 #include "shim/broker/session_keys.h"
-#include "shim/ipc/semaphores.h"
 
 namespace {
 
@@ -115,7 +113,6 @@ class Agent {
     const auto on_lost = [](const Error& why) { Die(why.message); };
     ConnectionOptions commands = options;
     commands.scripts = SessionScripts();
-    commands.scripts.push_back(ipc::SemaphoreScript().body());
     connection_ = std::move(RedisConnection::Open(commands, on_lost).value());
     Watch(connection_->fd(), 0);
     const auto on_message = [this](const InboxReader::Message&) { ++received_; };
@@ -123,24 +120,9 @@ class Agent {
     Watch(inbox_->fd(), 1);
     sender_ = std::make_unique<InboxSender>(*connection_, kKeys, self,
                                             [](HostId, const Error& why) { Die(why.message); });
-    const auto grant = [](uint64_t object, uint64_t) {
-      return std::vector<uint8_t>(32, static_cast<uint8_t>(object));
-    };
-    semaphores_ = std::make_unique<ipc::Semaphores>(*connection_, kKeys, self, grant, on_lost);
   }
 
   void Send(const std::string& message) { sender_->Send(peer_, message); }
-  void PostAndWait(uint64_t post, uint64_t wait) {
-    if (post != 0) {
-      // As sem_post does: its caller goes on when the answer is there.
-      bool posted = false;
-      semaphores_->Post(post, [&](int) { posted = true; });
-      RunUntil([&] { return posted; });
-    }
-    semaphores_->Wait(wait, ++waiter_, nullptr);
-  }
-  void Post(uint64_t object) { semaphores_->Post(object, nullptr); }
-  void Create(uint64_t object) { semaphores_->Create(object, 0, nullptr); }
   void AwaitReceived(uint64_t count) {
     RunUntil([&] { return received_ >= count; });
   }
@@ -171,11 +153,9 @@ class Agent {
   const HostId peer_;
   const int epoll_;
   std::unique_ptr<InboxSender> sender_;
-  std::unique_ptr<ipc::Semaphores> semaphores_;
   std::unique_ptr<RedisConnection> connection_;
   std::unique_ptr<InboxReader> inbox_;
   uint64_t received_ = 0;
-  uint64_t waiter_ = 0;
 };
 
 // Both processes run the same rounds in the same order; `leader` starts each turn.
@@ -184,23 +164,18 @@ class Bench {
   Bench(const RedisUrl& url, bool leader) : leader_(leader), bare_(url.path), agent_(url, leader ? 0 : 1) {}
 
   void Run() {
-    if (leader_) {
-      agent_.Create(1);
-      agent_.Create(2);
-    }
     agent_.Send("up");  // both are there
     agent_.AwaitReceived(++expected_);
     for (int round = 0; round < kRounds; ++round) {
       bare_turn.push_back(Timed([this] { BareTurns(false); }) / kTurns);
       fused_turn.push_back(Timed([this] { BareTurns(true); }) / kTurns);
       inbox_turn.push_back(Timed([this] { InboxTurns(); }) / kTurns);
-      semaphore_turn.push_back(Timed([this] { SemaphoreTurns(); }) / kTurns);
       bare_large.push_back(Timed([this] { BareLarge(); }));
       inbox_large.push_back(Timed([this] { InboxLarge(); }));
     }
   }
 
-  std::vector<double> bare_turn, fused_turn, inbox_turn, semaphore_turn, bare_large,
+  std::vector<double> bare_turn, fused_turn, inbox_turn, bare_large,
       inbox_large;  // microseconds
 
  private:
@@ -239,21 +214,6 @@ class Bench {
       if (leader_) agent_.Send(message);
       agent_.AwaitReceived(++expected_);
       if (!leader_) agent_.Send(message);
-    }
-  }
-
-  void SemaphoreTurns() {
-    const uint64_t mine = leader_ ? 1 : 2, other = leader_ ? 2 : 1;
-    if (!leader_) agent_.PostAndWait(0, mine);
-    for (int turn = 0; turn < kTurns; ++turn) {
-      if (leader_) agent_.PostAndWait(other, mine);
-      agent_.AwaitReceived(++expected_);
-      if (leader_) continue;
-      if (turn < kTurns - 1) {
-        agent_.PostAndWait(other, mine);
-      } else {
-        agent_.Post(other);
-      }
     }
   }
 
@@ -357,7 +317,6 @@ int main() {
   PrintTurn("  bare clients", bench.bare_turn, floor, 0);
   PrintTurn("  bare clients, fused writes", bench.fused_turn, floor, 0);
   PrintTurn("  inbox to inbox", bench.inbox_turn, floor, 1.5);
-  PrintTurn("  semaphore post, wait", bench.semaphore_turn, floor, 2);
   std::printf("one way, 1 MB messages\n");
   const double rate = kLargeMessages * static_cast<double>(kLarge) / Median(bench.bare_large);
   PrintThroughput("  bare clients", bench.bare_large, rate, 0);

@@ -136,16 +136,14 @@ bool InboxReader::Deliver(const Reply& entry) {
   const uint64_t number = GetLittleEndian(header.data() + 4, 8);
   ++untrimmed_entries_;
   untrimmed_bytes_ += bytes.size();
-  if (sender != kScriptSender) {
-    uint64_t& last = last_numbers_[sender];
-    if (number > last + 1) {
-      Corrupt("messages " + std::to_string(last + 1) + " to " + std::to_string(number - 1) + " of host " +
-              std::to_string(sender) + " are missing");
-      return false;
-    }
-    if (number <= last) return delivered_ = id, true;
-    last = number;
+  uint64_t& last = last_numbers_[sender];
+  if (number > last + 1) {
+    Corrupt("messages " + std::to_string(last + 1) + " to " + std::to_string(number - 1) + " of host " +
+            std::to_string(sender) + " are missing");
+    return false;
   }
+  if (number <= last) return delivered_ = id, true;
+  last = number;
   on_message_(Message{sender, number, bytes, id});
   delivered_ = id;
   return true;

@@ -1,17 +1,13 @@
 // Inboxes: how hosts talk. One Redis stream per host, one entry per message, delivered in Redis's one total
-// order: what A sends before B runs a script stands in every inbox before what that script appends.
+// order.
 //
 // Exactly once. A sender numbers its messages per receiver from 1. A message whose answer was lost is sent
 // again (RedisConnection, Repeat::kSafe); the receiver drops what it has seen and reports a gap, which can
-// only mean that Redis lost data. Messages that scripts append carry no number: a script recognises its own
-// repetition.
+// only mean that Redis lost data.
 //
 // One wake-up per message. The reader's own connection is always blocked in XREAD behind the last entry it
 // delivered. After delivering, one write re-arms it; every kTrimEntries entries or kTrimBytes bytes the same
 // write also trims, with the trim's answer suppressed (CLIENT REPLY SKIP).
-//
-// Who may go on only after what was published before (an acquire) must learn so from its inbox, not from the
-// reply to a command: then it stands behind the publication (see shim/ipc).
 //
 // An entry has one field: name = sender (uint32) and number (uint64), little-endian; value = the message.
 // Thread-safety: none; one loop.
@@ -28,9 +24,6 @@
 #include "shim/broker/redis_connection.h"
 
 namespace elsewhere::broker {
-
-// The sender of what scripts append.
-inline constexpr HostId kScriptSender = 0xffffffff;
 
 struct StreamId {
   uint64_t milliseconds = 0;
@@ -74,7 +67,7 @@ class InboxReader {
  public:
   struct Message {
     HostId sender;
-    uint64_t number;         // 0 from scripts
+    uint64_t number;
     std::string_view bytes;  // valid during the call
     StreamId id;
   };

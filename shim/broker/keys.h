@@ -4,11 +4,6 @@
 //   elsewhere:{ID}:marker      string  proves that this Redis still holds the session
 //   elsewhere:{ID}:hosts       set     numbers of the hosts that have an inbox
 //   elsewhere:{ID}:claims      hash    incarnation -> who may run it
-
-//   elsewhere:{ID}:semaphores  hash    see shim/ipc
-//   elsewhere:{ID}:waiters     zset    see shim/ipc
-//   elsewhere:{ID}:names       hash    see shim/ipc
-//   elsewhere:{ID}:segments    hash    see shim/memory
 //   elsewhere:{ID}:inbox:HOST  stream  messages for one host
 #pragma once
 
@@ -31,10 +26,6 @@ class SessionKeys {
   std::string marker() const { return prefix_ + "marker"; }
   std::string hosts() const { return prefix_ + "hosts"; }
   std::string claims() const { return prefix_ + "claims"; }
-  std::string semaphores() const { return prefix_ + "semaphores"; }
-  std::string waiters() const { return prefix_ + "waiters"; }
-  std::string names() const { return prefix_ + "names"; }
-  std::string segments() const { return prefix_ + "segments"; }
   std::string inbox(HostId host) const { return inbox_prefix() + std::to_string(host); }
   std::string inbox_prefix() const { return prefix_ + "inbox:"; }
   const std::string& prefix() const { return prefix_; }

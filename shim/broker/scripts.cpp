@@ -56,12 +56,6 @@ void RunScript(RedisConnection& connection, const Script& script, std::span<cons
   connection.Submit(Format("EVALSHA", script.digest(), keys, arguments), std::move(on_reply), repeat, wake);
 }
 
-void RunScriptInOrder(RedisConnection& connection, const Script& script,
-                      std::span<const std::string_view> keys, std::span<const std::string_view> arguments,
-                      RedisConnection::Callback callback, Repeat repeat, Wake wake) {
-  connection.Submit(Format("EVALSHA", script.digest(), keys, arguments), std::move(callback), repeat, wake);
-}
-
 Result<OwnedReply> RunScript(SyncClient& client, const Script& script, std::span<const std::string_view> keys,
                              std::span<const std::string_view> arguments) {
   const std::string count = std::to_string(keys.size());

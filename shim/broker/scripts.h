@@ -32,13 +32,6 @@ void RunScript(RedisConnection& connection, const Script& script, std::span<cons
                std::span<const std::string_view> arguments, RedisConnection::Callback callback,
                Repeat repeat = Repeat::kSafe, Wake wake = Wake::kPromptly);
 
-// The same for a script that must not run after commands issued later: a flushed cache is an error answer
-// (NOSCRIPT).
-void RunScriptInOrder(RedisConnection& connection, const Script& script,
-                      std::span<const std::string_view> keys, std::span<const std::string_view> arguments,
-                      RedisConnection::Callback callback, Repeat repeat = Repeat::kSafe,
-                      Wake wake = Wake::kPromptly);
-
 Result<OwnedReply> RunScript(SyncClient& client, const Script& script, std::span<const std::string_view> keys,
                              std::span<const std::string_view> arguments);
 

@@ -11,15 +11,14 @@ namespace {
 
 constexpr std::chrono::milliseconds kRetryDelay{50};
 
-// KEYS: marker hosts claims semaphores names segments waiters. ARGV: secret lifetime.
+// KEYS: marker hosts claims. ARGV: secret lifetime.
 // The placeholders keep Redis from dropping an emptied key, whose successor would have no time to live.
-constexpr std::string_view kCreateBody = R"lua(-- elsewhere create 1
+constexpr std::string_view kCreateBody = R"lua(-- elsewhere create 2
 if redis.call('SET', KEYS[1], ARGV[1], 'NX') == false then
   return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
 end
 redis.call('SADD', KEYS[2], '')
-for i = 3, 6 do redis.call('HSET', KEYS[i], '', '') end
-redis.call('ZADD', KEYS[7], 0, '~')
+redis.call('HSET', KEYS[3], '', '')
 for i = 1, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
 return 1
 )lua";
@@ -36,7 +35,7 @@ end
 return 1
 )lua";
 
-// KEYS: marker hosts claims semaphores names segments waiters. ARGV: prefix of inboxes, lifetime.
+// KEYS: marker hosts claims. ARGV: prefix of inboxes, lifetime.
 // The inboxes' names are made from the hosts set; they share the hash tag, so a cluster accepts them.
 constexpr std::string_view kHeartbeatBody = R"lua(-- elsewhere heartbeat 1
 if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOSESSION the session is gone') end
@@ -71,12 +70,11 @@ const Script& ClaimScript() {
   return script;
 }
 
-std::array<std::string, 7> FixedKeys(const SessionKeys& keys) {
-  return {keys.marker(), keys.hosts(),    keys.claims(), keys.semaphores(),
-          keys.names(),  keys.segments(), keys.waiters()};
+std::array<std::string, 3> FixedKeys(const SessionKeys& keys) {
+  return {keys.marker(), keys.hosts(), keys.claims()};
 }
 
-std::vector<std::string_view> Views(const std::array<std::string, 7>& names) {
+std::vector<std::string_view> Views(const std::array<std::string, 3>& names) {
   return {names.begin(), names.end()};
 }
 
