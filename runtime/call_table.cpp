@@ -172,6 +172,7 @@ void CallTable::EnterProcess(const Process& process) {
 }
 
 void CallTable::RemoveProcess(int32_t kernel_pid) {
+  if (++deaths_since_sweep_ >= kDeathsPerSweep) SweepDeadOwners();
   if (const auto entry = entries_.find(kernel_pid); entry != entries_.end()) {
     table_->processes[entry->second].kernel_pid.store(-1, std::memory_order_release);
     entries_.erase(entry);
@@ -183,17 +184,17 @@ void CallTable::RemoveProcess(int32_t kernel_pid) {
       if (open_[slot] != 0) Free(slot);
     }
   }
-  if (++deaths_since_sweep_ >= kDeathsPerSweep) SweepDeadOwners();
 }
 
-// Slots that a process claimed or was answered in, and died before it gave them back.
+// Slots that a process claimed or was answered in, and died before it gave them back. Those of a process that
+// is still known are looked at first by whoever answered (SemaphoreCalls).
 void CallTable::SweepDeadOwners() {
   deaths_since_sweep_ = 0;
   for (uint32_t index = 0; index < abi::kSlotCount; ++index) {
     abi::Slot& slot = table_->slots[index];
     if (open_[index] != 0 || StateOf(slot) == abi::SlotState::kFree) continue;
     const int32_t owner = slot.owner;
-    if (owner > 0 && kill(owner, 0) != 0 && errno == ESRCH) Free(index);
+    if (owner > 0 && !entries_.contains(owner) && kill(owner, 0) != 0 && errno == ESRCH) Free(index);
   }
 }
 

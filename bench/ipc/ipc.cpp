@@ -33,7 +33,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kRounds = 31;
 constexpr int kTurns = 300;
-constexpr double kLimit = 2.0;
+constexpr double kLimit = 1.5;
 
 // For each line of standard input: runs `turn` kTurns times and prints the microseconds of one.
 template <class Turn>

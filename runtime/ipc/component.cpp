@@ -187,6 +187,7 @@ void Ipc::ProcessRegistered(const Process& process, const Process* parent) {
 void Ipc::ProcessGone(const Process& process) {
   segments_.Release(UserOf(process));
   names_.ProcessGone(process.kernel_pid);
+  calls_.ProcessGone(process.kernel_pid);
 }
 
 // A program's own release that nothing else shows (kill, for one).

@@ -36,7 +36,7 @@ SemaphoreCalls::SemaphoreCalls(Agent& agent, std::function<void()> publish)
   agent.OnCall(abi::Operation::kSemPost, [this](CallId id, const Call& call) { Post(id, call); });
   agent.OnCall(abi::Operation::kSemWait, [this](CallId id, const Call& call) { Wait(id, call); });
   agent.OnCall(abi::Operation::kSemTryWait,
-               [this](CallId id, const Call& call) { TryWait(id, ObjectOf(call), EAGAIN); });
+               [this](CallId id, const Call& call) { TryWait(id, call, EAGAIN); });
   agent.OnCall(abi::Operation::kSemGetValue,
                [this](CallId id, const Call& call) { GetValue(id, ObjectOf(call)); });
   agent.OnCall(abi::Operation::kSemDestroy, [this](CallId id, const Call& call) {
@@ -78,8 +78,8 @@ void SemaphoreCalls::Wait(CallId id, const Call& call) {
   const int64_t clock = call.arguments[1];
   const auto left = clock < 0 ? std::chrono::nanoseconds::max()
                               : Until(static_cast<clockid_t>(clock), call.arguments[2], call.arguments[3]);
-  if (left <= std::chrono::nanoseconds::zero()) return TryWait(id, ObjectOf(call), ETIMEDOUT);
-  const uint64_t waiter = AddWaiter(id, ObjectOf(call));
+  if (left <= std::chrono::nanoseconds::zero()) return TryWait(id, call, ETIMEDOUT);
+  const uint64_t waiter = AddWaiter(id, call);
   semaphores_.Wait(ObjectOf(call), waiter, [this, waiter](int error) { Refuse(waiter, error); });
   if (clock >= 0 && waiters_.contains(waiter)) {
     waiters_[waiter].timer = agent_.loop().After(left, [this, waiter] {
@@ -89,9 +89,9 @@ void SemaphoreCalls::Wait(CallId id, const Call& call) {
   }
 }
 
-void SemaphoreCalls::TryWait(CallId id, uint64_t object, int busy_error) {
-  const uint64_t waiter = AddWaiter(id, object);
-  semaphores_.TryWait(object, waiter, [this, waiter, busy_error](int error) {
+void SemaphoreCalls::TryWait(CallId id, const Call& call, int busy_error) {
+  const uint64_t waiter = AddWaiter(id, call);
+  semaphores_.TryWait(ObjectOf(call), waiter, [this, waiter, busy_error](int error) {
     Refuse(waiter, error == EAGAIN ? busy_error : error);
   });
 }
@@ -101,9 +101,9 @@ void SemaphoreCalls::GetValue(CallId id, uint64_t object) {
       object, [this, id](int error, int value) { agent_.Complete(id, error == 0 ? value : -1, error); });
 }
 
-uint64_t SemaphoreCalls::AddWaiter(CallId id, uint64_t object) {
+uint64_t SemaphoreCalls::AddWaiter(CallId id, const Call& call) {
   const uint64_t waiter = ++last_waiter_;
-  waiters_[waiter] = Waiter{.call = id, .object = object};
+  waiters_[waiter] = Waiter{.call = id, .process = call.kernel_pid, .object = ObjectOf(call)};
   by_call_[Key(id)] = waiter;
   return waiter;
 }
@@ -136,11 +136,33 @@ void SemaphoreCalls::Forget(uint64_t waiter) {
 void SemaphoreCalls::OnGrant(uint64_t object, uint64_t waiter) {
   const auto found = waiters_.find(waiter);
   if (found == waiters_.end()) return agent_.Fatal("semaphores: a grant for a waiter that does not exist");
-  const CallId call = found->second.call;
-  const bool dead = found->second.dead;
+  const Waiter waited = found->second;
   Forget(waiter);
-  if (!dead) return agent_.Complete(call, 0);
-  semaphores_.Post(object, nullptr);
+  if (waited.dead) return semaphores_.Post(object, nullptr);
+  agent_.Complete(waited.call, 0);
+  if (agent_.FindKernelPid(waited.process) == nullptr) return;
+  // One thread waits for one semaphore at a time: what it has found leaves the list by its next wait.
+  auto& given = given_[waited.process];
+  std::erase_if(given, [&](const Given& each) { return !IsUntaken(waited.process, each); });
+  given.push_back({waited.call.slot, object});
+}
+
+bool SemaphoreCalls::IsUntaken(int32_t process, const Given& given) const {
+  const abi::Slot& slot = agent_.table().slots[given.slot];
+  const auto operation = static_cast<abi::Operation>(slot.operation);
+  return slot.state.load(std::memory_order_acquire) == static_cast<uint32_t>(abi::SlotState::kDone) &&
+         slot.owner == process && slot.result == 0 &&
+         static_cast<uint64_t>(slot.arguments[0]) == given.object &&
+         (operation == abi::Operation::kSemWait || operation == abi::Operation::kSemTryWait);
+}
+
+void SemaphoreCalls::ProcessGone(int32_t kernel_pid) {
+  const auto found = given_.find(kernel_pid);
+  if (found == given_.end()) return;
+  for (const Given& given : found->second) {
+    if (IsUntaken(kernel_pid, given)) semaphores_.Post(given.object, nullptr);
+  }
+  given_.erase(found);
 }
 
 void SemaphoreCalls::CallDropped(CallId id) {

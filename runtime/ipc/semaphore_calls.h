@@ -3,7 +3,8 @@
 // A wait is one request (semaphore_arbiter.h); its grant comes behind whatever was published before the post,
 // and completes the call. A deadline, a signal or a death cancels the wait; if home
 // says that the grant was on its way already, a living caller gets it (the call succeeds), a dead one's is
-// posted again: no death loses a post. A post leaves only after the poster's stream data and shared memory
+// posted again. So is one that a caller was given and died without having looked at, which its slot still
+// tells: no death loses a post. A post leaves only after the poster's stream data and shared memory
 // have been sent (Agent::Drain). It returns as soon as it has left: whatever this host sends later, and every
 // later operation, comes behind it. Only where the count might reach its maximum is home's answer
 // waited for; the object's name tells (kLarge), with this host's own posts.
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <unordered_map>
+#include <vector>
 
 #include "runtime/agent.h"
 #include "runtime/ipc/semaphore_arbiter.h"
@@ -37,6 +39,7 @@ class SemaphoreCalls {
 
   void CallDropped(CallId id);
   void CallCancelled(CallId id);
+  void ProcessGone(int32_t kernel_pid);
   void HostGone(HostId host);
 
  private:
@@ -46,6 +49,7 @@ class SemaphoreCalls {
 
   struct Waiter {
     CallId call;
+    int32_t process = 0;  // kernel pid
     uint64_t object = 0;
     EventLoop::TimerId timer = 0;
     bool dead = false;       // the caller is gone
@@ -55,9 +59,15 @@ class SemaphoreCalls {
   void Post(CallId id, const Call& call);
   bool CanOverflow(uint64_t object);
   void Wait(CallId id, const Call& call);
-  void TryWait(CallId id, uint64_t object, int busy_error);
+  struct Given {  // a token, in a slot where its process may not have found it yet
+    uint32_t slot = 0;
+    uint64_t object = 0;
+  };
+
+  void TryWait(CallId id, const Call& call, int busy_error);
   void GetValue(CallId id, uint64_t object);
-  uint64_t AddWaiter(CallId id, uint64_t object);
+  uint64_t AddWaiter(CallId id, const Call& call);
+  bool IsUntaken(int32_t process, const Given& given) const;
   void Refuse(uint64_t waiter, int error);  // answers and forgets it, if it still waits
   void Cancel(uint64_t waiter, int error);
   void Forget(uint64_t waiter);
@@ -68,6 +78,7 @@ class SemaphoreCalls {
   SemaphoreArbiter semaphores_;
   std::unordered_map<uint64_t, Waiter> waiters_;
   std::unordered_map<uint64_t, uint64_t> by_call_;
+  std::unordered_map<int32_t, std::vector<Given>> given_;
   std::unordered_map<uint64_t, uint32_t> posts_;  // of this host, by object
   uint64_t last_waiter_ = 0;
   uint64_t last_object_ = 0;

@@ -25,6 +25,9 @@ namespace {
 
 constexpr char kSession[] = "0123456789abcdef0123456789abcdef";
 
+// The only process whose calls are a registered one's.
+constexpr int32_t kKnownPid = 7;
+
 struct Answer {
   int64_t result;
   int error;
@@ -94,7 +97,9 @@ class TestAgent final : public Agent {
     const auto found = processes_.find(incarnation);
     return found == processes_.end() ? nullptr : &found->second;
   }
-  const Process* FindKernelPid(int32_t) const override { return nullptr; }
+  const Process* FindKernelPid(int32_t pid) const override {
+    return pid == known_.kernel_pid ? &known_ : nullptr;
+  }
   const Process* FindSessionPid(int32_t) const override { return nullptr; }
   void Drain(const Process&, Component::DrainReason, std::function<void()> done) override { done(); }
   void Fatal(std::string message) override { fatal_ = std::move(message); }
@@ -135,6 +140,7 @@ class TestAgent final : public Agent {
   std::map<wire::MessageType, MessageHandler> messages_;
   std::map<uint32_t, Answer> answers_;
   std::map<Incarnation, Process> processes_;
+  const Process known_{.kernel_pid = kKnownPid};
   std::unique_ptr<Component> component_;
   std::string fatal_;
   uint32_t last_slot_ = 0;
@@ -388,6 +394,20 @@ TEST_F(IpcTest, WaitsEndAsTheyShould) {
     if (!posted_first) Host(1).Start(abi::Operation::kSemPost, {object});
     const CallId other = Host(0).Start(abi::Operation::kSemWait, {object, -1});
     EXPECT_EQ(Finish(0, other).result, 0) << posted_first;
+  }
+  // Nor does one that dies after its grant and before it looked at it; one that had looked has the token.
+  for (const bool looked : {false, true}) {
+    const CallId granted = Host(1).Start(abi::Operation::kSemWait, {object, -1}, {}, kKnownPid);
+    Host(1).Start(abi::Operation::kSemPost, {object});
+    EXPECT_EQ(Finish(1, granted).result, 0);
+    abi::Slot& slot = Host(1).table().slots[granted.slot];
+    slot.operation = static_cast<uint32_t>(abi::Operation::kSemWait);
+    slot.owner = kKnownPid;
+    slot.arguments[0] = object;
+    slot.state = static_cast<uint32_t>(looked ? abi::SlotState::kFree : abi::SlotState::kDone);
+    Host(1).component().ProcessGone({.kernel_pid = kKnownPid});
+    const CallId next = Host(1).Start(abi::Operation::kSemTryWait, {object});
+    EXPECT_EQ(Finish(1, next).error, looked ? EAGAIN : 0);
   }
   EXPECT_EQ(Finish(0, Host(0).Start(abi::Operation::kSemDestroy, {object})).result, 0);
   EXPECT_EQ(Finish(0, Host(0).Start(abi::Operation::kSemTryWait, {object})).error, EINVAL);
