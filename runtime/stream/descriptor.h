@@ -60,6 +60,10 @@ Result<Descriptor> Duplicate(int descriptor);
 // FIONREAD: bytes that a read would find. 0 where the object cannot tell.
 size_t BytesWaiting(int descriptor);
 
+// recv with MSG_DONTWAIT. Descriptors that came with the bytes are closed; true in `*passed`: there were
+// some.
+ssize_t ReceiveBytes(int socket, std::span<uint8_t> buffer, bool* passed);
+
 // poll without waiting.
 short PollNow(int descriptor, short events);
 

@@ -163,7 +163,8 @@ size_t LocalObject::RoomFor(size_t wanted) {
 }
 
 Result<size_t> LocalObject::Take(std::span<uint8_t> buffer) {
-  ssize_t taken = read(agent_end_.get(), buffer.data(), buffer.size());
+  ssize_t taken = kind_ == Kind::kSocket ? ReceiveBytes(agent_end_.get(), buffer, &passed_descriptors_)
+                                         : read(agent_end_.get(), buffer.data(), buffer.size());
   if (taken < 0 && errno == EIO && kind_ == Kind::kTerminal) taken = 0;  // the last slave was closed
   if (taken < 0) return Error{errno, "reading from a stream's stand-in"};
   return static_cast<size_t>(taken);

@@ -197,6 +197,7 @@ bool Mirror::TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uin
     bytes.resize(at + unit);
     const auto taken = place->object->Take(std::span(bytes).subspan(at));
     bytes.resize(at + (taken ? *taken : 0));
+    if (place->object->TakePassedDescriptors()) NoteLostDescriptors(agent_);
     if (!taken) {
       if (taken.error().code == EINTR) continue;
       if (taken.error().code != EAGAIN) place->output_ended = true;

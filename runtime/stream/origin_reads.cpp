@@ -11,6 +11,7 @@
 
 #include "runtime/stream/origin_call.h"
 #include "runtime/stream/origin_stream.h"
+#include "runtime/stream/outbox.h"
 #include "runtime/stream/readers.h"
 
 namespace elsewhere::runtime::stream {
@@ -30,7 +31,9 @@ Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer) {
   ssize_t taken;
   do {
     if (kind_ == Kind::kSocket) {
-      taken = recv(descriptor_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+      bool passed = false;
+      taken = ReceiveBytes(descriptor_.get(), buffer, &passed);
+      if (passed) NoteLostDescriptors(agent_);
     } else if (no_wait_reads_) {
       const iovec part{buffer.data(), buffer.size()};
       taken = preadv2(descriptor_.get(), &part, 1, -1, RWF_NOWAIT);

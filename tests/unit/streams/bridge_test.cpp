@@ -412,6 +412,38 @@ TEST_F(TwoHosts, APolledSocketIsFedAtOnce) {
   close(ends[1]);
 }
 
+// Sends one byte with a descriptor.
+void PassOn(int socket, int descriptor) {
+  char byte = 'x';
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof descriptor);
+  std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+  EXPECT_EQ(sendmsg(socket, &message, 0), 1);
+}
+
+TEST_F(TwoHosts, DescriptorsThatAreLostOnTheWayAreSaidToBe) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  Pipe pipe;
+  auto child = MustFork({ends[1]});
+  PassOn(ends[0], pipe.write);
+  pipe.CloseWrite();
+  EXPECT_EQ(Read((*child)[ends[1]], 10), "x");
+  EXPECT_NE(stream::PollNow(pipe.read, POLLIN) & POLLHUP, 0) << "it is still open somewhere";
+  EXPECT_EQ(home_->report().notes.size(), 1U);
+  close(ends[0]);
+  close(ends[1]);
+}
+
 TEST_F(TwoHosts, DatagramsKeepTheirBorders) {
   int ends[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
