@@ -88,11 +88,12 @@ struct Answer {
   int descriptors[3] = {-1, -1, -1};
 };
 
-long SendHello(int socket) {
+long SendHello(int socket, abi::Role role = abi::Role::kProcess, uint64_t token = 0) {
   abi::Hello hello{};
   hello.header = {static_cast<uint32_t>(abi::Packet::kHello), sizeof hello};
   hello.version = abi::kAbiVersion;
-  hello.role = static_cast<uint32_t>(abi::Role::kProcess);
+  hello.role = static_cast<uint32_t>(role);
+  hello.token = token;
   hello.pid = self.kernel_pid.load(std::memory_order_relaxed);
   return raw::Syscall(SYS_sendto, socket, raw::Address(&hello), sizeof hello, MSG_NOSIGNAL);
 }
@@ -382,6 +383,18 @@ void AgentDescriptorMoved(int from, int to) {
   expected = from;
   connection.doorbell.compare_exchange_strong(expected, to);
   if (self.lifeline == from) self.lifeline = to;
+}
+
+int FetchDescriptor(uint64_t token) {
+  const int socket = ConnectToAgent(self.agent_socket);
+  if (socket < 0) return socket;
+  Answer answer;
+  long result = SendHello(socket, abi::Role::kFetch, token);
+  if (result >= 0)
+    result = ReceivePacket(socket, &answer.header, sizeof answer.refused, answer.descriptors, 1);
+  CloseOwn(socket);
+  if (result < 0) return static_cast<int>(result);
+  return answer.descriptors[0] >= 0 ? answer.descriptors[0] : -EPROTO;
 }
 
 void ForgetAgentAfterFork() {

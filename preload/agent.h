@@ -56,6 +56,9 @@ int ConnectToAgent(const char* path);
 // a table.
 abi::Table* MapAgentTable(int descriptor);
 
+// The descriptor that the agent offers under `token` (abi::Role::kFetch), close-on-exec; -errno.
+int FetchDescriptor(uint64_t token);
+
 // In a child of a real fork: the parent's connection and doorbell are not ours.
 void ForgetAgentAfterFork();
 

@@ -26,6 +26,7 @@
 
 #include "runtime/event_loop.h"
 #include "runtime/session.h"
+#include "shim/store/unique_fd.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/message.h"
 #include "shim/wire/result.h"
@@ -129,6 +130,9 @@ class Component {
   // Before any message leaves this host: what must go first is sent now, with Agent::SendAhead.
   virtual void BeforeSend() {}
 
+  // Home: a process elsewhere has detached a System V segment or marked one for removal.
+  virtual void SegmentsChanged() {}
+
   // The process is gone and forgotten after this call.
   virtual void ProcessGone(const Process& /*process*/) {}
   virtual void CallDropped(CallId /*id*/) {}
@@ -189,6 +193,9 @@ class Agent {
   virtual void TakeCalls() {}
   // Answers a call and wakes its caller. A payload beyond abi::kSlotPayload is a bug and is cut.
   virtual void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) = 0;
+
+  // Keeps a descriptor for the process that comes for it with the token (abi::Role::kFetch).
+  virtual uint64_t Offer(store::UniqueFd /*descriptor*/) { return 0; }
 
   // nullptr: unknown.
   virtual const Process* FindProcess(Incarnation incarnation) const = 0;

@@ -72,6 +72,15 @@ class AgentCore final : public Agent {
   void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) override {
     calls_->Complete(id, result, error, payload);
   }
+  uint64_t Offer(store::UniqueFd descriptor) override {
+    offers_[++last_offer_] = std::move(descriptor);
+    return last_offer_;
+  }
+  // What a token stands for; it is good for once.
+  store::UniqueFd TakeOffer(uint64_t token) {
+    auto taken = offers_.extract(token);
+    return taken.empty() ? store::UniqueFd() : std::move(taken.mapped());
+  }
   const Process* FindProcess(Incarnation incarnation) const override;
   const Process* FindKernelPid(int32_t kernel_pid) const override;
   const Process* FindSessionPid(int32_t session_pid) const override;
@@ -142,6 +151,8 @@ class AgentCore final : public Agent {
   std::unordered_map<int32_t, std::unique_ptr<Entry>> by_kernel_pid_;
   std::unordered_map<Incarnation, Process*> by_incarnation_;
   std::unordered_map<int32_t, Process*> by_session_pid_;
+  std::unordered_map<uint64_t, store::UniqueFd> offers_;
+  uint64_t last_offer_ = 0;
   uint64_t last_sequence_ = 0;
   uint64_t last_incarnation_ = 0;
   bool ending_ = false;  // nothing is sent or started any more

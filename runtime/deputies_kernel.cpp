@@ -1,6 +1,8 @@
 // Calls of home's kernel with memory, made by deputies. Rules in deputies.h; why deputies:
 // preload/proxy/README.md.
 #include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +21,16 @@ Result<store::UniqueFd> MakeMemory(const abi::KernelCall& call, std::span<const 
     return Error{ENOMEM, "memory of a kernel call"};
   }
   return memory;
+}
+
+// How many have a segment attached, without the agent that shares it with other hosts.
+void CountWithoutAgent(const abi::TableHeader& header, const abi::KernelCall& call,
+                       std::vector<uint8_t>& answer) {
+  if (call.arguments[1] != IPC_STAT || answer.size() != sizeof(shmid_ds)) return;
+  for (const auto& attached : header.attached_segments) {
+    if (attached.load() != call.arguments[0] + 1) continue;
+    reinterpret_cast<shmid_ds*>(answer.data())->shm_nattch -= 1;
+  }
 }
 
 }  // namespace
@@ -77,6 +89,11 @@ void Deputies::OnKernelAnswer(const Connections::Packet& packet) {
     const ssize_t got = pread(call.memory.get(), result.answer.data(), result.answer.size(), 0);
     result.answer.resize(static_cast<size_t>(std::max<ssize_t>(got, 0)));
   }
+  const bool removes = call.call.number == SYS_shmctl && call.call.arguments[1] == IPC_RMID;
+  if (removes || call.call.number == SYS_shmdt) {
+    for (const auto& component : core_.components()) component->SegmentsChanged();
+  }
+  if (call.call.number == SYS_shmctl) CountWithoutAgent(core_.table().header, call.call, result.answer);
   core_.Send(call.host, result);
 }
 

@@ -39,6 +39,13 @@ const abi::Hello* CheckHello(AgentCore& core, ConnectionId connection, const Con
 }
 
 void WelcomeProcess(AgentCore& core, ConnectionId connection, const abi::Hello& hello) {
+  if (hello.role == static_cast<uint32_t>(abi::Role::kFetch)) {
+    const store::UniqueFd offered = core.TakeOffer(hello.token);
+    if (!offered) return Refuse(core, connection, "nothing is offered under that token");
+    const int given[] = {offered.get()};
+    return core.connections().Send(connection, abi::Welcome{{}, abi::kAbiVersion, core.host()},
+                                   abi::Packet::kWelcome, given);
+  }
   if (core.is_home() && core.FindKernelPid(hello.pid) == nullptr) {
     const Process process{.kernel_pid = hello.pid, .session_pid = hello.pid};
     const auto registered =

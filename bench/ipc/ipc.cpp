@@ -1,14 +1,17 @@
-// A semaphore posted to another host and one posted back, by a program under `elsewhere run`, against two
-// bare clients of a Redis of their own that hand over by LPUSH and BLPOP, in the same run.
+// A semaphore posted to another host and one posted back, and a message sent there and one sent back through
+// POSIX message queues, by programs under `elsewhere run`, against two bare clients of a Redis of their own
+// that hand over by LPUSH and BLPOP, in the same run.
 //
 //   bench_ipc               the driver; rounds of all variants alternate, medians of the rounds are compared
 //   bench_ipc semaphores    the program: parent and child, two process-shared semaphores; a round for each
+//   bench_ipc queues        the same with two message queues
 //   input line bench_ipc bare SOCKET   the two clients, likewise
 //
 // Variants: native (the program without elsewhere), alone (under elsewhere, before any fork went elsewhere:
 // what a semaphore costs that only one host uses), elsewhere (the child on a worker), bare. Exit status 1
 // when the limit is missed.
 #include <fcntl.h>
+#include <mqueue.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -65,6 +68,35 @@ int Semaphores() {
   const int status = Serve([&] {
     sem_post(there);
     sem_wait(back);
+  });
+  kill(child, SIGTERM);
+  waitpid(child, nullptr, 0);
+  return status;
+}
+
+int Queues() {
+  const auto open = [](const char* what) {
+    const std::string name = "/elsewhere-bench-" + std::to_string(getpid()) + what;
+    mq_attr attributes{};
+    attributes.mq_maxmsg = 1;
+    attributes.mq_msgsize = 64;
+    const mqd_t queue = mq_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600, &attributes);
+    if (queue < 0) std::exit(1);
+    mq_unlink(name.c_str());
+    return queue;
+  };
+  const mqd_t there = open("-there"), back = open("-back");
+  char message[64] = "";
+  const pid_t child = fork();
+  if (child == 0) {
+    for (;;) {
+      mq_receive(there, message, sizeof message, nullptr);
+      mq_send(back, message, sizeof message, 0);
+    }
+  }
+  const int status = Serve([&] {
+    mq_send(there, message, sizeof message, 0);
+    mq_receive(back, message, sizeof message, nullptr);
   });
   kill(child, SIGTERM);
   waitpid(child, nullptr, 0);
@@ -167,6 +199,30 @@ class Player {
   std::vector<double> rounds_;
 };
 
+// One kind of object: the table of its round trips. True: within the limit.
+bool Compare(const std::string& self, const char* kind, const char* title, const std::string& redis) {
+  Player native({self, kind});
+  Player alone({LAUNCHER, "run", "--fork", "local", "--", self, kind});
+  Player remote({LAUNCHER, "run", "--workers", "1", "--strict", "--", self, kind});
+  Player bare({self, "bare", redis});
+  Player* all[] = {&native, &alone, &remote, &bare};
+  for (Player* player : all) player->Round();  // until the child is where it will be
+  for (Player* player : all) player->Forget();
+  for (int round = 0; round < kRounds; ++round) {
+    for (Player* player : all) player->Round();
+  }
+  const double floor = bare.Median();
+  const double ratio = remote.Median() / floor;
+  const bool good = ratio <= kLimit;
+  std::printf("%-52s %9s\n", title, "us");
+  std::printf("%-52s %9.1f\n", "native", native.Median());
+  std::printf("%-52s %9.1f\n", "under elsewhere, both on one host", alone.Median());
+  std::printf("%-52s %9.1f\n", "two bare clients, LPUSH and BLPOP (floor)", floor);
+  std::printf("%-52s %9.1f   %.2f of the floor, limit %.1f%s\n", "under elsewhere, child on a worker",
+              remote.Median(), ratio, kLimit, good ? "" : "  MISSED");
+  return good;
+}
+
 int Drive(const std::string& self) {
   char directory[] = "/tmp/bench-ipc-XXXXXX";
   if (mkdtemp(directory) == nullptr) return 1;
@@ -176,28 +232,9 @@ int Drive(const std::string& self) {
     return 1;
   }
   setenv("ELSEWHERE_HOME", HOME_OF_BUILD, 1);
-  bool good = false;
-  {
-    Player native({self, "semaphores"});
-    Player alone({LAUNCHER, "run", "--fork", "local", "--", self, "semaphores"});
-    Player remote({LAUNCHER, "run", "--workers", "1", "--strict", "--", self, "semaphores"});
-    Player bare({self, "bare", (*redis)->url().path});
-    Player* all[] = {&native, &alone, &remote, &bare};
-    for (Player* player : all) player->Round();  // until the child is where it will be
-    for (Player* player : all) player->Forget();
-    for (int round = 0; round < kRounds; ++round) {
-      for (Player* player : all) player->Round();
-    }
-    const double floor = bare.Median();
-    const double ratio = remote.Median() / floor;
-    good = ratio <= kLimit;
-    std::printf("%-52s %9s\n", "semaphore there and back, two processes", "us");
-    std::printf("%-52s %9.1f\n", "native", native.Median());
-    std::printf("%-52s %9.1f\n", "under elsewhere, both on one host", alone.Median());
-    std::printf("%-52s %9.1f\n", "two bare clients, LPUSH and BLPOP (floor)", floor);
-    std::printf("%-52s %9.1f   %.2f of the floor, limit %.1f%s\n", "under elsewhere, child on a worker",
-                remote.Median(), ratio, kLimit, good ? "" : "  MISSED");
-  }
+  const std::string path = (*redis)->url().path;
+  bool good = Compare(self, "semaphores", "semaphore there and back, two processes", path);
+  good = Compare(self, "queues", "message there and back, two queues", path) && good;
   redis->reset();
   rmdir(directory);
   return good ? 0 : 1;
@@ -207,6 +244,7 @@ int Drive(const std::string& self) {
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "semaphores") == 0) return Semaphores();
+  if (argc == 2 && std::strcmp(argv[1], "queues") == 0) return Queues();
   if (argc == 3 && std::strcmp(argv[1], "bare") == 0) return Bare(argv[2]);
   char self[4096];
   const ssize_t size = readlink("/proc/self/exe", self, sizeof self);

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "runtime/ipc.h"
+#include "runtime/ipc/attached_segment.h"
+#include "runtime/ipc/segment_offers.h"
 #include "runtime/ipc/segments.h"
 #include "runtime/ipc/semaphore_calls.h"
 #include "runtime/ipc/semaphore_names.h"
@@ -22,6 +24,7 @@ class Ipc final : public Component {
   explicit Ipc(Agent& agent)
       : agent_(agent),
         segments_(agent),
+        offers_(agent, segments_),
         calls_(agent, [this] { segments_.Publish(); }),
         names_(agent, calls_, segments_) {
     agent.OnCall(abi::Operation::kFence, [this](CallId id, const Call& call) { Fence(id, call); });
@@ -33,6 +36,7 @@ class Ipc final : public Component {
   void Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors, Done done) override;
   void ProcessStarted(const Process& process, const Process* parent) override;
   void ProcessRegistered(const Process& process, const Process* parent) override;
+  void SegmentsChanged() override { segments_.LetGoOfAbandoned(); }
   void BeforeSend() override { segments_.Publish(); }
   void Drain(const Process&, DrainReason, std::function<void()> done) override {
     segments_.Publish();
@@ -42,6 +46,7 @@ class Ipc final : public Component {
   void CallDropped(CallId id) override {
     calls_.CallDropped(id);
     names_.CallDropped(id);
+    offers_.CallDropped(id);
   }
   void CallCancelled(CallId id) override { calls_.CallCancelled(id); }
   void HostGone(HostId host) override {
@@ -61,6 +66,7 @@ class Ipc final : public Component {
 
   Agent& agent_;
   Segments segments_;
+  SegmentOffers offers_;
   SemaphoreCalls calls_;
   SemaphoreNames names_;
   std::set<Incarnation> preparing_;  // worker: jobs whose segments are not all here
@@ -108,8 +114,10 @@ Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
     const image::Object& object = view.objects()[index];
     if (!needed[index]) continue;
     const ObjectKey key{object.device, object.inode};
-    auto segment =
-        segments_.Obtain(key, FindAttached(view, object, descriptors), object.size, NameOf(view, object));
+    auto segment = IsSystemV(view.text(object.path))
+                       ? segments_.ObtainSystemV(static_cast<int>(object.inode))
+                       : segments_.Obtain(key, FindAttached(view, object, descriptors), object.size,
+                                          NameOf(view, object));
     if (!segment) return segment.error();
     segments_.Use(static_cast<uint64_t>(deputy.kernel_pid), (*segment)->id());
     names_.Promote(key, **segment);

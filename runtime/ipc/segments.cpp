@@ -6,6 +6,8 @@
 #include <chrono>
 #include <utility>
 
+#include "runtime/ipc/attached_segment.h"
+
 namespace elsewhere::runtime {
 namespace {
 
@@ -73,6 +75,33 @@ Result<Segment*> Segments::Obtain(const ObjectKey& key, int descriptor, uint64_t
   return entry.segment.get();
 }
 
+Result<Segment*> Segments::ObtainSystemV(int system_v) {
+  for (const auto& [id, entry] : entries_) {
+    if (entry.system_v == system_v) return entry.segment.get();
+  }
+  const SegmentId id = wire::MakeIncarnation(agent_.host(), ++last_id_);
+  auto made = AttachSegment(id, agent_.host(), system_v);
+  if (!made) return made.error();
+  Entry& entry = entries_[id];
+  entry.segment = std::move(made->segment);
+  entry.key = made->key;
+  entry.system_v = system_v;
+  by_key_[entry.key] = id;
+  ListAttached(agent_.table().header, system_v, true);
+  return entry.segment.get();
+}
+
+void Segments::LetGoOfAbandoned() {
+  std::vector<SegmentId> abandoned;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.system_v >= 0 && IsAbandoned(entry.system_v)) abandoned.push_back(id);
+  }
+  for (const SegmentId id : abandoned) {
+    for (auto& [user, segments] : used_by_) segments.erase(id);
+    Drop(id);
+  }
+}
+
 void Segments::Join(const wire::SharedState::Segment& segment, Component::Done ready) {
   Entry& entry = entries_[segment.segment];
   if (entry.segment == nullptr) {
@@ -122,6 +151,7 @@ void Segments::Drop(SegmentId id) {
   }
   if (const auto found = by_key_.find(entry.key); found != by_key_.end() && found->second == id)
     by_key_.erase(found);
+  if (entry.system_v >= 0) ListAttached(agent_.table().header, entry.system_v, false);
   entries_.erase(id);
 }
 
@@ -220,6 +250,7 @@ void Segments::Exchange() {
   if (!shared || agent_.ending()) return;
   const auto start = steady_clock::now();
   Publish();
+  LetGoOfAbandoned();
   const auto cost = steady_clock::now() - start;
   ScheduleExchange(std::max<std::chrono::nanoseconds>(kExchangeInterval, cost * kExchangeShare));
 }

@@ -50,6 +50,9 @@ class Segments {
   // Home: the segment of an object, made where there is none. `descriptor` stays the caller's; -1: only an
   // existing segment will do. Fails with a reason for running at home.
   Result<Segment*> Obtain(const ObjectKey& key, int descriptor, uint64_t mapped, const std::string& name);
+  // The same for a System V segment of home's kernel.
+  Result<Segment*> ObtainSystemV(int id);
+  ObjectKey KeyOf(SegmentId id) const { return entries_.at(id).key; }
   // Both: the segment of an object that other hosts have or may have; nullptr: none.
   Segment* Find(const ObjectKey& key);
   Segment* Find(SegmentId id);
@@ -62,6 +65,9 @@ class Segments {
   void UseLike(uint64_t user, uint64_t parent);
   void Release(uint64_t user);
 
+  // Home: what is marked for removal goes when its last process detaches it, not when that ends.
+  void LetGoOfAbandoned();
+
   // Sends what changed to the other members.
   void Publish();
   void HostGone(HostId host);
@@ -71,6 +77,7 @@ class Segments {
   struct Entry {
     std::unique_ptr<Segment> segment;
     ObjectKey key;
+    int system_v = -1;  // id, where this agent has attached it
     uint32_t users = 0;
     std::set<HostId> members;  // home: hosts that joined
     uint64_t join_request = 0;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,13 +30,27 @@ Result<std::unique_ptr<Segment>> Segment::Adopt(SegmentId id, HostId self, int d
   std::unique_ptr<Segment> segment(new Segment(id, self, own, std::move(name)));
   if (auto mapped = segment->Map(size); !mapped) return mapped.error();
   segment->ClampToObject();
+  segment->CopyToShadow();
+  return segment;
+}
+
+Result<std::unique_ptr<Segment>> Segment::AdoptAttached(SegmentId id, HostId self, uint8_t* live,
+                                                        uint64_t size, std::string name) {
+  std::unique_ptr<Segment> segment(new Segment(id, self, -1, std::move(name)));
+  segment->twins_.live = live;
+  segment->mapped_ = size;
+  if (auto made = segment->MakeShadow(size); !made) return made.error();
+  segment->CopyToShadow();
+  return segment;
+}
+
+void Segment::CopyToShadow() {
   DiffWriter ignored;
-  for (const auto& [begin, end] : segment->DataExtents()) {
-    const Twins extent{segment->twins_.live, segment->twins_.shadow, end};
+  for (const auto& [begin, end] : DataExtents()) {
+    const Twins extent{twins_.live, twins_.shadow, end};
     for (uint64_t at = begin; at < end; ignored.Take())
       at = CollectChanges(extent, at, kPieceBytes, &ignored);
   }
-  return segment;
 }
 
 Result<std::unique_ptr<Segment>> Segment::CreateEmpty(SegmentId id, HostId self, uint64_t size,
@@ -50,7 +65,8 @@ Result<std::unique_ptr<Segment>> Segment::CreateEmpty(SegmentId id, HostId self,
 }
 
 Segment::~Segment() {
-  if (twins_.live != nullptr) munmap(twins_.live, mapped_);
+  if (twins_.live != nullptr && descriptor_ < 0) shmdt(twins_.live);
+  if (twins_.live != nullptr && descriptor_ >= 0) munmap(twins_.live, mapped_);
   if (twins_.shadow != nullptr) munmap(twins_.shadow, mapped_);
   if (descriptor_ >= 0) close(descriptor_);
 }
@@ -61,6 +77,10 @@ Status Segment::Map(uint64_t size) {
   if (live == MAP_FAILED) return SystemError("mapping " + name_);
   twins_.live = static_cast<uint8_t*>(live);
   mapped_ = size;
+  return MakeShadow(size);
+}
+
+Status Segment::MakeShadow(uint64_t size) {
   void* shadow =
       mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (shadow == MAP_FAILED) return SystemError("shadow of " + name_);
@@ -72,6 +92,7 @@ Status Segment::Map(uint64_t size) {
 // A file that a program truncated has no pages behind its end: touching them would be our SIGBUS. (Best
 // effort: it may still shrink between this look and the comparison.)
 void Segment::ClampToObject() {
+  if (descriptor_ < 0) return;
   struct stat status {};
   if (fstat(descriptor_, &status) != 0) return;
   twins_.size = std::min(mapped_, static_cast<uint64_t>(std::max<off_t>(status.st_size, 0)));
@@ -80,7 +101,7 @@ void Segment::ClampToObject() {
 // Where the live object has pages. Looking at a hole would give it one, and a large mapping is mostly holes.
 std::vector<std::pair<uint64_t, uint64_t>> Segment::DataExtents() const {
   std::vector<std::pair<uint64_t, uint64_t>> extents;
-  if (twins_.size <= kWorthSeeking) return {{0, twins_.size}};
+  if (twins_.size <= kWorthSeeking || descriptor_ < 0) return {{0, twins_.size}};
   const auto size = static_cast<off_t>(twins_.size);
   for (off_t end = 0; end < size;) {
     const off_t begin = lseek(descriptor_, end, SEEK_DATA);

@@ -67,6 +67,10 @@ class Segment {
   // it.
   static Result<std::unique_ptr<Segment>> Adopt(SegmentId id, HostId self, int descriptor, uint64_t size,
                                                 std::string name);
+  // The same for an attached System V segment, which has no descriptor; detached at the end. It does not
+  // shrink.
+  static Result<std::unique_ptr<Segment>> AdoptAttached(SegmentId id, HostId self, uint8_t* live,
+                                                        uint64_t size, std::string name);
   // A zeroed object of this host's own, to be filled by Load.
   static Result<std::unique_ptr<Segment>> CreateEmpty(SegmentId id, HostId self, uint64_t size,
                                                       std::string name);
@@ -97,6 +101,8 @@ class Segment {
   Segment(SegmentId id, HostId self, int descriptor, std::string name)
       : id_(id), self_(self), descriptor_(descriptor), name_(std::move(name)) {}
   Status Map(uint64_t size);
+  Status MakeShadow(uint64_t size);
+  void CopyToShadow();
   void ClampToObject();
   std::vector<std::pair<uint64_t, uint64_t>> DataExtents() const;
   void Remember(uint64_t number, std::span<const uint8_t> diff);

@@ -104,10 +104,13 @@ enum class Operation : uint32_t {
   // Calls of home's kernel with memory (struct KernelCall): message queues, System V objects. What is larger
   // than a slot goes through a bulk buffer, and in pieces. arguments: bulk buffer or -1 (the slot's payload),
   // bytes in it, number of the call (the caller's own choice, unique in its process).
-  kKernelData = 48,  // the next piece of a call
-  kKernelCall = 49,  // its last piece. result: the kernel's. payload: uint32_t size of the answer; then, or
-                     // in the bulk buffer, its first piece
+  kKernelData = 48,   // the next piece of a call
+  kKernelCall = 49,   // its last piece. result: the kernel's. payload: uint32_t size of the answer; then, or
+                      // in the bulk buffer, its first piece
   kKernelFetch = 50,  // the next piece of its answer. result: bytes
+  kSegment = 51,  // arguments: id of a System V segment that the caller's deputy has attached. result: token
+                  // for Role::kFetch; payload: device and inode of the object at home.
+                  // At home: a segment was detached or marked for removal
   kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
 };
 
@@ -150,6 +153,8 @@ struct alignas(64) Cell {
 };
 static_assert(sizeof(Cell) == 64);
 
+inline constexpr uint32_t kAttachedSegments = 256;
+
 struct alignas(4096) TableHeader {
   uint32_t magic;
   uint32_t version;
@@ -158,7 +163,9 @@ struct alignas(4096) TableHeader {
   int32_t agent_pid;
   uint32_t fork_remote;  // 1: fork() makes remote children
   uint32_t reserved;
-  char agent_socket[kSocketPathSize];        // where a process of this host registers
+  char agent_socket[kSocketPathSize];  // where a process of this host registers
+  // Home: ids + 1 of System V segments that the agent has attached itself (runtime/ipc/attached_segment.h).
+  alignas(64) std::atomic<int32_t> attached_segments[kAttachedSegments];
   alignas(64) std::atomic<uint32_t> ending;  // the session is over: start nothing new
   alignas(64) std::atomic<uint64_t> slot_hint;
   alignas(64)
@@ -215,7 +222,8 @@ enum class Packet : uint32_t {
   kStop = 23,          // the remote process stopped: raise SIGSTOP
 };
 
-enum class Role : uint32_t { kProcess = 0, kDeputy = 1, kNestedDeputy = 2 };
+// kFetch: its welcome brings the one descriptor that the token stands for.
+enum class Role : uint32_t { kProcess = 0, kDeputy = 1, kNestedDeputy = 2, kFetch = 3 };
 
 struct PacketHeader {
   uint32_t type;  // Packet
@@ -228,7 +236,7 @@ struct Hello {
   uint32_t role;   // Role
   int32_t pid;     // kernel pid (the agent checks it against SO_PEERCRED)
   int32_t parent;  // kernel pid of the parent at the fork; 0 for a process that was started by exec
-  uint64_t token;  // nested deputy: from ForkPacket
+  uint64_t token;  // nested deputy: from ForkPacket; fetch: the answer of a call
 };
 
 struct Welcome {

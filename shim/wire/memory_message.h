@@ -175,4 +175,26 @@ struct SharedState {
   }
 };
 
+// A worker to home: a process attaches a System V segment of home's kernel, by its id.
+struct SegmentWanted {
+  static constexpr MessageType kType = MessageType::kSegmentWanted;
+  uint64_t incarnation = 0;
+  uint64_t request = 0;
+  int32_t id = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.incarnation, s.request, s.id);
+  }
+};
+struct SegmentOffered {
+  static constexpr MessageType kType = MessageType::kSegmentOffered;
+  uint64_t request = 0;
+  int32_t error = 0;  // errno
+  SharedState::Segment segment;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.request, s.error, s.segment);
+  }
+};
+
 }  // namespace elsewhere::wire

@@ -93,6 +93,8 @@ enum class MessageType : uint16_t {
   kSemaphoreNamed = 86,
   kSemaphoreRequest = 87,
   kSemaphoreAnswer = 88,
+  kSegmentWanted = 92,
+  kSegmentOffered = 93,
   kKernelCall = 96,  // 96 to 111: shim/wire/kernel_message.h
   kKernelResult = 97,
   kKernelCancel = 98,

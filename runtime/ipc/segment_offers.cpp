@@ -1,0 +1,82 @@
+#include "runtime/ipc/segment_offers.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "shim/store/unique_fd.h"
+
+namespace elsewhere::runtime {
+
+SegmentOffers::SegmentOffers(Agent& agent, Segments& segments) : agent_(agent), segments_(segments) {
+  agent.OnCall(abi::Operation::kSegment, [this](CallId id, const Call& call) { OnCall(id, call); });
+  agent.OnMessage<wire::SegmentWanted>(
+      [this](HostId from, wire::SegmentWanted&& wanted) { OnWanted(from, wanted); });
+  agent.OnMessage<wire::SegmentOffered>(
+      [this](HostId, wire::SegmentOffered&& offered) { OnOffered(offered); });
+}
+
+void SegmentOffers::OnCall(CallId id, const Call& call) {
+  if (agent_.is_home()) {  // something was detached or removed here
+    segments_.LetGoOfAbandoned();
+    return agent_.Complete(id, 0);
+  }
+  if (call.incarnation == 0) return agent_.Complete(id, -1, EINVAL);
+  const uint64_t request = ++last_request_;
+  wanted_[request] = {id, call.incarnation};
+  agent_.Send(wire::kHome,
+              wire::SegmentWanted{call.incarnation, request, static_cast<int32_t>(call.arguments[0])});
+}
+
+// Its deputy has attached it already, so it exists until this is done.
+void SegmentOffers::OnWanted(HostId from, const wire::SegmentWanted& wanted) {
+  wire::SegmentOffered offered;
+  offered.request = wanted.request;
+  const Process* deputy = agent_.FindProcess(wanted.incarnation);
+  if (deputy == nullptr) {
+    offered.error = ESRCH;
+    return agent_.Send(from, offered);
+  }
+  auto segment = segments_.ObtainSystemV(wanted.id);
+  if (!segment) {
+    offered.error = segment.error().code;
+    return agent_.Send(from, offered);
+  }
+  segments_.Use(static_cast<uint64_t>(deputy->kernel_pid), (*segment)->id());
+  const ObjectKey key = segments_.KeyOf((*segment)->id());
+  offered.segment = {(*segment)->id(), key.device, key.inode, (*segment)->size(), 0, (*segment)->name()};
+  agent_.Send(from, offered);
+}
+
+void SegmentOffers::OnOffered(const wire::SegmentOffered& offered) {
+  const auto found = wanted_.find(offered.request);
+  if (found == wanted_.end()) return;
+  if (offered.error != 0) {
+    agent_.Complete(found->second.call, -1, offered.error);
+    wanted_.erase(found);
+    return;
+  }
+  segments_.Use(found->second.process, offered.segment.segment);
+  segments_.Join(offered.segment, [this, request = offered.request, segment = offered.segment](
+                                      const Status& joined) { Offer(request, segment, joined); });
+}
+
+void SegmentOffers::Offer(uint64_t request, const wire::SharedState::Segment& segment, const Status& joined) {
+  const auto found = wanted_.find(request);
+  if (found == wanted_.end()) return;
+  const Wanted wanted = found->second;
+  wanted_.erase(found);
+  const Segment* here = segments_.Find(segment.segment);
+  if (!joined || here == nullptr)
+    return agent_.Complete(wanted.call, -1, joined ? EIDRM : joined.error().code);
+  const uint64_t token = agent_.Offer(store::UniqueFd(fcntl(here->descriptor(), F_DUPFD_CLOEXEC, 0)));
+  const uint64_t object[] = {segment.device, segment.inode};
+  agent_.Complete(wanted.call, static_cast<int64_t>(token), 0,
+                  std::span(reinterpret_cast<const uint8_t*>(object), sizeof object));
+}
+
+void SegmentOffers::CallDropped(CallId id) {
+  std::erase_if(wanted_, [id](const auto& item) { return item.second.call == id; });
+}
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,36 @@
+// System V segments that a process on a worker attaches: home makes the segment shared, this worker joins it,
+// the process fetches a descriptor of it. (Segments attached before a fork come with the job.)
+//
+// Thread-safety: one loop.
+#pragma once
+
+#include <unordered_map>
+
+#include "runtime/agent.h"
+#include "runtime/ipc/segments.h"
+
+namespace elsewhere::runtime {
+
+class SegmentOffers {
+ public:
+  SegmentOffers(Agent& agent, Segments& segments);
+  void CallDropped(CallId id);
+
+ private:
+  struct Wanted {
+    CallId call;
+    Incarnation process = 0;
+  };
+
+  void OnCall(CallId id, const Call& call);
+  void OnWanted(HostId from, const wire::SegmentWanted& wanted);
+  void OnOffered(const wire::SegmentOffered& offered);
+  void Offer(uint64_t request, const wire::SharedState::Segment& segment, const Status& joined);
+
+  Agent& agent_;
+  Segments& segments_;
+  std::unordered_map<uint64_t, Wanted> wanted_;
+  uint64_t last_request_ = 0;
+};
+
+}  // namespace elsewhere::runtime
