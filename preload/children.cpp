@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "preload/agent.h"
+#include "preload/kernel_call.h"
 #include "preload/self.h"
 
 namespace elsewhere::preload {
@@ -65,13 +66,16 @@ void AddChild(pid_t kernel_pid, pid_t session_pid) {
 
 void RemoveChild(pid_t kernel_pid) {
   for (uint32_t i = 0; i < Used(); ++i) {
-    if (children[i].kernel_pid.load(std::memory_order_relaxed) == kernel_pid) children[i].kernel_pid.store(0);
+    if (children[i].kernel_pid.load(std::memory_order_relaxed) != kernel_pid) continue;
+    NoteReaped(children[i].session_pid.load(std::memory_order_relaxed));
+    children[i].kernel_pid.store(0);
   }
 }
 
 void ForgetChildren() {
   for (uint32_t i = 0; i < Used(); ++i) children[i].kernel_pid.store(0, std::memory_order_relaxed);
   used.store(0, std::memory_order_relaxed);
+  ForgetReaped();
 }
 
 pid_t SessionPidOf(pid_t kernel_pid) {

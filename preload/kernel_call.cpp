@@ -15,6 +15,22 @@ namespace {
 constinit std::atomic<int64_t> last_number{0};
 constinit std::atomic<bool> has_kernel_objects{false};
 
+// The last ones; who was waited for long before them has ended at home.
+constexpr uint32_t kReaped = 64;
+constinit std::atomic<int32_t> reaped[kReaped] = {};
+constinit std::atomic<uint32_t> reaped_count{0};
+
+// The deputies of nested children are children of this process's.
+void AwaitReaped() {
+  if (reaped_count.exchange(0, std::memory_order_relaxed) == 0) return;
+  const int before = errno;
+  for (auto& entry : reaped) {
+    const int32_t pid = entry.exchange(0, std::memory_order_relaxed);
+    if (pid != 0) KernelCall(SYS_wait4).Number(pid).Number(0).Number(0).Number(0).Make();
+  }
+  errno = before;
+}
+
 constexpr uint32_t kHead = sizeof(abi::KernelCall);
 constexpr uint32_t kCountSize = sizeof(uint32_t);
 
@@ -48,6 +64,16 @@ int ClaimBulk(abi::Table* table) {
 }
 
 }  // namespace
+
+void NoteReaped(int session_pid) {
+  const uint32_t place = reaped_count.fetch_add(1, std::memory_order_relaxed);
+  reaped[place % kReaped].store(session_pid, std::memory_order_relaxed);
+}
+
+void ForgetReaped() {
+  reaped_count.store(0, std::memory_order_relaxed);
+  for (auto& entry : reaped) entry.store(0, std::memory_order_relaxed);
+}
 
 void NoteKernelObjects() {
   has_kernel_objects.store(true, std::memory_order_relaxed);
@@ -130,6 +156,7 @@ int64_t KernelCall::TakeAnswer(int64_t result, int bulk, int64_t number, const u
 
 int64_t KernelCall::Make(Interruption interruption) {
   SessionPid();  // a child just made has no deputy before it has a pid
+  AwaitReaped();
   abi::Table* table = AgentTable();
   if (table == nullptr) return -1;
   const int before = errno;

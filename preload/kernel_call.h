@@ -62,6 +62,11 @@ class KernelCall {
   uint32_t part_count_ = 0;
 };
 
+// A child on this worker was waited for. Its end at home (undone semaphores, closed queues, detached
+// segments) may be on its way; the next call waits for it, as home's kernel would have made the wait do.
+void NoteReaped(int session_pid);
+void ForgetReaped();
+
 // Message queues and segments of this process: an exec ends them at home too.
 void NoteKernelObjects();
 bool HasKernelObjects();

@@ -138,11 +138,27 @@ void NoteAttached(void* address, int id) {
 }
 
 // The agent attaches what it shares with other hosts; nobody else's count has that in it.
-void CountWithoutAgent(int id, struct shmid_ds* status) {
+// 1: it has this one attached, 0: not, -1: it is about to change that.
+int AgentHas(const abi::Table& table, int id) {
+  for (const auto& attached : table.header.attached_segments) {
+    const int32_t entry = attached.load(std::memory_order_acquire);
+    if (entry == id + 1) return 1;
+    if (entry == -(id + 1)) return -1;
+  }
+  return 0;
+}
+
+int CountWithoutAgent(int id, struct shmid_ds* status) {
   const abi::Table* table = self.in_session ? AgentTable() : nullptr;
-  if (table == nullptr) return;
-  for (const auto& attached : table->header.attached_segments) {
-    if (attached.load(std::memory_order_relaxed) == id + 1) --status->shm_nattch;
+  for (;;) {
+    const int before = table == nullptr ? 0 : AgentHas(*table, id);
+    const int result = real::shmctl(id, IPC_STAT, status);
+    if (result != 0 || table == nullptr) return result;
+    if (before >= 0 && AgentHas(*table, id) == before) {
+      status->shm_nattch -= static_cast<shmatt_t>(before);
+      return result;
+    }
+    raw::Syscall(SYS_sched_yield);
   }
 }
 
@@ -239,8 +255,8 @@ int shmdt(const void* address) {
 
 int shmctl(int id, int command, struct shmid_ds* buffer) {
   if (!OnWorker()) {
+    if (command == IPC_STAT) return CountWithoutAgent(id, buffer);
     const int result = real::shmctl(id, command, buffer);
-    if (result >= 0 && command == IPC_STAT) CountWithoutAgent(id, buffer);
     if (result >= 0 && command == IPC_RMID) TellAgent();
     return result;
   }

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <iterator>
 
 #include "runtime/deputies.h"
 
@@ -23,14 +25,17 @@ Result<store::UniqueFd> MakeMemory(const abi::KernelCall& call, std::span<const 
   return memory;
 }
 
-// How many have a segment attached, without the agent that shares it with other hosts.
+// How many have a segment attached, without the agent that shares it with other hosts. Asked anew: since the
+// deputy asked, the agent may have attached it, or let it go.
 void CountWithoutAgent(const abi::TableHeader& header, const abi::KernelCall& call,
                        std::vector<uint8_t>& answer) {
-  if (call.arguments[1] != IPC_STAT || answer.size() != sizeof(shmid_ds)) return;
-  for (const auto& attached : header.attached_segments) {
-    if (attached.load() != call.arguments[0] + 1) continue;
-    reinterpret_cast<shmid_ds*>(answer.data())->shm_nattch -= 1;
-  }
+  const auto id = static_cast<int>(call.arguments[0]);
+  shmid_ds now{};
+  if (call.arguments[1] != IPC_STAT || answer.size() != sizeof now || shmctl(id, IPC_STAT, &now) != 0) return;
+  const bool listed = std::any_of(std::begin(header.attached_segments), std::end(header.attached_segments),
+                                  [id](const auto& entry) { return entry.load() == id + 1; });
+  if (listed) now.shm_nattch -= 1;
+  std::memcpy(answer.data(), &now, sizeof now);
 }
 
 }  // namespace

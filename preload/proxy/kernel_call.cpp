@@ -117,6 +117,13 @@ bool TryMessage(const abi::KernelCall& call, Resolved arguments, int flags_at, l
   return !waits || *result != full;
 }
 
+bool TryWait(const abi::KernelCall& call, Resolved arguments, long* result) {
+  constexpr int64_t kNoHang = 1;  // WNOHANG
+  arguments.arguments[2] |= kNoHang;
+  *result = Make(call.number, arguments);
+  return *result != 0;
+}
+
 bool Try(const abi::KernelCall& call, uint8_t* memory, long* result) {
   const Resolved arguments = Resolve(call, memory);
   switch (call.number) {
@@ -129,6 +136,8 @@ bool Try(const abi::KernelCall& call, uint8_t* memory, long* result) {
       return TryMessage(call, arguments, 3, -EAGAIN, result);
     case SYS_msgrcv:
       return TryMessage(call, arguments, 4, -ENOMSG, result);
+    case SYS_wait4:
+      return TryWait(call, arguments, result);
     default:
       *result = Make(call.number, arguments);
       return true;

@@ -63,13 +63,16 @@ bool IsAbandoned(int shared_memory_id) {
          status.shm_nattch <= 1;
 }
 
-void ListAttached(abi::TableHeader& header, int shared_memory_id, bool attached) {
+void ListAttached(abi::TableHeader& header, int shared_memory_id, Listed listed) {
+  const int32_t mark = shared_memory_id + 1;
+  const int32_t wanted = listed == Listed::kYes ? mark : listed == Listed::kNo ? 0 : -mark;
+  std::atomic<int32_t>* free = nullptr;
   for (auto& entry : header.attached_segments) {
-    const int32_t wanted = attached ? 0 : shared_memory_id + 1;
-    if (entry.load() != wanted) continue;
-    entry.store(attached ? shared_memory_id + 1 : 0);
-    return;
+    const int32_t now = entry.load();
+    if (now == mark || now == -mark) return entry.store(wanted);
+    if (now == 0 && free == nullptr) free = &entry;
   }
+  if (free != nullptr) free->store(wanted);
 }
 
 }  // namespace elsewhere::runtime

@@ -26,7 +26,9 @@ Result<AttachedSegment> AttachSegment(memory::SegmentId id, memory::HostId self,
 // True: it is marked for removal, and only this agent has it.
 bool IsAbandoned(int shared_memory_id);
 
-// For the table.
-void ListAttached(abi::TableHeader& header, int shared_memory_id, bool attached);
+// In the table: id + 1 while it is attached, the same negative while that changes, so that nobody counts the
+// agent's attachment who does not see it there.
+enum class Listed { kNo, kChanging, kYes };
+void ListAttached(abi::TableHeader& header, int shared_memory_id, Listed listed);
 
 }  // namespace elsewhere::runtime

@@ -80,14 +80,15 @@ Result<Segment*> Segments::ObtainSystemV(int system_v) {
     if (entry.system_v == system_v) return entry.segment.get();
   }
   const SegmentId id = wire::MakeIncarnation(agent_.host(), ++last_id_);
+  ListAttached(agent_.table().header, system_v, Listed::kChanging);
   auto made = AttachSegment(id, agent_.host(), system_v);
+  ListAttached(agent_.table().header, system_v, made ? Listed::kYes : Listed::kNo);
   if (!made) return made.error();
   Entry& entry = entries_[id];
   entry.segment = std::move(made->segment);
   entry.key = made->key;
   entry.system_v = system_v;
   by_key_[entry.key] = id;
-  ListAttached(agent_.table().header, system_v, true);
   return entry.segment.get();
 }
 
@@ -151,8 +152,10 @@ void Segments::Drop(SegmentId id) {
   }
   if (const auto found = by_key_.find(entry.key); found != by_key_.end() && found->second == id)
     by_key_.erase(found);
-  if (entry.system_v >= 0) ListAttached(agent_.table().header, entry.system_v, false);
+  const int system_v = entry.system_v;
+  if (system_v >= 0) ListAttached(agent_.table().header, system_v, Listed::kChanging);
   entries_.erase(id);
+  if (system_v >= 0) ListAttached(agent_.table().header, system_v, Listed::kNo);
 }
 
 void Segments::Publish() {

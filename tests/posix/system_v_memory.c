@@ -1,4 +1,4 @@
-// forks: 8
+// forks: 9
 // System V shared memory between processes: attached before and after a fork, ordered by semaphores, removed.
 #define _GNU_SOURCE
 #include <errno.h>
