@@ -6,6 +6,8 @@
 // is ours, not the program's.
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
@@ -90,6 +92,20 @@ int fcntl(int fd, int command, void* argument) {
   if (stranger) return real::fcntl(fd, command, argument);
   if (result >= 0 && command == F_SETFL)
     ControlHere(fd, F_SETFL, reinterpret_cast<void*>(value & O_NONBLOCK));
+  return result;
+}
+
+// Who made the connection is a process of home's; locally it would be the agent.
+int getsockopt(int fd, int level, int option, void* value, socklen_t* size) {
+  ucred peer{};
+  bool stranger;
+  const auto result = static_cast<int>(
+      CallAtOrigin(fd, wire::StreamCall::kPeer, {}, {nullptr, 0, &peer, sizeof peer}, &stranger));
+  if (stranger) return real::getsockopt(fd, level, option, value, size);
+  if (result == 0) {
+    if (*size > sizeof peer) *size = sizeof peer;
+    memcpy(value, &peer, *size);
+  }
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -134,6 +135,13 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
       return GetAttribute(answer, [&](void* to, size_t room) {
         return flistxattr(descriptor, static_cast<char*>(to), room);
       });
+    case StreamCall::kPeer: {
+      ucred peer{};
+      socklen_t size = sizeof peer;
+      const int result = getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+      SetAnswer(answer, peer);
+      return result;
+    }
     case StreamCall::kRemoveAttribute:
       return fremovexattr(descriptor, NameOf(control).c_str());
   }

@@ -116,7 +116,10 @@ bool OriginStream::Serve(const Request& asked) {
   const bool one_read = kind_ == Kind::kTerminal || borders_ == Borders::kDatagram;
   while (sent < request.bytes || sent == 0) {
     const uint64_t there = std::max<uint64_t>(returned_.size() + BytesWaiting(pump()), kSmallRead);
-    const uint64_t limit = one_read ? request.bytes : std::min(request.bytes - sent, wire::kStreamPart);
+    // What the reader has no room for is cut where it reads, and it is told so.
+    const uint64_t limit = borders_ == Borders::kDatagram ? there
+                           : one_read                     ? request.bytes
+                                                          : std::min(request.bytes - sent, wire::kStreamPart);
     std::vector<uint8_t> buffer(std::min(limit, there));
     const auto taken = ReadNow(buffer);
     if (!taken) {

@@ -26,6 +26,7 @@ enum class StreamCall : int64_t {
   kSetAttribute = 17,     // flags, bytes of name with its zero; payload: name, value
   kListAttributes = 18,   // answer: list. result: its size
   kRemoveAttribute = 19,  // payload: name
+  kPeer = 20,             // answer: struct ucred of a socket's SO_PEERCRED
 };
 
 }  // namespace elsewhere::wire
