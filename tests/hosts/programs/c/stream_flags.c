@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,7 +50,12 @@ int main(void) {
     fcntl(s[0], F_SETFL, fcntl(s[0], F_GETFL) | O_NONBLOCK);
     Say("own", read(p[0], b, 10) < 0 && errno == EAGAIN);
     long written = 0;
-    for (int page = 0; page < 16; ++page) written += write(q[1], b, 4096);
+    while (written < 65536) {
+      const ssize_t size = write(q[1], b, 4096);
+      struct pollfd room = {q[1], POLLOUT, 0};
+      if (size < 0) poll(&room, 1, -1);
+      if (size > 0) written += size;
+    }
     Say("written", written);
     ioctl(p[0], FIONBIO, &off);
     Pass(up[1]);
