@@ -13,9 +13,11 @@
 #include "preload/deputy_start.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/rseq.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,6 +33,7 @@
 #include "preload/stdio.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
+#include "shim/wire/signal_watch.h"
 
 extern "C" void* __curbrk;  // libc's record of the break
 
@@ -100,6 +103,7 @@ void SendReason(int socket, abi::Packet type, const char* reason) {
 
 struct Joined {
   int socket;
+  int signals;  // signalfd of all signals
   int arena;
   const abi::Table* table;
 };
@@ -111,9 +115,37 @@ bool ReceiveWelcome(int socket, int (&descriptors)[3]) {
          descriptors[2] >= 0;
 }
 
+// Of all signals, and out of the way of the program's numbers: a proxy's message queues keep theirs. -1:
+// none.
+int OpenSignals() {
+  const uint64_t all = ~uint64_t{0};
+  const long signals =
+      raw::Syscall(SYS_signalfd4, -1, raw::Address(&all), sizeof all, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (raw::Failed(signals)) return -1;
+  const long high = raw::Syscall(SYS_fcntl, signals, F_DUPFD_CLOEXEC, abi::kFirstOwnDescriptor);
+  if (raw::Failed(high)) return static_cast<int>(signals);  // no number is as high as that
+  raw::Close(static_cast<int>(signals));
+  return static_cast<int>(high);
+}
+
+// The agent learns by the watch what cannot be read from the signalfd.
+bool SendHello(const Joined& joined, const abi::Hello& hello) {
+  const int watch = wire::MakeSignalWatch(joined.signals);
+  if (watch < 0) return false;
+  const long sent = SendPacket(joined.socket, &hello, sizeof hello, &watch, 1);
+  raw::Close(watch);
+  return sent >= 0;
+}
+
+void Leave(const Joined& joined) {
+  raw::Close(joined.signals);
+  CloseOwn(joined.socket);
+}
+
 bool Join(pid_t parent, Joined* joined) {
   joined->socket = ConnectToAgent(self.agent_socket);
   if (joined->socket < 0) return false;
+  joined->signals = OpenSignals();
   abi::Hello hello{};
   hello.header = {static_cast<uint32_t>(abi::Packet::kHello), sizeof hello};
   hello.version = abi::kAbiVersion;
@@ -121,10 +153,9 @@ bool Join(pid_t parent, Joined* joined) {
   hello.pid = static_cast<int32_t>(raw::Syscall(SYS_getpid));
   hello.parent = parent;
   int descriptors[3] = {-1, -1, -1};
-  if (SendPacket(joined->socket, &hello, sizeof hello, nullptr, 0) < 0 ||
-      !ReceiveWelcome(joined->socket, descriptors)) {
+  if (joined->signals < 0 || !SendHello(*joined, hello) || !ReceiveWelcome(joined->socket, descriptors)) {
     CloseAll(descriptors, 3);
-    CloseOwn(joined->socket);
+    Leave(*joined);
     return false;
   }
   joined->table = MapAgentTable(descriptors[0]);
@@ -147,12 +178,12 @@ void FindRseq(uint64_t* address, uint32_t* size, uint32_t* signature) {
 capture::Result CaptureSelf(const image::Registers& registers, const Joined& joined) {
   // Where the image is restored this number is the program's to use.
   ForgetOwn(joined.socket);
-  const int own[] = {joined.socket, self.lifeline};
+  const int own[] = {joined.socket, joined.signals, self.lifeline};
   capture::Request request{};
   request.registers = &registers;
   request.arena = joined.arena;
   request.own_descriptors = own;
-  request.own_descriptor_count = self.lifeline >= 0 ? 2 : 1;
+  request.own_descriptor_count = self.lifeline >= 0 ? 3 : 2;
   request.agent_table = joined.table;
   FindRseq(&request.rseq, &request.rseq_size, &request.rseq_signature);
   request.note = &note;
@@ -189,9 +220,10 @@ void KeepHere(int socket, const char* reason) {
 }
 
 // The child runs elsewhere: nothing but its place in the process tree is needed here.
-[[noreturn]] void BecomeProxy(int socket, int manifest) {
+[[noreturn]] void BecomeProxy(const Joined& joined, int manifest) {
   proxy::Start start{};
-  start.socket = socket;
+  start.socket = joined.socket;
+  start.signals = joined.signals;
   start.lifeline = self.lifeline;
   start.manifest = manifest;
   start.agent_socket = self.agent_socket;
@@ -214,7 +246,7 @@ void HandOver(const image::Registers& registers, const Joined& joined, uint64_t 
   packet.descriptor_count = captured.descriptors;
   packet.capture_nanoseconds = NowNanoseconds() - start;
   if (!SendCapture(joined.socket, captured, packet)) EndUndecided();
-  if (AwaitDecision(joined.socket)) BecomeProxy(joined.socket, captured.manifest);
+  if (AwaitDecision(joined.socket)) BecomeProxy(joined, captured.manifest);
   raw::Close(captured.manifest);
   KeepHere(joined.socket, "");
 }
@@ -228,11 +260,11 @@ uint64_t NowNanoseconds() {
 }
 
 void BecomeDeputy(const image::Registers& registers, pid_t parent, uint64_t fork_nanoseconds) {
-  Joined joined{-1, -1, nullptr};
+  Joined joined{-1, -1, -1, nullptr};
   if (!Join(parent, &joined)) return;
   HandOver(registers, joined, fork_nanoseconds);
   raw::Close(joined.arena);
-  CloseOwn(joined.socket);
+  Leave(joined);
 }
 
 void ContinueElsewhere() {

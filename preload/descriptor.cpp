@@ -39,6 +39,7 @@ constexpr DescriptorOperations kKinds[] = {
     {nullptr, nullptr, SeekStream},           // kOutputFile
     {PullStream, nullptr, nullptr},           // kEvent; read and write are its own
     {nullptr, nullptr, nullptr},              // kMessageQueue
+    {nullptr, nullptr, nullptr},              // kSignals
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

@@ -53,6 +53,7 @@ enum class DescriptorKind : uint8_t {
   kOutputFile = 6,    // written at its origin, locally a pipe
   kEvent = 7,         // an eventfd
   kMessageQueue = 8,  // preload/message_queue.h
+  kSignals = 9,       // a signalfd: what is read from it is translated (preload/signals.h)
 };
 
 inline DescriptorKind KindOf(int fd) {

@@ -1,10 +1,11 @@
-// Paths that name an open descriptor: /dev/fd/N, /proc/self/fd/N, /dev/stdin and its kin.
+// Paths that name an open descriptor: /dev/fd/N, /proc/self/fd/N, /dev/stdin and its kin, /dev/tty.
 //
 // Opening one of a pipe or terminal makes another open file description of the same kernel object. Where that
 // object stands for one on another host, the new description lacks the mark by which the process (and what it
 // executes) finds it, and for output the packets that keep records apart: both are copied here. Which
 // descriptor a path leads to is the kernel's business (symbolic links, relative paths, chroot); what came
 // back is looked at instead: it is known by its kernel object, of which a process holds few.
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,7 +13,9 @@
 
 #include "preload/hooks.h"
 #include "preload/real.h"
+#include "preload/self.h"
 #include "preload/stream.h"
+#include "preload/terminal.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -51,6 +54,11 @@ int Opened(int fd) {
   return fd;
 }
 
+// A worker's processes have no terminal of their own that "/dev/tty" could be.
+bool IsOwnTerminal(const char* path, int fd) {
+  return fd < 0 && errno == ENXIO && OnWorker() && strcmp(path, "/dev/tty") == 0;
+}
+
 FILE* Opened(FILE* stream) {
   if (stream != nullptr) Opened(fileno_unlocked(stream));
   return stream;
@@ -61,16 +69,20 @@ FILE* Opened(FILE* stream) {
 namespace hooks {
 
 int open(const char* path, int flags, mode_t mode) {
-  return Opened(real::open(path, flags, mode));
+  const int fd = real::open(path, flags, mode);
+  return Opened(IsOwnTerminal(path, fd) ? OpenControllingTerminal(flags) : fd);
 }
 int __open_2(const char* path, int flags) {
-  return Opened(real::__open_2(path, flags));
+  const int fd = real::__open_2(path, flags);
+  return Opened(IsOwnTerminal(path, fd) ? OpenControllingTerminal(flags) : fd);
 }
 int openat(int directory, const char* path, int flags, mode_t mode) {
-  return Opened(real::openat(directory, path, flags, mode));
+  const int fd = real::openat(directory, path, flags, mode);
+  return Opened(IsOwnTerminal(path, fd) ? OpenControllingTerminal(flags) : fd);
 }
 int __openat_2(int directory, const char* path, int flags) {
-  return Opened(real::__openat_2(directory, path, flags));
+  const int fd = real::__openat_2(directory, path, flags);
+  return Opened(IsOwnTerminal(path, fd) ? OpenControllingTerminal(flags) : fd);
 }
 FILE* fopen(const char* path, const char* mode) {
   return Opened(real::fopen(path, mode));

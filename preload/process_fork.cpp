@@ -87,6 +87,7 @@ bool HadRemoteChildren() {
 }
 
 pid_t RegisterNestedChild(pid_t kernel_pid) {
+  SessionPid();  // this process's own deputy, which forks the child's, may not be there yet
   const auto session_pid = static_cast<pid_t>(CallAgent(abi::Operation::kNestedFork, {kernel_pid}));
   if (session_pid > 0) {
     AddChild(kernel_pid, session_pid);
@@ -115,7 +116,7 @@ pid_t forkpty(int* primary, char* name, const struct termios* attributes, const 
   const pid_t pid = hooks::fork();
   if (pid == 0) {
     raw::Close(main_end);
-    if (login_tty(terminal) != 0) ::_exit(1);
+    if ((OnWorker() ? hooks::login_tty(terminal) : real::login_tty(terminal)) != 0) ::_exit(1);
     return 0;
   }
   raw::Close(terminal);

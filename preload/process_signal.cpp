@@ -3,11 +3,18 @@
 // Sending: to itself, with the kernel's pid. To another process of this host, directly, because parent and
 // child share a kernel; a SIGKILL is told to the agent first, which otherwise would take an unexplained death
 // for a lost process. To everybody else, and to groups, by the deputy at home, whose process groups are the
-// real ones. Receiving: all handlers are kept in `handlers`, the kernel's handler is Deliver. It makes the
-// pids of those with SA_SIGINFO the session's, and counts: a call to the agent must know that a handler ran.
+// real ones. So do signals that stop or continue another process: its deputy stops and continues with it, and
+// one order of these signals, that of their arrival there, holds for both (shim/wire/signal_watch.h).
+//
+// Receiving: all handlers are kept in `handlers`, the kernel's handler is Deliver. It counts, because a call
+// to the agent must know that a handler ran, and translates for those with SA_SIGINFO. What came from home
+// says so and is turned into what was sent there (shim/wire/forwarded_signal.h); all else has kernel pids,
+// which become the session's.
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/signalfd.h>
 
 #include <atomic>
 
@@ -18,7 +25,10 @@
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/signals.h"
+#include "preload/stream.h"
+#include "shim/wire/forwarded_signal.h"
 #include "shim/wire/raw_syscall.h"
+#include "shim/wire/stream_mark.h"
 
 namespace elsewhere::preload {
 namespace {
@@ -60,18 +70,39 @@ void TellOfKill(pid_t session_pid, int signal) {
   if (signal == SIGKILL) CallAgent(abi::Operation::kKill, {session_pid, signal});
 }
 
-// `send` makes the system call with a kernel pid.
-template <class Send>
-int SendTo(pid_t session_pid, int signal, Send send) {
+bool StopsOrContinues(int signal) {
+  return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU ||
+         signal == SIGCONT;
+}
+
+// Where to send the signal directly; 0: nowhere, its deputy gets it.
+pid_t DirectTarget(pid_t session_pid, int signal) {
   const pid_t kernel_pid = KernelPidOf(session_pid);
-  if (kernel_pid == 0) return static_cast<int>(HomeCall(SYS_kill, {session_pid, signal}));
+  if (kernel_pid == 0 || kernel_pid == self.kernel_pid.load(std::memory_order_relaxed)) return kernel_pid;
+  return StopsOrContinues(signal) ? 0 : kernel_pid;
+}
+
+// `send` makes the system call with a kernel pid, `number` with `arguments` is the same at home.
+template <class Send>
+int SendTo(pid_t session_pid, int signal, long number, std::initializer_list<int64_t> arguments, Send send) {
+  const pid_t kernel_pid = DirectTarget(session_pid, signal);
+  if (kernel_pid == 0) return static_cast<int>(HomeCall(number, arguments));
   TellOfKill(session_pid, signal);
   return send(kernel_pid);
+}
+
+// What was sent at home, from what the worker's agent could send.
+void RestoreForwarded(siginfo_t* info) {
+  info->si_code = wire::OriginalCode(info->si_errno);
+  info->si_errno = 0;
+  const bool has_value = info->si_code < 0 && info->si_code != SI_TKILL;
+  if (!has_value) info->si_value.sival_ptr = nullptr;
 }
 
 }  // namespace
 
 void TranslateSiginfo(siginfo_t* info) {
+  if (info->si_code == SI_QUEUE && wire::IsForwarded(info->si_errno)) return RestoreForwarded(info);
   const bool from_process = info->si_code == SI_USER || info->si_code == SI_QUEUE ||
                             info->si_code == SI_TKILL || info->si_code == SI_MESGQ;
   if (!from_process && info->si_signo != SIGCHLD) return;
@@ -81,6 +112,28 @@ void TranslateSiginfo(siginfo_t* info) {
 
 uint32_t HandlersRun(bool restarting_too) {
   return restarting_too ? handlers_run : interruptions;
+}
+
+void TranslateSignals(void* read, ssize_t size) {
+  const int before = errno;
+  auto* all = static_cast<signalfd_siginfo*>(read);
+  for (size_t i = 0; size > 0 && i < static_cast<size_t>(size) / sizeof *all; ++i) {
+    siginfo_t info{};
+    info.si_signo = static_cast<int>(all[i].ssi_signo);
+    info.si_errno = all[i].ssi_errno;
+    info.si_code = all[i].ssi_code;
+    info.si_pid = static_cast<pid_t>(all[i].ssi_pid);
+    const bool forwarded = info.si_code == SI_QUEUE && wire::IsForwarded(info.si_errno);
+    TranslateSiginfo(&info);
+    all[i].ssi_errno = info.si_errno;
+    all[i].ssi_code = info.si_code;
+    all[i].ssi_pid = static_cast<uint32_t>(info.si_pid);
+    if (forwarded && (info.si_code >= 0 || info.si_code == SI_TKILL)) {
+      all[i].ssi_int = 0;
+      all[i].ssi_ptr = 0;
+    }
+  }
+  errno = before;
 }
 
 void TranslateSignalHandlers() {
@@ -96,7 +149,8 @@ namespace hooks {
 
 int kill(pid_t pid, int signal) {
   if (pid <= 0) return static_cast<int>(HomeCall(SYS_kill, {pid, signal}));
-  return SendTo(pid, signal, [=](pid_t target) { return real::kill(target, signal); });
+  return SendTo(pid, signal, SYS_kill, {pid, signal},
+                [=](pid_t target) { return real::kill(target, signal); });
 }
 
 int killpg(pid_t group, int signal) {
@@ -108,11 +162,12 @@ int killpg(pid_t group, int signal) {
 }
 
 int sigqueue(pid_t pid, int signal, union sigval value) {
-  return SendTo(pid, signal, [=](pid_t target) { return real::sigqueue(target, signal, value); });
+  return SendTo(pid, signal, SYS_rt_sigqueueinfo, {pid, signal, reinterpret_cast<int64_t>(value.sival_ptr)},
+                [=](pid_t target) { return real::sigqueue(target, signal, value); });
 }
 
 int tgkill(pid_t group, pid_t thread, int signal) {
-  const pid_t kernel_group = KernelPidOf(group);
+  const pid_t kernel_group = DirectTarget(group, signal);
   if (kernel_group == 0) return static_cast<int>(HomeCall(SYS_kill, {group, signal}));
   TellOfKill(group, signal);
   return real::tgkill(kernel_group, thread == group ? kernel_group : thread, signal);
@@ -126,6 +181,15 @@ int raise(int signal) {
 int pthread_kill(pthread_t thread, int signal) {
   TellOfKill(SessionPid(), signal);
   return real::pthread_kill(thread, signal);
+}
+
+// Marked as in images that are restored: a program that is executed finds it again.
+int signalfd(int fd, const sigset_t* mask, int flags) {
+  const int made = real::signalfd(fd, mask, flags);
+  if (made < 0 || fd >= 0) return made;
+  raw::Syscall(SYS_fcntl, made, F_SETSIG, static_cast<long>(wire::StreamMark::kSignals));
+  FindStream(made);
+  return made;
 }
 
 int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {

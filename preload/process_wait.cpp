@@ -3,7 +3,8 @@
 // On a worker children are the kernel's children there, under kernel pids: arguments and answers are
 // translated. At home the kernel waits for the deputy, whose own usage says nothing; where the caller asks
 // for the usage, the agent is asked what the remote child used. Only a process that has an agent's connection
-// can have had one, so others ask nobody.
+// can have had one, so others ask nobody. A child that is seen stopped at home is its deputy; the process
+// itself stops a moment later where it runs, and that moment is waited for here.
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -63,6 +64,14 @@ void AskUsage(pid_t child, struct rusage* usage) {
   errno = before;
 }
 
+// The caller has seen this child of home stopped.
+void AwaitStop(pid_t child) {
+  if (!HadRemoteChildren()) return;
+  const int before = errno;
+  CallAgent(abi::Operation::kStopped, {child});
+  errno = before;
+}
+
 void Add(struct timeval* sum, const struct timeval& more) {
   sum->tv_sec += more.tv_sec;
   sum->tv_usec += more.tv_usec;
@@ -98,6 +107,7 @@ pid_t wait4(pid_t pid, int* status, int options, struct rusage* usage) {
   if (child <= 0) return child;
   if (status != nullptr) *status = local_status;
   if (HasEnded(local_status)) AskUsage(child, usage);
+  if (WIFSTOPPED(local_status)) AwaitStop(child);
   return child;
 }
 
@@ -108,10 +118,18 @@ pid_t wait(int* status) {
   return WaitOnWorker(-1, status, 0, nullptr);
 }
 pid_t waitpid(pid_t pid, int* status, int options) {
-  return WaitOnWorker(pid, status, options, nullptr);
+  return hooks::wait4(pid, status, options, nullptr);
 }
 
 int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
+  if (!OnWorker()) {
+    siginfo_t local;
+    siginfo_t* seen = info != nullptr ? info : &local;
+    seen->si_pid = 0;
+    const int result = real::waitid(type, id, seen, options);
+    if (result == 0 && seen->si_pid != 0 && seen->si_code == CLD_STOPPED) AwaitStop(seen->si_pid);
+    return result;
+  }
   id_t target = id;
   if ((type == P_PID || type == P_PGID) && id != 0) {
     target = static_cast<id_t>(KernelPidOf(static_cast<pid_t>(id)));

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 namespace elsewhere::preload {
 
@@ -15,5 +16,8 @@ uint32_t HandlersRun(bool restarting_too);
 
 // Session pids in place of kernel pids, where the kind of signal carries one.
 void TranslateSiginfo(siginfo_t* info);
+
+// The same for what was read from a signalfd; `size` as read returned it.
+void TranslateSignals(void* read, ssize_t size);
 
 }  // namespace elsewhere::preload

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,6 +16,7 @@
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stdio.h"
+#include "preload/terminal.h"
 #include "shim/wire/raw_syscall.h"
 #include "shim/wire/stream_mark.h"
 
@@ -40,6 +42,8 @@ DescriptorKind KindOfMark(long mark) {
       return DescriptorKind::kEvent;
     case wire::StreamMark::kMessageQueue:
       return DescriptorKind::kMessageQueue;
+    case wire::StreamMark::kSignals:
+      return DescriptorKind::kSignals;
     default:
       return DescriptorKind::kNothing;
   }
@@ -152,9 +156,15 @@ int AskForInput(int fd, size_t bytes, bool wait) {
   bool stranger, interrupted = false;
   Payload payload;
   payload.interrupted = &interrupted;
-  int64_t result = CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes), mode, payload,
-                                   Interruption::kAllowed, &stranger);
-  if (stranger) return 1;
+  int64_t result;
+  for (;;) {
+    result = CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes), mode, payload,
+                             Interruption::kAllowed, &stranger);
+    if (stranger) return 1;
+    if (result >= 0 || errno != ERESTART) break;
+    // A terminal that is another group's at present.
+    if (!AwaitForeground(SIGTTIN)) return -1;
+  }
   if (interrupted && result > 0 && !continues && KindOf(fd) == DescriptorKind::kPipeRead) {
     CallAboutStream(abi::Operation::kPull, fd, 0, abi::kPullBack, {}, Interruption::kNone, &stranger);
     errno = EINTR;
@@ -214,6 +224,7 @@ bool IsTerminalRequest(unsigned long request) {
     case TIOCGWINSZ:
     case TIOCSWINSZ:
     case TIOCOUTQ:
+    case TIOCGDEV:
       return true;
     default:
       return false;
@@ -222,22 +233,12 @@ bool IsTerminalRequest(unsigned long request) {
 
 size_t SizeOf(unsigned long request) {
   if (request == TIOCGWINSZ || request == TIOCSWINSZ) return sizeof(winsize);
-  return request == TIOCOUTQ ? sizeof(int) : 36;  // the kernel's struct termios
-}
-
-int TerminalAtHome(int fd, unsigned long request, void* argument) {
-  const size_t size = SizeOf(request);
-  bool stranger;
-  const int64_t result = CallAboutStream(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), 0,
-                                         {argument, size, argument, size}, Interruption::kNone, &stranger);
-  if (stranger) return real::ioctl(fd, request, argument);
-  // The stand-in shows the same size to whoever asks it without libc.
-  if (result == 0 && request == TIOCSWINSZ) real::ioctl(fd, request, argument);
-  return static_cast<int>(result);
+  return request == TIOCOUTQ || request == TIOCGDEV ? sizeof(int) : 36;  // the kernel's struct termios
 }
 
 // Requests whose argument is a number.
 int TerminalAction(int fd, unsigned long request, long argument) {
+  if (!MayChangeTerminal(fd)) return -1;
   bool stranger;
   const int64_t result = CallAboutStream(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), argument,
                                          {}, Interruption::kNone, &stranger);
@@ -253,6 +254,17 @@ struct KernelTermios {
 static_assert(sizeof(KernelTermios) == 36);
 
 }  // namespace
+
+int TerminalAtHome(int fd, unsigned long request, void* argument) {
+  const size_t size = SizeOf(request);
+  bool stranger;
+  const int64_t result = CallAboutStream(abi::Operation::kIoctl, fd, static_cast<int64_t>(request), 0,
+                                         {argument, size, argument, size}, Interruption::kNone, &stranger);
+  if (stranger) return real::ioctl(fd, request, argument);
+  // The stand-in shows the same size to whoever asks it without libc.
+  if (result == 0 && request == TIOCSWINSZ) real::ioctl(fd, request, argument);
+  return static_cast<int>(result);
+}
 
 namespace hooks {
 
@@ -275,7 +287,13 @@ int ioctl(int fd, unsigned long request, void* argument) {
     return result;
   }
   if (KindOf(fd) == DescriptorKind::kTerminal && IsTerminalRequest(request)) {
+    const bool changes =
+        request == TCSETS || request == TCSETSW || request == TCSETSF || request == TIOCSWINSZ;
+    if (changes && !MayChangeTerminal(fd)) return -1;
     return TerminalAtHome(fd, request, argument);
+  }
+  if (OnWorker() && IsJobControlRequest(request)) {
+    return JobControlRequest(fd, request, argument);
   }
   if (KindOf(fd) == DescriptorKind::kTerminal &&
       (request == TCSBRK || request == TCXONC || request == TCFLSH)) {
@@ -322,6 +340,7 @@ int tcsetattr(int fd, int when, const struct termios* attributes) {
                        attributes->c_line,
                        {}};
   memcpy(kernel.characters, attributes->c_cc, sizeof kernel.characters);
+  if (!MayChangeTerminal(fd)) return -1;
   return TerminalAtHome(fd, TCSETS + static_cast<unsigned long>(when), &kernel);
 }
 

@@ -69,6 +69,9 @@ int SetNonBlocking(int fd, bool on);
 // `fd` is about to be closed or replaced.
 void StreamCloses(int fd);
 
+// An ioctl whose argument is a structure, on a terminal at home.
+int TerminalAtHome(int fd, unsigned long request, void* argument);
+
 // FIONREAD where it is, or -1.
 long AvailableAtOrigin(int fd);
 

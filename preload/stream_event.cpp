@@ -1,4 +1,5 @@
-// Event counters (eventfd) whose count is elsewhere.
+// Descriptors of which whole records are read: event counters (eventfd) whose count is elsewhere, and signals
+// (signalfd), whose pids are translated.
 //
 // Values are not bytes of a stream: the local object, a socket, refuses nothing and never has one to be read.
 // A read is a call whose answer is the value; a write is checked here and then goes the way of all output.
@@ -9,6 +10,7 @@
 #include "preload/agent.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
+#include "preload/signals.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -41,11 +43,18 @@ ssize_t WriteEvent(int fd, const void* from, size_t size) {
   return -1;
 }
 
+ssize_t ReadSignals(int fd, void* to, size_t room) {
+  const ssize_t size = real::read(fd, to, room);
+  TranslateSignals(to, size);
+  return size;
+}
+
 }  // namespace
 
 namespace hooks {
 
 ssize_t read(int fd, void* buffer, size_t size) {
+  if (KindOf(fd) == DescriptorKind::kSignals) return ReadSignals(fd, buffer, size);
   if (KindOf(fd) == DescriptorKind::kEvent) return ReadEvent(fd, buffer, size);
   return BeforeInput(fd, size, 0) ? real::read(fd, buffer, size) : -1;
 }
@@ -54,6 +63,10 @@ ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {
   return real::__read_chk(fd, buffer, size, room);
 }
 ssize_t readv(int fd, const iovec* parts, int count) {
+  // The kernel fills the first part with whole records, as read does.
+  if (KindOf(fd) == DescriptorKind::kSignals && count > 0) {
+    return ReadSignals(fd, parts[0].iov_base, parts[0].iov_len);
+  }
   if (KindOf(fd) != DescriptorKind::kEvent) {
     return BeforeInput(fd, TotalSize(parts, count), 0) ? real::readv(fd, parts, count) : -1;
   }

@@ -133,6 +133,8 @@ class Component {
   // Home: a process elsewhere has detached a System V segment or marked one for removal.
   virtual void SegmentsChanged() {}
 
+  // Home: the deputy of a process was sent SIGCONT.
+  virtual void ProcessContinued(const Process& /*process*/) {}
   // The process is gone and forgotten after this call.
   virtual void ProcessGone(const Process& /*process*/) {}
   virtual void CallDropped(CallId /*id*/) {}

@@ -8,11 +8,13 @@
 #include "runtime/home_session.h"
 #include "runtime/modes.h"
 #include "runtime/process_setup.h"
+#include "runtime/stop_state.h"
 
 namespace elsewhere::runtime {
 
 int AgentMain(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  PrepareSignalWatches();
   RaiseDescriptorLimit();
   auto arguments = ParseArguments(argc, argv, " strict verbose ");
   if (!arguments) {

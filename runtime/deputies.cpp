@@ -52,11 +52,8 @@ Deputies::Deputies(AgentCore& core, WorkerPool& workers, store::AsyncStore& stor
   core_.OnMessage<wire::KernelCancel>(
       [this](HostId from, wire::KernelCancel&& m) { OnKernelCancel(from, m); });
   core_.OnMessage<wire::NestedFork>([this](HostId from, wire::NestedFork&& m) { OnNestedFork(from, m); });
-  core_.OnMessage<wire::Stopped>([this](HostId from, wire::Stopped&& m) {
-    Deputy* deputy = Find(m.incarnation);
-    if (deputy == nullptr || deputy->host != from) return;
-    core_.connections().Send(deputy->connection, Plain{}, abi::Packet::kStop);
-  });
+  core_.OnMessage<wire::Stopped>([this](HostId from, wire::Stopped&& m) { OnStopped(from, m); });
+  core_.OnCall(abi::Operation::kStopped, [this](CallId id, const Call& call) { AwaitStop(id, call); });
   core_.OnMessage<wire::Continued>([](HostId, wire::Continued&&) {});  // SIGCONT reached the deputy itself
 }
 
@@ -81,8 +78,10 @@ void Deputies::ReplaceCrowdedArena() {
                                                  });
 }
 
-void Deputies::Hello(ConnectionId connection, const abi::Hello& hello) {
-  if (hello.role == static_cast<uint32_t>(abi::Role::kNestedDeputy)) return HelloNested(connection, hello);
+void Deputies::Hello(ConnectionId connection, const abi::Hello& hello, Connections::Packet packet) {
+  if (hello.role == static_cast<uint32_t>(abi::Role::kNestedDeputy)) {
+    return HelloNested(connection, hello, packet);
+  }
   ReplaceCrowdedArena();
   const Incarnation incarnation = core_.NewIncarnation();
   Process process{.kernel_pid = hello.pid, .session_pid = hello.pid, .incarnation = incarnation};
@@ -94,6 +93,7 @@ void Deputies::Hello(ConnectionId connection, const abi::Hello& hello) {
   deputy->parent = hello.parent;
   deputy->connection = connection;
   deputy->catalog = catalog_;
+  Watch(*deputy, packet);
   by_connection_[connection] = incarnation;
   by_incarnation_[incarnation] = std::move(deputy);
   core_.TellRegistered(**registered, hello.parent);
@@ -349,6 +349,7 @@ void Deputies::OnStarted(HostId from, const wire::Started& started) {
   core_.report().restore_nanoseconds += started.fetch_nanoseconds + started.restore_nanoseconds;
   core_.report().bytes_fetched += started.fetched_bytes;
   core_.connections().Send(deputy->connection, Plain{}, abi::Packet::kStarted);
+  StopIfStopped(*deputy);
 }
 
 void Deputies::OnRejected(HostId from, const wire::JobRejected& rejected) {
@@ -426,6 +427,8 @@ void Deputies::Forget(Incarnation incarnation) {
   Deputy& deputy = *found->second;
   CloseDescriptors(deputy);
   ForgetKernelCalls(incarnation);
+  Unwatch(deputy);
+  SetProcessStopped(deputy, false);
   if (deputy.counted) workers_.Ended(deputy.host);
   if (deputy.connection != 0) {
     by_connection_.erase(deputy.connection);

@@ -19,6 +19,11 @@
 //  - A nested deputy begins as kRunning: its process runs before it exists. What comes for its incarnation
 //  earlier
 //    (its exit) waits in `nested_`.
+//  - A deputy that is stopped from outside, which it cannot tell, is noticed by its signal watch; a look at
+//  it that finds it stopped sends SIGSTOP to its process, unless that is known to be stopped. A SIGCONT of
+//  the deputy is forwarded and followed by such a look, so that the last word is always the deputy's state.
+//  A parent at home that has seen its child stopped waits until the process is (kStopped); a parent on the
+//  worker sees the process itself.
 //  - Never twice: kRunLocal is sent only before the job is published, after JobRejected (the worker promises
 //  that
 //    nothing of it ran), or after the claim was won for home.
@@ -52,7 +57,7 @@ class Deputies {
   Deputies(AgentCore& core, WorkerPool& workers, store::AsyncStore& store, Options options);
 
   // Called for Hello packets of deputies, and for every later packet on their connections.
-  void Hello(ConnectionId connection, const abi::Hello& hello);
+  void Hello(ConnectionId connection, const abi::Hello& hello, Connections::Packet packet);
   bool Owns(ConnectionId connection) const { return by_connection_.contains(connection); }
   void Receive(ConnectionId connection, Connections::Packet packet);
   void Closed(ConnectionId connection);
@@ -70,6 +75,12 @@ class Deputies {
     int32_t pid = 0;
     int32_t parent = 0;
     ConnectionId connection = 0;
+    bool nested = false;
+    store::UniqueFd signal_watch;
+    uint32_t continues = 0;        // SIGCONTs that were forwarded
+    bool stop_sent = false;        // SIGSTOP is on its way to the process
+    bool process_stopped = false;  // as its worker said last
+    std::vector<CallId> stop_waiters;
     State state = State::kConnected;
     HostId host = 0;
     bool counted = false;  // in the pool's numbers
@@ -125,12 +136,19 @@ class Deputies {
   void ReplaceCrowdedArena();
 
   // deputies_running.cpp: from there to the end
-  void HelloNested(ConnectionId connection, const abi::Hello& hello);
+  void HelloNested(ConnectionId connection, const abi::Hello& hello, Connections::Packet& packet);
   void OnExited(HostId from, const wire::Exited& exited);
   void End(Deputy& deputy, const wire::Exited& exited);
   void OnSignalPacket(Deputy& deputy, const abi::SignalPacket& packet);
   void ForwardSignal(const Deputy& deputy, const abi::SignalPacket& packet);
   void ForwardToGroup(const Deputy& deputy, const abi::SignalPacket& packet);
+  void Continued(Deputy& deputy);
+  void Watch(Deputy& deputy, Connections::Packet& packet);
+  void Unwatch(Deputy& deputy);
+  void StopIfStopped(Deputy& deputy);
+  void SetProcessStopped(Deputy& deputy, bool stopped);
+  void AwaitStop(CallId id, const Call& call);
+  void OnStopped(HostId from, const wire::Stopped& stopped);
   void OnHomeCall(HostId from, const wire::HomeCall& call);
   void OnHomeResult(const abi::HomePacket& packet);
   void OnNestedFork(HostId from, const wire::NestedFork& fork);

@@ -1,5 +1,6 @@
 // Deputies whose process runs elsewhere: signals, home calls, nested forks, the end. Rules in deputies.h.
 #include <spdlog/spdlog.h>
+#include <sys/epoll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 
 #include "runtime/clock.h"
 #include "runtime/deputies.h"
+#include "runtime/stop_state.h"
 
 namespace elsewhere::runtime {
 
@@ -40,6 +42,7 @@ void Deputies::OnSignalPacket(Deputy& deputy, const abi::SignalPacket& packet) {
   ForwardSignal(deputy, packet);
   const bool from_terminal = packet.signal == SIGINT || packet.signal == SIGQUIT || packet.signal == SIGHUP;
   if (packet.code == SI_KERNEL && from_terminal) ForwardToGroup(deputy, packet);
+  if (packet.signal == SIGCONT) Continued(deputy);
 }
 
 // A terminal's signal reaches a whole group at one instant: nobody can act on it before everybody has it. Our
@@ -65,6 +68,67 @@ void Deputies::ForwardSignal(const Deputy& deputy, const abi::SignalPacket& pack
                                        .sender = packet.sender,
                                        .user = packet.user,
                                        .value = packet.value});
+}
+
+// The deputy runs again, and so does its process, whose SIGCONT is on its way.
+void Deputies::Continued(Deputy& deputy) {
+  ++deputy.continues;
+  SetProcessStopped(deputy, false);
+  StopIfStopped(deputy);
+  const Process* process = core_.FindProcess(deputy.incarnation);
+  if (process == nullptr) return;
+  for (const auto& component : core_.components()) component->ProcessContinued(*process);
+}
+
+void Deputies::Watch(Deputy& deputy, Connections::Packet& packet) {
+  if (packet.descriptors.empty()) return;
+  deputy.signal_watch = std::move(packet.descriptors.front());
+  const int watch = deputy.signal_watch.get();
+  const auto added =
+      core_.loop().Add(watch, EPOLLIN, [this, watch, incarnation = deputy.incarnation](uint32_t) {
+        // Takes the event; what is seen after this cannot be older than what it told of.
+        epoll_event event;
+        (void)epoll_wait(watch, &event, 1, 0);
+        if (Deputy* watched = Find(incarnation)) StopIfStopped(*watched);
+      });
+  if (!added) spdlog::error("stops of deputy {} are not seen: {}", deputy.pid, added.error().message);
+}
+
+void Deputies::Unwatch(Deputy& deputy) {
+  if (!deputy.signal_watch) return;
+  core_.loop().Remove(deputy.signal_watch.get());
+  deputy.signal_watch.Reset();
+}
+
+void Deputies::StopIfStopped(Deputy& deputy) {
+  if (deputy.state != State::kRunning || deputy.stop_sent || deputy.process_stopped) return;
+  if (!IsStopped(deputy.pid)) return;
+  // A nested process is its parent's child there, which alone is told that it stopped.
+  deputy.stop_sent = !deputy.nested;
+  core_.Send(deputy.host,
+             wire::Signal{.incarnation = deputy.incarnation, .signal = SIGSTOP, .code = SI_KERNEL});
+}
+
+void Deputies::SetProcessStopped(Deputy& deputy, bool stopped) {
+  deputy.stop_sent = false;
+  deputy.process_stopped = stopped;
+  for (const CallId id : std::exchange(deputy.stop_waiters, {})) core_.Complete(id, 0);
+}
+
+void Deputies::OnStopped(HostId from, const wire::Stopped& stopped) {
+  Deputy* deputy = Find(stopped.incarnation);
+  if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) return;
+  if (stopped.continues == deputy->continues) SetProcessStopped(*deputy, true);
+  core_.connections().Send(deputy->connection, abi::StopPacket{{}, stopped.signal, stopped.continues},
+                           abi::Packet::kStop);
+}
+
+void Deputies::AwaitStop(CallId id, const Call& call) {
+  const Process* process = core_.FindKernelPid(static_cast<int32_t>(call.arguments[0]));
+  Deputy* deputy = process == nullptr ? nullptr : Find(process->incarnation);
+  if (deputy != nullptr) StopIfStopped(*deputy);
+  if (deputy == nullptr || !deputy->stop_sent) return core_.Complete(id, 0);
+  deputy->stop_waiters.push_back(id);
 }
 
 void Deputies::OnHomeCall(HostId from, const wire::HomeCall& call) {
@@ -120,7 +184,7 @@ void Deputies::FailNestedOf(Incarnation caller) {
   }
 }
 
-void Deputies::HelloNested(ConnectionId connection, const abi::Hello& hello) {
+void Deputies::HelloNested(ConnectionId connection, const abi::Hello& hello, Connections::Packet& packet) {
   const auto found = nested_.find(hello.token);
   if (found == nested_.end()) return core_.connections().Close(connection);
   const Nested nested = found->second;
@@ -139,9 +203,11 @@ void Deputies::HelloNested(ConnectionId connection, const abi::Hello& hello) {
   deputy->parent = hello.parent;
   deputy->connection = connection;
   deputy->state = State::kRunning;
+  deputy->nested = true;
   deputy->host = nested.host;
   deputy->counted = true;
   workers_.Began(nested.host);
+  Watch(*deputy, packet);
   by_connection_[connection] = incarnation;
   Deputy& kept = *(by_incarnation_[incarnation] = std::move(deputy));
   ++core_.report().forks_remote;
@@ -170,6 +236,7 @@ void Deputies::End(Deputy& deputy, const wire::Exited& exited) {
                        std::to_string(deputy.host) + " and not by this session (out of memory?)");
   }
   deputy.state = State::kEnding;
+  SetProcessStopped(deputy, false);
   usage_.Record(deputy.pid, deputy.parent, wire::UnpackUsage(exited.usage));
   const Incarnation incarnation = deputy.incarnation;
   const Process* process = core_.FindProcess(incarnation);

@@ -27,6 +27,12 @@ constexpr std::chrono::milliseconds kRemoveLimit{3'000};
 constexpr std::chrono::milliseconds kConnectLimit{10'000};
 constexpr std::chrono::milliseconds kKillLimit{5'000};
 
+// A worker sends a heartbeat every 2 seconds. One that is silent for so many intervals is taken for dead.
+constexpr std::chrono::seconds kLookInterval{5};
+constexpr uint32_t kSilentIntervals = 6;
+// Workers that die again and again are not replaced for ever.
+constexpr uint32_t kReplacementsPerWorker = 8;
+
 std::span<const uint8_t> BytesOf(const rusage& usage) {
   return {reinterpret_cast<const uint8_t*>(&usage), sizeof usage};
 }
@@ -180,21 +186,23 @@ Status HomeSession::StartWorkers() {
   core_->OnMessage<wire::Note>([this](HostId, wire::Note&& note) { ++report().notes[note.text]; });
   if (!options_.fork_remote) return Ok{};
   const std::string hex = core_->key().ToHex();
-  const store::UniqueFd key(memfd_create("elsewhere-key", MFD_CLOEXEC));
-  if (!key || pwrite(key.get(), hex.data(), hex.size(), 0) != static_cast<ssize_t>(hex.size())) {
+  key_.Reset(memfd_create("elsewhere-key", MFD_CLOEXEC));
+  if (!key_ || pwrite(key_.get(), hex.data(), hex.size(), 0) != static_cast<ssize_t>(hex.size())) {
     return Error{errno, "no memory for the session key"};
   }
   for (HostId host = 1; host <= options_.workers; ++host) {
-    if (auto started = StartOneWorker(host, key.get()); !started) return started;
+    if (auto started = StartOneWorker(host); !started) return started;
   }
+  last_host_ = options_.workers;
+  LookForSilentWorkers();
   return Ok{};
 }
 
-Status HomeSession::StartOneWorker(HostId host, int key) {
+Status HomeSession::StartOneWorker(HostId host) {
   engine::WorkerCommand command;
   command.arguments = {ProgramPath(), "worker",           "--session", options_.session,
                        "--directory", options_.directory, "--host",    std::to_string(host),
-                       "--store",     store_url_,         "--key",     std::to_string(key)};
+                       "--store",     store_url_,         "--key",     std::to_string(key_.get())};
   if (!options_.store.empty()) command.arguments.push_back("--sealed-packs");
   if (!options_.redis.empty()) command.arguments.push_back("--sealed-messages");
   if (options_.verbose) command.arguments.push_back("--verbose");
@@ -204,7 +212,7 @@ Status HomeSession::StartOneWorker(HostId host, int key) {
     if (const char* value = std::getenv(name)) command.environment.push_back(std::string(name) + "=" + value);
   }
   for (std::string& variable : store::StoreEnvironment()) command.environment.push_back(std::move(variable));
-  command.descriptors = {key};
+  command.descriptors = {key_.get()};
   store::UniqueFd worker_end;
   if (options_.direct) {
     auto ends = Link::Make();
@@ -217,6 +225,35 @@ Status HomeSession::StartOneWorker(HostId host, int key) {
   if (auto started = engine_->Start(host, command); !started) return started;
   workers_.Expect(host);
   return Ok{};
+}
+
+// In place of one that is lost. Children that find no other worker wait for it.
+void HomeSession::ReplaceWorker(HostId lost) {
+  if (!workers_.Has(lost) || last_host_ >= options_.workers * (1 + kReplacementsPerWorker)) return;
+  const HostId host = ++last_host_;
+  workers_.Expect(host);
+  const auto start = [this, host](const Status& joined) {
+    if (core_->ending()) return;
+    const Status started = joined ? StartOneWorker(host) : joined;
+    if (started) return;
+    spdlog::warn("no worker in place of one that was lost: {}", started.error().message);
+    workers_.Remove(host);
+    deputies_->WorkersChanged();
+  };
+  if (options_.direct) return start(Ok{});
+  broker::JoinHost(core_->broker(), core_->keys(), host, start);
+}
+
+// An agent that hangs (stopped, or on a machine that does) is not dead for the engine, but whoever waits for
+// its processes waits for ever.
+void HomeSession::LookForSilentWorkers() {
+  core_->loop().After(kLookInterval, [this] {
+    for (const HostId host : workers_.Silent(kSilentIntervals)) {
+      OnWorkerGone(
+          host, "no sign of life for " + std::to_string((kLookInterval * kSilentIntervals).count()) + " s");
+    }
+    if (!core_->ending()) LookForSilentWorkers();
+  });
 }
 
 void HomeSession::RegisterCalls() {
@@ -244,7 +281,8 @@ void HomeSession::OnPacket(ConnectionId connection, Connections::Packet packet) 
   if (hello->role == static_cast<uint32_t>(abi::Role::kProcess)) {
     return WelcomeProcess(*core_, connection, *hello);
   }
-  deputies_->Hello(connection, *hello);
+  const abi::Hello copy = *hello;  // it lies in the packet
+  deputies_->Hello(connection, copy, std::move(packet));
 }
 
 void HomeSession::OnControl() {
@@ -292,6 +330,7 @@ void HomeSession::OnWorkerGone(HostId host, const std::string& reason) {
   spdlog::warn("worker {} is gone: {}", host, reason);
   core_->RemoveHost(host);
   engine_->Stop(host);
+  ReplaceWorker(host);
   deputies_->WorkerGone(host, reason);
 }
 

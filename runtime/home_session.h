@@ -49,7 +49,9 @@ class HomeSession {
   void KeepKeys();
   Status StartStore();
   Status StartWorkers();
-  Status StartOneWorker(HostId host, int key);
+  Status StartOneWorker(HostId host);
+  void ReplaceWorker(HostId lost);
+  void LookForSilentWorkers();
   void RegisterCalls();
   void OnPacket(ConnectionId connection, Connections::Packet packet);
   void OnControl();
@@ -73,6 +75,8 @@ class HomeSession {
   std::unique_ptr<store::AsyncStore> async_store_;
   std::unique_ptr<engine::Engine> engine_;
   WorkerPool workers_;
+  store::UniqueFd key_;  // memfd that workers inherit
+  HostId last_host_ = 0;
   std::unique_ptr<Deputies> deputies_;
   bool root_ended_ = false;
   bool lifeline_ended_ = false;

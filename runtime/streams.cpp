@@ -67,6 +67,7 @@ class Streams : public Component {
   void CallDropped(CallId id) override { mirrors_.CallDropped(id); }
   void CallCancelled(CallId id) override { mirrors_.CallCancelled(id); }
   void HostGone(HostId host) override { origins_.HostGone(host); }
+  void ProcessContinued(const Process& process) override { origins_.ProcessContinued(process.incarnation); }
   void SessionEnding() override {
     mirrors_.Clear();
     origins_.Clear();

@@ -13,8 +13,8 @@
 
 #include "runtime/clock.h"
 #include "runtime/exit_status.h"
-#include "runtime/stop_signal.h"
 #include "shim/broker/session_keys.h"
+#include "shim/wire/forwarded_signal.h"
 #include "shim/wire/image_view.h"
 
 namespace elsewhere::runtime {
@@ -297,11 +297,11 @@ void WorkerJobs::OnSignal(const wire::Signal& signal) {
   if (running == running_.end() || running->second.ended) return;
   const int32_t pid = running->second.kernel_pid;
   if (signal.signal == SIGKILL) running->second.kill_expected = true;
-  // The kernel lets nobody forge si_code >= 0 for another process; SI_QUEUE at least carries sender and
-  // value.
+  if (signal.signal == SIGCONT) ++running->second.continues;
   siginfo_t info{};
-  info.si_signo = EffectiveSignal(pid, signal.signal);
-  info.si_code = signal.code < 0 ? signal.code : SI_QUEUE;
+  info.si_signo = signal.signal;
+  info.si_code = SI_QUEUE;
+  info.si_errno = wire::ForwardedErrno(signal.code);
   info.si_pid = signal.sender;
   info.si_uid = signal.user;
   info.si_value.sival_ptr = reinterpret_cast<void*>(signal.value);
@@ -330,13 +330,19 @@ void WorkerJobs::ReapChildren() {
     const auto place = by_kernel_pid_.find(pid);
     const Incarnation incarnation = place == by_kernel_pid_.end() ? 0 : place->second;
     if (WIFSTOPPED(status)) {
-      if (incarnation != 0) core_.Send(wire::kHome, wire::Stopped{incarnation, WSTOPSIG(status)});
+      if (incarnation != 0)
+        core_.Send(wire::kHome, wire::Stopped{incarnation, WSTOPSIG(status), ContinuesOf(incarnation)});
     } else if (WIFCONTINUED(status)) {
       if (incarnation != 0) core_.Send(wire::kHome, wire::Continued{incarnation});
     } else {
       Ended(pid, status, usage);
     }
   }
+}
+
+uint32_t WorkerJobs::ContinuesOf(Incarnation incarnation) const {
+  const auto running = running_.find(incarnation);
+  return running == running_.end() ? 0 : running->second.continues;
 }
 
 void WorkerJobs::NestedEnded(const Process& process) {

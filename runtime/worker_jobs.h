@@ -59,6 +59,7 @@ class WorkerJobs {
     bool kill_expected = false;
     bool fenced = false;
     bool ended = false;
+    uint32_t continues = 0;  // SIGCONTs from home
   };
   struct WaitingForDeputy {  // the call of a parent that forked
     CallId call;
@@ -79,6 +80,7 @@ class WorkerJobs {
 
   void OnKill(const wire::Kill& kill);
   void OnSignal(const wire::Signal& signal);
+  uint32_t ContinuesOf(Incarnation incarnation) const;
   void NestedEnded(const Process& process);
   void Ended(int32_t kernel_pid, int status, const rusage& usage);
 

@@ -28,6 +28,7 @@ bool WorkerPool::OnThisMachine(wire::HostId host) const {
 void WorkerPool::Ready(wire::HostId host, const wire::HostHello& hello) {
   Worker& worker = workers_[host];
   worker.ready = true;
+  worker.silent = 0;
   worker.slots = std::max(hello.slots, 1U);
   worker.memory_free = hello.memory_free;
   worker.cpu_features = hello.cpu_features;
@@ -37,8 +38,17 @@ void WorkerPool::Ready(wire::HostId host, const wire::HostHello& hello) {
 void WorkerPool::Report(wire::HostId host, const wire::Heartbeat& heartbeat) {
   const auto worker = workers_.find(host);
   if (worker == workers_.end()) return;
+  worker->second.silent = 0;
   worker->second.memory_free = heartbeat.memory_free;
   worker->second.promised = 0;
+}
+
+std::vector<wire::HostId> WorkerPool::Silent(uint32_t limit) {
+  std::vector<wire::HostId> silent;
+  for (auto& [host, worker] : workers_) {
+    if (++worker.silent > limit) silent.push_back(host);
+  }
+  return silent;
 }
 
 void WorkerPool::Began(wire::HostId host) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "shim/image/cpu_features.h"
 #include "shim/wire/message.h"
@@ -26,6 +27,9 @@ class WorkerPool {
   void Expect(wire::HostId host) { workers_[host].expected = true; }
   void Ready(wire::HostId host, const wire::HostHello& hello);
   void Report(wire::HostId host, const wire::Heartbeat& heartbeat);
+  // To be called at equal intervals: the workers of which nothing was heard in the last `limit` of them.
+  // Counting intervals of ours, not time, a home that was suspended itself takes nobody for dead.
+  std::vector<wire::HostId> Silent(uint32_t limit);
   void Remove(wire::HostId host) { workers_.erase(host); }
 
   void Began(wire::HostId host);
@@ -34,6 +38,7 @@ class WorkerPool {
   // EAGAIN: some worker is still on its way. Any other error: run it at home, for that reason.
   Result<wire::HostId> Choose(const image::CpuFeatures& features, uint64_t image_bytes);
   bool OnThisMachine(wire::HostId host) const;
+  bool Has(wire::HostId host) const { return workers_.contains(host); }
   bool Starting() const;
   size_t ready_count() const;
 
@@ -44,6 +49,7 @@ class WorkerPool {
     bool same_machine = false;
     uint32_t slots = 1;
     uint32_t children = 0;
+    uint32_t silent = 0;  // intervals
     uint64_t memory_free = 0;
     uint64_t promised = 0;  // bytes, since memory_free was reported
     image::CpuFeatures cpu_features{};

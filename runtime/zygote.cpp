@@ -24,6 +24,10 @@ Error SystemError(const std::string& what) {
 [[noreturn]] void Become(const char* program, int socket, pid_t agent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != agent) _exit(127);
+  // Restored processes are born into this group. As their parent, the agent, is of the same session and
+  // another group, it is not an orphaned one, in which the kernel would throw the terminal's stop signals
+  // away. Whether their real group, at home, is orphaned is seen there.
+  setpgid(0, 0);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -13,7 +13,8 @@ struct Helper;  // kernel_call.cpp
 // One copy per proxy, in its block; helpers read `socket`.
 struct State {
   int socket;
-  int signals;  // signalfd of all signals
+  int signals;         // signalfd of all signals
+  uint32_t continues;  // SIGCONTs that were told to the agent
   int lifeline;
   int watches;       // epoll instance of queues that are watched, -1: none yet
   const void* kept;  // used once, while the old stack still is there

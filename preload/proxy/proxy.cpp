@@ -173,17 +173,6 @@ void ForgetThread(const Start& start) {
   __builtin_unreachable();
 }
 
-// Out of the way of the program's numbers: message queues keep theirs.
-long OpenSignals() {
-  const uint64_t all = ~uint64_t{0};
-  const long signals = raw::Syscall(SYS_signalfd4, -1, raw::Address(&all), 8, O_CLOEXEC);
-  if (raw::Failed(signals)) return signals;
-  const long high = raw::Syscall(SYS_fcntl, signals, F_DUPFD_CLOEXEC, abi::kFirstOwnDescriptor);
-  if (raw::Failed(high)) return signals;
-  raw::Close(static_cast<int>(signals));
-  return high;
-}
-
 }  // namespace
 
 void Become(const Start& start) {
@@ -191,17 +180,14 @@ void Become(const Start& start) {
   const long block =
       raw::Syscall(SYS_mmap, 0, kBlock, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw::Failed(block)) return;
-  const long signals = OpenSignals();
   auto* state = reinterpret_cast<State*>(block);
   state->socket = start.socket;
-  state->signals = static_cast<int>(signals);
+  state->signals = start.signals;
   state->lifeline = start.lifeline;
   state->watches = -1;
   state->memory = reinterpret_cast<uint8_t*>(block) + image::kPageSize;
-  if (raw::Failed(signals) ||
-      !Keep(&kept, static_cast<uint64_t>(block), static_cast<uint64_t>(block) + kBlock) ||
+  if (!Keep(&kept, static_cast<uint64_t>(block), static_cast<uint64_t>(block) + kBlock) ||
       !ReadKept(start.manifest, state, &kept)) {
-    if (!raw::Failed(signals)) raw::Close(static_cast<int>(signals));
     raw::Syscall(SYS_munmap, block, kBlock);
     return;
   }

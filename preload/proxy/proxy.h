@@ -14,6 +14,7 @@ namespace elsewhere::proxy {
 
 struct Start {
   int socket;                // connection to the agent
+  int signals;               // non-blocking signalfd of all signals, made by this process
   int lifeline;              // kept open, -1: none
   int manifest;              // the deputy's own capture: names the memory that is kept
   const char* agent_socket;  // path, for the deputies of nested forks

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/exit_status.h"
 #include "runtime/launch/installation.h"
 #include "runtime/launch/keeper.h"
 #include "runtime/launch/launched_session.h"
@@ -70,7 +71,9 @@ int Watch(const LaunchedSession& session, const Options& options) {
     if (poll(events.data(), events.size(), -1) < 0) continue;
     if (events[0].revents != 0) {
       events[0].fd = -1;
-      Tell(session, std::string(control::kRootEnded) + " 0");
+      // Not our child: where the kernel does not tell (see exit_status.h), it has ended like any other.
+      const auto ended = StatusOfEnded(session.root, session.root_pidfd);
+      Tell(session, std::string(control::kRootEnded) + " " + std::to_string(ended ? ended->status : 0));
     }
     if (events[1].revents == 0) continue;
     switch (ReadAgent(session, options)) {

@@ -15,6 +15,7 @@
 #include "runtime/launch/keeper.h"
 #include "runtime/launch/preflight.h"
 #include "runtime/launch/summary.h"
+#include "runtime/launch/witness.h"
 #include "runtime/session.h"
 
 namespace elsewhere::runtime {
@@ -29,12 +30,17 @@ constexpr milliseconds kOthersMayTake{20};    // processes that end together wit
 constexpr milliseconds kKillMayTake{5000};
 constexpr auto kForEver = steady_clock::time_point::max();
 
-constexpr std::array kHandled{SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
+constexpr std::array kHandled{SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
 
+// What the launcher was told to ignore stays ignored.
 sigset_t HandledSignals() {
   sigset_t set;
   sigemptyset(&set);
-  for (int signal : kHandled) sigaddset(&set, signal);
+  for (int signal : kHandled) {
+    struct sigaction action = {};
+    sigaction(signal, nullptr, &action);
+    if (action.sa_handler != SIG_IGN) sigaddset(&set, signal);
+  }
   return set;
 }
 
@@ -105,10 +111,12 @@ class Supervisor {
       const int number = static_cast<int>(signal.ssi_signo);
       if (number == SIGCHLD) {
         ReapRoot();
-      } else if (number == SIGINT) {
-        if (++interrupts_ == 2) EndAll("interrupted twice: everything is ended");
-      } else if (signal.ssi_code != SI_KERNEL && !root_ended_) {
-        kill(session_.root, number);
+        continue;
+      }
+      const bool whole_group = witness_.Saw(number) || signal.ssi_code == SI_KERNEL;
+      if (!whole_group && !root_ended_) kill(session_.root, number);
+      if (whole_group && number == SIGINT && ++interrupts_ == 2) {
+        EndAll("interrupted twice: everything is ended");
       }
     }
   }
@@ -243,6 +251,7 @@ class Supervisor {
   const Options& options_;
   const steady_clock::time_point begin_ = steady_clock::now();
   int signals_ = -1;
+  Witness witness_;
   int interrupts_ = 0;
   bool control_open_ = true;
   bool agent_alive_ = true;
@@ -264,8 +273,6 @@ InheritedSignals TakeSignals() {
   standard.sa_handler = SIG_DFL;
   sigaction(SIGCHLD, &standard, &inherited.child);
   sigset_t handled = HandledSignals();
-  // The terminal's SIGQUIT is COMMAND's alone.
-  sigaddset(&handled, SIGQUIT);
   sigprocmask(SIG_BLOCK, &handled, &inherited.mask);
   return inherited;
 }

@@ -7,9 +7,10 @@
 //   COMMAND by a signal     the same, but the agent ends all other processes first
 //   agent dies or fails     one line; every process of the session is killed, its directory removed
 //   launcher is killed      the agent sees its connection end and does the same
-// Signals: the terminal sends SIGINT, SIGQUIT and SIGTSTP to the whole foreground group, so COMMAND has the
-// first SIGINT already; a second one ends everything. SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 that somebody
-// sends to the launcher go to COMMAND.
+// Signals: what the terminal or `kill` sends to the launcher's whole group, COMMAND has already; what is sent
+// to the launcher alone is sent on to COMMAND (witness.h tells the two apart). A second SIGINT to the group
+// ends everything. SIGTSTP and SIGSTOP act on the launcher as on any process: a group stops and continues
+// together.
 #pragma once
 
 #include <optional>

@@ -73,11 +73,12 @@ class Mirror {
   void OnPulled(wire::StreamPulled&& pulled);
   void OnReady(const wire::StreamReady& ready);
 
-  void Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode, bool continues);
+  void Pull(CallId call, Incarnation reader, const ObjectId& object, uint64_t bytes, PullMode mode,
+            bool continues);
   // What is here unread goes back to the origin.
   void GiveBack(const ObjectId& object);
   // `answer`: complete the call only when the origin has said whether it is readable now.
-  void Watch(CallId call, int32_t process, const ObjectId& object, WatchMode mode, bool answer);
+  void Watch(CallId call, const Call& watcher, const ObjectId& object, WatchMode mode, bool answer);
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
 
@@ -127,14 +128,14 @@ class Mirror {
   void CheckSent();
   uint64_t Room() const;
 
-  uint64_t Ask(Place& place, uint64_t bytes, bool wait, bool as_said = false);
+  uint64_t Ask(Place& place, uint64_t bytes, bool wait, bool ahead, Incarnation reader);
   void Withdraw(uint64_t number, Request& request);
   void Give(Place& place, std::span<const uint8_t> bytes);
   void FlushBacklog(Place& place);
   bool IsUnwanted(const Request& request) const;
   void Answer(const Request& request, const wire::StreamPulled& pulled);
   void AnswerEvent(uint64_t number, wire::StreamPulled&& pulled);
-  void ServeOthers(Place* place);
+  void ServeOthers(Place* place, uint64_t got);
   void Show(Place& place);
   bool Hide(Place& place);
   bool watched() const { return !once_.empty() || !until_closed_.empty(); }
@@ -165,6 +166,7 @@ class Mirror {
   std::map<uint64_t, Request> requests_;
   std::set<int32_t> once_;  // kernel pids that watch
   std::set<int32_t> until_closed_;
+  Incarnation watcher_ = 0;          // the last one
   uint64_t watch_request_ = 0;       // at the origin
   std::vector<CallId> watch_calls_;  // that wait for the origin's answer
   uint32_t ready_events_ = 0;        // what the origin said last

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "runtime/stream/mirror.h"
 
@@ -16,12 +17,12 @@ constexpr size_t kReadAhead = 32 << 10;  // what is taken at once where nobody e
 
 // ---- Requests ----
 
-uint64_t Mirror::Ask(Place& place, uint64_t bytes, bool wait, bool as_said) {
+uint64_t Mirror::Ask(Place& place, uint64_t bytes, bool wait, bool ahead, Incarnation reader) {
   const uint64_t number = numbers_.Next();
   Request& request = requests_[number];
   request.place = &place;
   const uint64_t room = wait && kind_ == Kind::kPipeRead ? place.object->RoomFor(kReadAhead) : 0;
-  outbox_.Send(origin_, wire::StreamPull{id_, number, bytes, room, wait, as_said, false});
+  outbox_.Send(origin_, wire::StreamPull{id_, number, bytes, room, wait, !ahead, false, ahead, reader});
   return number;
 }
 
@@ -31,7 +32,8 @@ void Mirror::Withdraw(uint64_t number, Request& request) {
   outbox_.Send(origin_, wire::StreamPull{id_, number, 0, 0, false, false, true});
 }
 
-void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode mode, bool continues) {
+void Mirror::Pull(CallId call, Incarnation reader, const ObjectId& object, uint64_t bytes, PullMode mode,
+                  bool continues) {
   const bool wait = mode != PullMode::kAtOnce;
   Place* const place = Find(object);
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
@@ -42,15 +44,19 @@ void Mirror::Pull(CallId call, const ObjectId& object, uint64_t bytes, PullMode 
   if (const size_t unread = place->object->Unread(); unread > 0 && mode != PullMode::kMore) {
     return agent_.Complete(call, static_cast<int64_t>(unread));
   }
-  // Somebody watches a socket, and its bytes are on their way already: they are this call's.
+  // Somebody watches a socket, and its bytes are on their way already: they are this call's. A terminal's
+  // reader asks for itself, because it may be refused where who watches is not.
   for (auto& [number, request] : requests_) {
-    if (!wait || request.place != place || request.has_call || request.withdrawn) continue;
+    if (kind_ == Kind::kTerminal || !wait || request.place != place || request.has_call ||
+        request.withdrawn) {
+      continue;
+    }
     request.call = call;
     request.has_call = true;
     return;
   }
   const size_t room = place->object->RoomFor(static_cast<size_t>(std::min(bytes, wire::kStreamPullLimit)));
-  const uint64_t number = Ask(*place, std::max<uint64_t>(room, 1), wait, true);
+  const uint64_t number = Ask(*place, std::max<uint64_t>(room, 1), wait, false, reader);
   requests_[number].call = call;
   requests_[number].has_call = true;
   requests_[number].continues = continues;
@@ -111,9 +117,9 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   }
   if (pulled.end && kind_ == Kind::kSocket) done.place->object->EndInput();
   Answer(done, pulled);
-  if (done.got > 0) ServeOthers(done.place);
+  if (done.got > 0) ServeOthers(done.place, done.got);
   // What was readable may not be any more, or still be: whoever watches is told again.
-  if (!watched() || pulled.end) return;
+  if (!watched() || pulled.end || pulled.error == ERESTART) return;
   if (fetches_ahead()) {
     FetchAhead(*done.place);
   } else {
@@ -151,10 +157,11 @@ void Mirror::Answer(const Request& request, const wire::StreamPulled& pulled) {
 }
 
 // Bytes came that their asker will not read (it died, or did not ask but watch): the next one here has them.
-void Mirror::ServeOthers(Place* place) {
+void Mirror::ServeOthers(Place* place, uint64_t got) {
   for (auto& [number, request] : requests_) {
     if (request.place != place || !request.has_call) continue;
-    const size_t unread = place->object->Unread();
+    // Of a terminal only the process's side could tell; nobody has been told of these bytes.
+    const size_t unread = kind_ == Kind::kTerminal ? std::exchange(got, 0) : place->object->Unread();
     if (unread == 0) return;
     agent_.Complete(request.call, request.is_watch ? POLLIN : static_cast<int64_t>(unread));
     request.has_call = false;
@@ -218,15 +225,18 @@ void Mirror::FetchAhead(Place& place) {
     if (request.place == &place && !request.withdrawn) return;
   }
   const bool always = !until_closed_.empty() && place.backlog.empty();
-  if (always || place.object->Unread() == 0) Ask(place, place.object->RoomFor(64 << 10), true);
+  if (always || place.object->Unread() == 0)
+    Ask(place, place.object->RoomFor(64 << 10), true, true, watcher_);
 }
 
-void Mirror::Watch(CallId call, int32_t process, const ObjectId& object, WatchMode mode, bool answer) {
+void Mirror::Watch(CallId call, const Call& watcher, const ObjectId& object, WatchMode mode, bool answer) {
   Place* const place = Find(object);
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
     return agent_.Complete(call, -1, EBADF);
   }
   if (kind_ == Kind::kEvent) ForwardAll();
+  const int32_t process = watcher.kernel_pid;
+  watcher_ = watcher.incarnation;
   const short now = Readiness(*place);
   if (mode == WatchMode::kOff || mode == WatchMode::kForget) Disarm(process, mode == WatchMode::kForget);
   if (mode != WatchMode::kOnce && mode != WatchMode::kUntilClosed) return agent_.Complete(call, now);
@@ -240,7 +250,7 @@ void Mirror::Watch(CallId call, int32_t process, const ObjectId& object, WatchMo
       FetchAhead(*place);
       return agent_.Complete(call, 0);
     }
-    Request& request = requests_[Ask(*place, place->object->RoomFor(64 << 10), false)];
+    Request& request = requests_[Ask(*place, place->object->RoomFor(64 << 10), false, true, watcher_)];
     request.call = call;
     request.has_call = true;
     request.is_watch = true;

@@ -57,7 +57,7 @@ Mirrors::Mirrors(Agent& agent) : agent_(agent), outbox_(agent) {
       mirror->GiveBack(object);
       return agent_.Complete(id, 0);
     }
-    mirror->Pull(id, object, static_cast<uint64_t>(std::max<int64_t>(call.arguments[2], 1)),
+    mirror->Pull(id, call.incarnation, object, static_cast<uint64_t>(std::max<int64_t>(call.arguments[2], 1)),
                  static_cast<Mirror::PullMode>(call.arguments[3] & ~abi::kPullContinues),
                  (call.arguments[3] & abi::kPullContinues) != 0);
   });
@@ -65,7 +65,7 @@ Mirrors::Mirrors(Agent& agent) : agent_(agent), outbox_(agent) {
     Mirror* mirror = OfObject(call);
     if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
     const ObjectId object{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
-    mirror->Watch(id, call.kernel_pid, object, static_cast<Mirror::WatchMode>(call.arguments[2]),
+    mirror->Watch(id, call, object, static_cast<Mirror::WatchMode>(call.arguments[2]),
                   call.arguments[3] != 0);
   });
   agent_.OnCall(abi::Operation::kDrain, [this](CallId id, const Call& call) { OnDrain(id, call); });

@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
+#include "runtime/stream/job_control.h"
 #include "runtime/stream/origin_call.h"
 #include "runtime/stream/origin_stream.h"
 #include "runtime/stream/outbox.h"
@@ -56,15 +58,25 @@ void OriginStream::OnPull(const wire::StreamPull& pull) {
     const auto found = std::find_if(requests_.begin(), requests_.end(), [&](const Request& request) {
       return request.share == pull.stream && request.request == pull.request;
     });
-    if (found == requests_.end()) return;  // answered already
-    Answer(*found, EAGAIN, true, false, {});
-    requests_.erase(found);
-    return UpdateInterest();
+    if (found != requests_.end()) {
+      Answer(*found, EAGAIN, true, false, {});
+      requests_.erase(found);
+      return UpdateInterest();
+    }
+    const auto parked = std::find_if(parked_.begin(), parked_.end(), [&](const Request& request) {
+      return request.share == pull.stream && request.request == pull.request;
+    });
+    if (parked == parked_.end()) return;  // answered already
+    Answer(*parked, EAGAIN, true, false, {});
+    parked_.erase(parked);
+    return;
   }
   const uint64_t bytes = std::min(pull.bytes, wire::kStreamPullLimit);
   const uint64_t room = std::min(pull.room, wire::kStreamPullLimit);
   const bool wait = pull.wait && !(pull.as_said && (fcntl(descriptor_.get(), F_GETFL) & O_NONBLOCK) != 0);
-  requests_.push_back(Request{pull.stream, pull.request, bytes, room, wait});
+  const Request request{pull.stream, pull.request, bytes, room, wait, pull.ahead, pull.reader};
+  if (MustWaitForTurn(request)) return RefuseOrPark(request);
+  requests_.push_back(request);
   ++pulls_;
   EnlargePipe(pull.bytes);
   ServeRequests();
@@ -92,9 +104,45 @@ bool OriginStream::MayReadAhead() {
   return sole_reader_ = !HasOtherReaders(descriptor_.get());
 }
 
+// A terminal's input is its foreground group's. Who reads from the background is refused, and its preload
+// does what the kernel would (preload/terminal.cpp); who only watches waits. Somebody whose turn it was when
+// it began to wait, and who was stopped since, keeps its place without being served: the line that comes is
+// another's. It is asked again when it is continued.
+bool OriginStream::MustWaitForTurn(const Request& request) const {
+  if (kind_ != Kind::kTerminal) return false;
+  const Process* reader = agent_.FindProcess(request.reader);
+  return reader != nullptr && InBackground(reader->kernel_pid, pump());
+}
+
+void OriginStream::RefuseOrPark(const Request& request) {
+  if (!request.ahead) return Answer(request, ERESTART, true, false, {});
+  if (request.wait) return parked_.push_back(request);
+  Answer(request, EAGAIN, true, false, {});
+}
+
+void OriginStream::ProcessContinued(wire::Incarnation process) {
+  if (parked_.empty() || closed_) return;
+  for (const Request& request : std::exchange(parked_, {})) {
+    if (request.reader != process) {
+      parked_.push_back(request);
+    } else if (MustWaitForTurn(request)) {
+      RefuseOrPark(request);
+    } else {
+      requests_.push_back(request);
+    }
+  }
+  ServeRequests();
+  UpdateInterest();
+}
+
 void OriginStream::ServeRequests() {
   while (!requests_.empty()) {
     const Request request = requests_.front();
+    if (MustWaitForTurn(request)) {
+      parked_.push_back(request);
+      requests_.pop_front();
+      continue;
+    }
     if (!Serve(request)) break;
     requests_.pop_front();
   }
@@ -207,6 +255,7 @@ size_t IoctlSize(int64_t request) {
     case TIOCOUTQ:
     case TIOCGPGRP:
     case TIOCGSID:
+    case TIOCGDEV:
       return sizeof(int);
     default:
       return 0;

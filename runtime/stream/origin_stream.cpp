@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/stream/job_control.h"
+
 namespace elsewhere::runtime::stream {
 
 Result<std::unique_ptr<OriginStream>> OriginStream::Create(Agent& agent, Kind kind, Descriptor descriptor,
@@ -70,6 +72,12 @@ Status OriginStream::OpenPump() {
   }
   if (again.error().code == ENXIO && kind_ == Kind::kPipeWrite) {  // the same of a FIFO
     broken_ = EPIPE;
+    return Ok{};
+  }
+  if (kind_ == Kind::kTerminal && again.error().code == ENXIO) {
+    const int opened = OpenTerminalByName(descriptor_.get(), mode | O_NONBLOCK);
+    if (opened < 0) return SystemError("the terminal cannot be opened again");
+    pump_.Reset(opened);
     return Ok{};
   }
   // Another user's pipe (standard output of sudo): leave its flags alone and say it with every call.
@@ -159,6 +167,7 @@ void OriginStream::EndIfWritten(StreamId id) {
   auto waiting = std::move(share.waiting);
   shares_.erase(found);
   std::erase_if(requests_, [id](const Request& request) { return request.share == id; });
+  std::erase_if(parked_, [id](const Request& request) { return request.share == id; });
   std::erase_if(watchers_, [id](const Watcher& watcher) { return watcher.share == id; });
   if (shares_.empty()) {
     PutBack();

@@ -60,6 +60,8 @@ class OriginStream {
   void OnWatch(const wire::StreamWatch& watch);
   void OnControl(const wire::StreamControl& control);
   void OnOffset(int64_t offset);
+  // The deputy of this process was continued.
+  void ProcessContinued(wire::Incarnation process);
   void HostGone(HostId host);
   // Its last writer was killed: what would block is thrown away, unless somebody else's end waits for it.
   void DropBlocked(StreamId id);
@@ -88,6 +90,8 @@ class OriginStream {
     uint64_t bytes;
     uint64_t room;
     bool wait;
+    bool ahead;
+    wire::Incarnation reader;
   };
   struct Watcher {
     StreamId share;
@@ -118,6 +122,8 @@ class OriginStream {
   void Answer(const Request& request, int error, bool last, bool end, std::vector<uint8_t> bytes);
   void EnlargePipe(uint64_t wanted);
   bool MayReadAhead();
+  bool MustWaitForTurn(const Request& request) const;
+  void RefuseOrPark(const Request& request);
   void PutBack();
   void ServeWatchers();
   void OnReady(uint32_t events);
@@ -138,6 +144,7 @@ class OriginStream {
   std::map<StreamId, Share> shares_;
   WriteQueue queue_;
   std::deque<Request> requests_;
+  std::vector<Request> parked_;  // of a terminal that is another group's; until their process is continued
   std::vector<Watcher> watchers_;
   std::vector<uint8_t> returned_;  // comes before what the object has
   int32_t broken_ = 0;

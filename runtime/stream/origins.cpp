@@ -196,6 +196,14 @@ void Origins::HostGone(HostId host) {
   }
 }
 
+void Origins::ProcessContinued(Incarnation process) {
+  std::vector<OriginStream*> all;
+  for (const auto& [stream, entry] : entries_) all.push_back(stream);
+  for (OriginStream* stream : all) {
+    if (entries_.count(stream) != 0) stream->ProcessContinued(process);
+  }
+}
+
 void Origins::Clear() {
   by_key_.clear();
   by_share_.clear();

@@ -33,6 +33,7 @@ class Origins {
   void WhenWritten(const std::vector<StreamId>& streams, std::function<void()> done);
   void DropBlocked(const std::vector<StreamId>& streams);
   void HostGone(HostId host);
+  void ProcessContinued(Incarnation process);
   void Clear();
 
   size_t size() const { return by_share_.size(); }

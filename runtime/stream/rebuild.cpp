@@ -102,7 +102,11 @@ Result<Descriptor> MakeSignal(const State& state) {
   for (int signal = 1; signal <= 64; ++signal) {
     if ((state.value >> (signal - 1) & 1) != 0) sigaddset(&mask, signal);
   }
-  return Made(signalfd(-1, &mask, SFD_CLOEXEC), "signalfd");
+  auto made = Made(signalfd(-1, &mask, SFD_CLOEXEC), "signalfd");
+  if (made && fcntl(made->get(), F_SETSIG, static_cast<int>(wire::StreamMark::kSignals)) != 0) {
+    return SystemError("F_SETSIG");
+  }
+  return made;
 }
 
 Result<Descriptor> MakeAnonymousFile(const wire::JobDescriptor& job, const State& state) {

@@ -73,10 +73,13 @@ enum class Operation : uint32_t {
   kParent = 7,  // result: session pid of the caller's parent, as home's kernel sees it now.
   kNote = 8,  // payload: one line for the end-of-run summary (why something ran at home). No answer is waited
               // for.
+  kStopped = 9,  // arguments: session pid of a child that its parent has seen stopped. Returns when it is
+                 // stopped where it runs too.
   // Descriptor family. A description is named by the (device, inode) of the local kernel object that stands
   // for it.
-  kPull = 16,  // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here; with
-               // kPullContinues or without; or kPullBack alone. result: bytes now readable here, 0 at end of file.
+  kPull = 16,   // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here; with
+                // kPullContinues or without; or kPullBack alone. result: bytes now readable here, 0 at end of
+                // file.
   kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask; 1 =
                 // wait for the origin's answer. result: POLL* bits. Readable at its origin -> readable here.
   kDrain =
@@ -199,7 +202,7 @@ inline constexpr uint32_t ProcessHash(int32_t pid) {
 
 enum class Packet : uint32_t {
   // process -> agent
-  kHello = 1,  // first packet on every connection: struct Hello
+  kHello = 1,  // first packet on every connection: struct Hello; a deputy's descriptor: its signal watch
   kCapture =
       2,        // struct Capture; descriptors: manifest memfd, then those whose entry in the manifest says so
   kSignal = 3,  // struct SignalPacket: the deputy received this one
@@ -219,7 +222,7 @@ enum class Packet : uint32_t {
   kExit = 22,        // struct ExitPacket: end like this
   kKernelCall = 24,  // struct KernelPacket and its bytes; a descriptor: the memory, where it is large
   kKernelCancel = 25,  // struct KernelCancel: its caller got a signal
-  kStop = 23,          // the remote process stopped: raise SIGSTOP
+  kStop = 23,          // struct StopPacket: the remote process stopped, so does the deputy
 };
 
 // kFetch: its welcome brings the one descriptor that the token stands for.
@@ -331,6 +334,12 @@ struct ForkPacket {
   uint64_t token;
 };
 
+struct StopPacket {
+  PacketHeader header;
+  int32_t signal;
+  uint32_t continues;  // SIGCONTs of the deputy that the process had got before: a later one undoes the stop
+};
+
 struct ExitPacket {
   PacketHeader header;
   int32_t status;  // as waitpid gives it
@@ -352,7 +361,6 @@ struct RestoreNote {
   int32_t session_pid;         // what getpid() answers
   int32_t parent_session_pid;  // at the fork
   int32_t doorbell;            // number under which the host's doorbell eventfd was installed
-  int64_t monotonic_offset;    // nanoseconds to add to this host's CLOCK_MONOTONIC; 0 on one machine
   char agent_socket[kSocketPathSize];
 };
 static_assert(sizeof(RestoreNote) <= 512);

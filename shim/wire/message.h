@@ -255,14 +255,15 @@ struct Signal {
   }
 };
 
-// The process stopped by `signal`, or goes on.
+// The process stopped by `signal`, or goes on. `continues`: how many SIGCONTs it had been sent by home.
 struct Stopped {
   static constexpr MessageType kType = MessageType::kStopped;
   Incarnation incarnation = 0;
   int32_t signal = 0;
+  uint32_t continues = 0;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.incarnation, s.signal);
+    return std::tie(s.incarnation, s.signal, s.continues);
   }
 };
 struct Continued {

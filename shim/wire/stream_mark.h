@@ -1,4 +1,4 @@
-// How a process recognises a descriptor that stands for something on another host.
+// How a process recognises a descriptor that stands for something on another host, or speaks of this one's.
 //
 // The worker agent marks the local object's open file description with a signal number that nothing uses
 // (F_SETSIG has no effect without O_ASYNC). The mark belongs to the description, so it survives fork, dup,
@@ -20,8 +20,9 @@ enum class StreamMark : int {
   kOutputFile = 61,  // a plain file at its origin that is only written or appended to; locally as kPipeWrite
   kEvent = 62,       // an eventfd: locally one end of a socketpair of records of eight bytes
   kMessageQueue = 63,  // a local queue that stands for one of home's (preload/message_queue.h)
+  kSignals = 64,       // a signalfd of this host: its contents have the host's pids
 };
 inline constexpr int kFirstStreamMark = static_cast<int>(StreamMark::kPipeRead);
-inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kMessageQueue);
+inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kSignals);
 
 }  // namespace elsewhere::wire

@@ -33,9 +33,11 @@ struct StreamPull {
   bool wait = true;
   bool as_said = false;  // `wait`, unless the description says O_NONBLOCK
   bool cancel = false;
+  bool ahead = false;      // nobody reads yet: the bytes are wanted to show that something is there
+  Incarnation reader = 0;  // who reads; of a terminal, its group must be in the foreground
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.request, s.bytes, s.room, s.wait, s.as_said, s.cancel);
+    return std::tie(s.stream, s.request, s.bytes, s.room, s.wait, s.as_said, s.cancel, s.ahead, s.reader);
   }
 };
 // Bytes written elsewhere. `records`: the sizes of the writes that make them up, each to stay whole if it is

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Kills one process of a session with SIGKILL while a job is busy, and looks at what follows.
 
-Usage: kill_one.py LAUNCHER VICTIM [--job pool|fork] [--external-redis]
+Usage: kill_one.py LAUNCHER VICTIM [--job pool|fork|waits] [--external-redis]
 
 VICTIM: launcher, agent, worker, redis, root, child (a restored process), or nobody.
 Within ten seconds the session must have ended, with the right result or with a message and a status that is not 0,
@@ -42,7 +42,9 @@ class Session:
         self.commands = {pid: command for pid, (_, _, _, command) in every.items()}
         self.launcher = launcher_pid
         self.agent = next(pid for pid in self.children(launcher_pid) if self.mode(pid) == b"agent")
-        self.root = next(pid for pid in self.children(launcher_pid) if pid != self.agent)
+        # Beside COMMAND there is a copy of the launcher, which only watches signals.
+        self.root = next(pid for pid in self.children(launcher_pid)
+                         if pid != self.agent and self.commands[pid] != self.commands[launcher_pid])
         words = self.commands[self.agent].split(b"\0")
         self.id = words[words.index(b"--session") + 1].decode()
         self.workers = [pid for pid in self.children(self.agent) if self.mode(pid) == b"worker"]
@@ -155,7 +157,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("launcher")
     parser.add_argument("victim", choices=VICTIMS)
-    parser.add_argument("--job", choices=["pool", "fork"], default="pool")
+    parser.add_argument("--job", choices=["pool", "fork", "waits"], default="pool")
     parser.add_argument("--external-redis", action="store_true")
     options = parser.parse_args()
     with external_redis(options.external_redis) as redis_path:

@@ -177,6 +177,38 @@ class Signals(unittest.TestCase):
             self.assertEqual((f"{int(number)}\n", ""), job.communicate(timeout=SECONDS))
             self.assertEqual(9, job.returncode)
 
+    # Says each of the two that it gets, and their numbers at SIGUSR1.
+    TWICE = ("import os, signal\n"
+             "counts = {signal.SIGINT: 0, signal.SIGQUIT: 0}\n"
+             "def handle(number, frame):\n"
+             "    counts[number] += 1; os.write(1, b'%d\\n' % number)\n"
+             "for number in counts: signal.signal(number, handle)\n"
+             "def end(number, frame): print(*counts.values(), flush=True); os._exit(0)\n"
+             "signal.signal(signal.SIGUSR1, end)\n"
+             "print('ready', flush=True)\n"
+             "while True: signal.pause()\n")
+
+    def test_are_the_commands_once_whoever_is_meant(self):
+        job = subprocess.Popen([LAUNCHER, "run", "/usr/bin/python3", "-c", self.TWICE], stdout=subprocess.PIPE, text=True,
+                               start_new_session=True)
+        self.assertEqual("ready\n", job.stdout.readline())
+        for send in (os.kill, os.kill, os.kill, os.killpg):
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                send(job.pid, number)
+                self.assertEqual(f"{int(number)}\n", job.stdout.readline())
+        # A second copy of the group's would be sent on before this.
+        job.send_signal(signal.SIGUSR1)
+        self.assertEqual("4 4\n", job.communicate(timeout=SECONDS)[0])
+
+    def test_end_the_command_as_natively(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2):
+            job = subprocess.Popen([LAUNCHER, "run", "sh", "-c", "ulimit -c 0; echo ready; exec sleep 1000"],
+                                   stdout=subprocess.PIPE, text=True)
+            self.assertEqual("ready\n", job.stdout.readline())
+            job.send_signal(number)
+            job.communicate(timeout=SECONDS)
+            self.assertEqual(128 + number, job.returncode)
+
     def test_ignored_ones_stay_ignored(self):
         job = subprocess.run(["sh", "-c", f"trap '' HUP; {LAUNCHER} run sh -c 'kill -HUP $$; echo alive'"],
                              capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -379,6 +411,37 @@ class Preload(unittest.TestCase):
                                   environment={"ELSEWHERE_REDIS": "redis://127.0.0.1:1"})
         self.assertIn("no other child", done.stdout)
         self.assertIn("elsewhere: Redis at redis://127.0.0.1:1", done.stderr)
+
+    def test_a_root_killed_by_a_signal_takes_all_along(self):
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            script = ("import os, signal, subprocess\n"
+                      "read, write = os.pipe()\n"
+                      "if os.fork() == 0:\n"
+                      "    os.write(write, b'x'); signal.pause()\n"
+                      "os.read(read, 1)\n"
+                      "subprocess.run(['sh', '-c', 'echo $ELSEWHERE_SESSION'])\n"
+                      "signal.pause()\n")
+            job = subprocess.Popen(["/usr/bin/python3", "-c", script], stdout=subprocess.PIPE, text=True,
+                                   env={**os.environ, "LD_PRELOAD": self.library})
+            self.addCleanup(job.kill)
+            session = job.stdout.readline().strip()
+            self.assertRegex(session, r"\A[0-9a-f]{32}\Z")
+            job.send_signal(number)
+            self.assertEqual(-number, job.wait(SECONDS))
+            job.stdout.close()
+            self.assertTrue(eventually(lambda: not leftovers.of(session)), leftovers.of(session))
+
+    def test_a_root_that_ends_leaves_its_children_running(self):
+        script = ("import os, signal, sys\n"
+                  "if os.fork() == 0:\n"
+                  "    print(os.getpid(), flush=True)\n"
+                  "    sys.stdin.readline(); print('still here', flush=True)\n"
+                  "else: os._exit(0)\n")
+        job = subprocess.Popen(["/usr/bin/python3", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "LD_PRELOAD": self.library})
+        self.assertTrue(job.stdout.readline().strip().isdigit())
+        self.assertEqual(0, job.wait(SECONDS))
+        self.assertEqual("still here\n", job.communicate("go\n", timeout=SECONDS)[0])
 
     def test_nothing_is_left(self):
         done = self.run_preloaded("sh", "-c", "true & wait; env | sed -n s/^ELSEWHERE_SESSION=//p")

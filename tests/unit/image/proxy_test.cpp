@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/rseq.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -18,6 +19,7 @@
 #include "preload/capture/capture.h"
 #include "preload/capture/context.h"
 #include "shim/wire/abi.h"
+#include "shim/wire/home_request.h"
 #include "tests/unit/image/arena_file.h"
 
 namespace elsewhere {
@@ -75,6 +77,7 @@ class ProxyTest : public testing::Test {
     if (result.problem != nullptr) _exit(91);
     proxy::Start start{};
     start.socket = socket;
+    start.signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     start.lifeline = -1;
     start.manifest = result.manifest;
     start.agent_socket = path_.c_str();
@@ -163,11 +166,45 @@ TEST_F(ProxyTest, ForwardsSignals) {
 }
 
 TEST_F(ProxyTest, StopsAndContinues) {
-  Send(socket_, abi::Packet::kStop, abi::ForkPacket{});
-  EXPECT_TRUE(WIFSTOPPED(Wait(WUNTRACED)));
+  // In a group of its own, which is not orphaned: there the kernel would throw the terminal's stop signals
+  // away.
+  ASSERT_EQ(HomeCall(SYS_setpgid), 0);
+  uint32_t continues = 0;
+  for (const int signal : {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU}) {
+    Send(socket_, abi::Packet::kStop, abi::StopPacket{{}, signal, continues});
+    const int status = Wait(WUNTRACED);
+    EXPECT_TRUE(WIFSTOPPED(status));
+    EXPECT_EQ(WSTOPSIG(status), signal);
+    ASSERT_EQ(kill(proxy_, SIGCONT), 0);
+    EXPECT_EQ(Receive<abi::SignalPacket>(socket_, abi::Packet::kSignal).signal, SIGCONT);
+    EXPECT_TRUE(WIFCONTINUED(Wait(WCONTINUED)));
+    ++continues;
+  }
+}
+
+TEST_F(ProxyTest, DoesNotStopWhenItWasContinuedMeanwhile) {
   ASSERT_EQ(kill(proxy_, SIGCONT), 0);
   EXPECT_EQ(Receive<abi::SignalPacket>(socket_, abi::Packet::kSignal).signal, SIGCONT);
-  EXPECT_TRUE(WIFCONTINUED(Wait(WCONTINUED)));
+  Send(socket_, abi::Packet::kStop, abi::StopPacket{{}, SIGSTOP, 0});
+  EXPECT_EQ(HomeCall(SYS_getpid), proxy_);
+}
+
+TEST_F(ProxyTest, ContinuesItsProcessInAnOrphanedGroup) {
+  ASSERT_EQ(HomeCall(SYS_setsid), proxy_);
+  EXPECT_EQ(HomeCall(static_cast<long>(wire::HomeRequest::kJobSignal), SIGTTIN), -EIO);
+  Send(socket_, abi::Packet::kStop, abi::StopPacket{{}, SIGTSTP, 0});
+  EXPECT_EQ(Receive<abi::SignalPacket>(socket_, abi::Packet::kSignal).signal, SIGCONT);
+  EXPECT_EQ(HomeCall(SYS_getpid), proxy_);
+}
+
+TEST_F(ProxyTest, ForwardsWhatACallOfItsOwnSentItBeforeTheAnswer) {
+  ASSERT_EQ(HomeCall(SYS_setpgid), 0);
+  abi::HomePacket call{};
+  call.number = static_cast<int64_t>(wire::HomeRequest::kJobSignal);
+  call.arguments[0] = SIGTTOU;
+  Send(socket_, abi::Packet::kHomeCall, call);
+  EXPECT_EQ(Receive<abi::SignalPacket>(socket_, abi::Packet::kSignal).signal, SIGTTOU);
+  EXPECT_EQ(Receive<abi::HomePacket>(socket_, abi::Packet::kHomeResult).result, 0);
 }
 
 TEST_F(ProxyTest, EndsByExit) {

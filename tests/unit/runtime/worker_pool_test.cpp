@@ -47,5 +47,22 @@ TEST(WorkerPool, SaysWhyNobodyCanTakeIt) {
   EXPECT_EQ(pool.Choose({1}, 0).error().code, ENOMEM);
 }
 
+TEST(WorkerPool, TheSilentAreFoundByIntervals) {
+  WorkerPool pool;
+  pool.Ready(1, HelloOf(1, kGigabyte));
+  pool.Ready(2, HelloOf(1, kGigabyte));
+  pool.Expect(3);  // never says anything
+  EXPECT_TRUE(pool.Silent(2).empty());
+  EXPECT_TRUE(pool.Silent(2).empty());
+  pool.Report(1, {});
+  EXPECT_EQ(pool.Silent(2), (std::vector<wire::HostId>{2, 3}));
+  EXPECT_TRUE(pool.Has(2));
+  pool.Remove(2);
+  EXPECT_FALSE(pool.Has(2));
+  pool.Remove(3);
+  EXPECT_TRUE(pool.Silent(2).empty());
+  EXPECT_EQ(pool.Silent(2), (std::vector<wire::HostId>{1}));
+}
+
 }  // namespace
 }  // namespace elsewhere::runtime
