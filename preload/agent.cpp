@@ -24,6 +24,7 @@
 #include <atomic>
 
 #include "preload/descriptor.h"
+#include "preload/files.h"
 #include "preload/packet.h"
 #include "preload/self.h"
 #include "preload/session_start.h"
@@ -398,6 +399,7 @@ int FetchDescriptor(uint64_t token) {
 }
 
 void ForgetAgentAfterFork() {
+  ForgetFileConnection();
   if (connection.socket >= 0) CloseOwn(connection.socket);
   if (connection.doorbell >= 0) CloseOwn(connection.doorbell);
   connection.socket = -1;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdint.h>
 
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/stream.h"
@@ -40,6 +41,8 @@ constexpr DescriptorOperations kKinds[] = {
     {PullStream, nullptr, nullptr},           // kEvent; read and write are its own
     {nullptr, nullptr, nullptr},              // kMessageQueue
     {nullptr, nullptr, nullptr},              // kSignals
+    {FetchBeforeInput, nullptr, SeekFile},    // kMappedFile
+    {nullptr, nullptr, nullptr},              // kMappedDirectory
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

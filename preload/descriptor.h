@@ -54,6 +54,9 @@ enum class DescriptorKind : uint8_t {
   kEvent = 7,         // an eventfd
   kMessageQueue = 8,  // preload/message_queue.h
   kSignals = 9,       // a signalfd: what is read from it is translated (preload/signals.h)
+  // Of a mapped directory (preload/files.h):
+  kMappedFile = 10,
+  kMappedDirectory = 11,
 };
 
 inline DescriptorKind KindOf(int fd) {

@@ -9,6 +9,7 @@
 
 #include "preload/agent.h"
 #include "preload/descriptor.h"
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
 #include "preload/real.h"
@@ -58,6 +59,10 @@ int CloseRange(unsigned first, unsigned last, int flags) {
 // A vfork child has a descriptor table of its own but its parent's memory: there, kinds stay as they are.
 void Forget(int fd) {
   if (!IsKnown(fd) || IsOwn(fd) || InVforkChild()) return;
+  if (IsMapped(fd)) {
+    FileCloses(fd);
+    return;
+  }
   StreamCloses(fd);
   if (IsQueue(fd)) QueueCloses(fd);
   SetKind(fd, DescriptorKind::kNothing);
@@ -106,6 +111,7 @@ int Copied(int from, int to, int flags) {
   if (to < 0 || !IsKnown(from) || InVforkChild()) return to;
   SetKind(to, KindOf(from));
   if (IsQueue(from)) QueueCopied(from, to, flags);
+  FileCopied(from, to);
   return to;
 }
 
@@ -138,6 +144,7 @@ namespace hooks {
 
 int close(int fd) {
   if (IsOwn(fd)) return NotOpen();
+  if (IsMapped(fd)) return CloseFile(fd);
   Forget(fd);
   return real::close(fd);
 }
@@ -159,6 +166,7 @@ void closefrom(int first) {
 int dup2(int from, int to) {
   if (IsOwn(from)) return NotOpen();
   if (from == to || to < 0) return real::dup2(from, to);
+  BecomesStandard(from, to);
   if (!MakeRoom(to)) return -1;
   return Copied(from, real::dup2(from, to), 0);
 }
@@ -166,6 +174,7 @@ int dup2(int from, int to) {
 int dup3(int from, int to, int flags) {
   if (IsOwn(from)) return NotOpen();
   if (from == to || to < 0) return real::dup3(from, to, flags);
+  BecomesStandard(from, to);
   if (!MakeRoom(to)) return -1;
   return Copied(from, real::dup3(from, to, flags), flags);
 }

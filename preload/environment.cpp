@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "preload/files.h"
 #include "preload/kernel_call.h"
 #include "preload/self.h"
 
@@ -43,7 +44,7 @@ bool Names(const char* entry, const char* name) {
 
 bool IsOwnVariable(const char* entry) {
   for (const char* name : {abi::kEnvAgent, abi::kEnvSession, abi::kEnvLifeline, abi::kEnvHost, abi::kEnvFork,
-                           abi::kEnvPreload, kEnvIdentity, kEnvExecuted}) {
+                           abi::kEnvMaps, abi::kEnvPreload, kEnvIdentity, kEnvExecuted}) {
     if (Names(entry, name)) return true;
   }
   return false;
@@ -89,7 +90,8 @@ EnvironmentSize MeasureEnvironment(char* const* environment) {
   const char* others = FindVariable(environment, abi::kEnvPreload);
   const size_t preload =
       sizeof(abi::kEnvPreload) + 2 + strlen(self.library) + (others != nullptr ? strlen(others) : 0);
-  return {entries, kOwnVariablesSize + preload};
+  const size_t maps = HasMaps() ? sizeof(abi::kEnvMaps) + 2 + strlen(self.maps) : 0;
+  return {entries, kOwnVariablesSize + preload + maps};
 }
 
 void BuildEnvironment(char* const* environment, char** entries, char* bytes) {
@@ -102,6 +104,7 @@ void BuildEnvironment(char* const* environment, char** entries, char* bytes) {
   add([&] { text.Add(abi::kEnvAgent).Add("=").Add(self.agent_socket).End(); });
   add([&] { text.Add(abi::kEnvSession).Add("=").Add(self.session).End(); });
   add([&] { text.Add(abi::kEnvHost).Add("=").Add(self.host.load()).End(); });
+  if (HasMaps()) add([&] { text.Add(abi::kEnvMaps).Add("=").Add(self.maps).End(); });
   if (!self.fork_remote) add([&] { text.Add(abi::kEnvFork).Add("=local").End(); });
   if (self.lifeline >= 0) add([&] { text.Add(abi::kEnvLifeline).Add("=").Add(self.lifeline).End(); });
   if (OnWorker() && self.session_pid != 0) {

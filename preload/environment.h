@@ -17,8 +17,8 @@ inline constexpr char kEnvIdentity[] = "ELSEWHERE_IDENTITY";
 // Set where the process that execs has queues or segments at home, which the program must end there.
 inline constexpr char kEnvExecuted[] = "ELSEWHERE_EXECUTED";
 
-inline constexpr size_t kOwnVariables = 8;
-inline constexpr size_t kOwnVariablesSize = 512;  // all but LD_PRELOAD
+inline constexpr size_t kOwnVariables = 9;
+inline constexpr size_t kOwnVariablesSize = 512;  // all but LD_PRELOAD and the maps
 
 // The value of `name`, or nullptr. A null environment is empty.
 const char* FindVariable(char* const* environment, const char* name);

@@ -10,6 +10,7 @@
 #include <sys/vfs.h>
 
 #include "preload/descriptor.h"
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/self.h"
@@ -121,6 +122,10 @@ bool IsShared(int flags) {
 namespace hooks {
 
 void* mmap(void* address, size_t size, int protection, int flags, int descriptor, off_t offset) {
+  if (IsMappedFile(descriptor) && (flags & MAP_ANONYMOUS) == 0) {
+    if (!BeforeMapping(descriptor, size, protection, flags, offset)) return MAP_FAILED;
+    return real::mmap(address, size, protection, flags, descriptor, offset);
+  }
   if (!(self.in_session || self.may_start_session) || InVforkChild())
     return real::mmap(address, size, protection, flags, descriptor, offset);
   if (!IsShared(flags)) {  // MAP_FIXED over what may be a shared mapping

@@ -16,6 +16,7 @@
 #include "preload/agent.h"
 #include "preload/children.h"
 #include "preload/environment.h"
+#include "preload/file_exec.h"
 #include "preload/fork.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
@@ -150,9 +151,12 @@ size_t CountArguments(const char* first, va_list rest) {
 namespace hooks {
 
 int execve(const char* path, char* const* arguments, char* const* environment) {
-  NoteUnfollowed(path);
-  return WithSessionEnvironment(environment,
-                                [&](char* const* ours) { return real::execve(path, arguments, ours); });
+  FlushFiles();
+  return WithProgram(path, arguments, [&](const char* program, char* const* given) {
+    NoteUnfollowed(program);
+    return WithSessionEnvironment(environment,
+                                  [&](char* const* ours) { return real::execve(program, given, ours); });
+  });
 }
 
 int execv(const char* path, char* const* arguments) {
@@ -160,6 +164,8 @@ int execv(const char* path, char* const* arguments) {
 }
 
 int execvpe(const char* file, char* const* arguments, char* const* environment) {
+  if (HasMaps() && strchr(file, '/') != nullptr) return hooks::execve(file, arguments, environment);
+  FlushFiles();
   NoteUnfollowedInPath(file);
   return WithSessionEnvironment(environment,
                                 [&](char* const* ours) { return real::execvpe(file, arguments, ours); });
@@ -182,14 +188,24 @@ int execveat(int directory, const char* path, char* const* arguments, char* cons
 
 int posix_spawn(pid_t* child, const char* path, const posix_spawn_file_actions_t* actions,
                 const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
-  NoteUnfollowed(path);
-  return SpawnWith(child, environment, [&](pid_t* pid, char* const* ours) {
-    return real::posix_spawn(pid, path, actions, attributes, arguments, ours);
+  const int before = errno;
+  int error = -1;
+  const int prepared = WithProgram(path, arguments, [&](const char* program, char* const* given) {
+    NoteUnfollowed(program);
+    error = SpawnWith(child, environment, [&](pid_t* pid, char* const* ours) {
+      return real::posix_spawn(pid, program, actions, attributes, given, ours);
+    });
+    return 0;
   });
+  if (prepared != 0) error = errno;
+  errno = before;
+  return error;
 }
 
 int posix_spawnp(pid_t* child, const char* file, const posix_spawn_file_actions_t* actions,
                  const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
+  if (HasMaps() && strchr(file, '/') != nullptr)
+    return hooks::posix_spawn(child, file, actions, attributes, arguments, environment);
   NoteUnfollowedInPath(file);
   return SpawnWith(child, environment, [&](pid_t* pid, char* const* ours) {
     return real::posix_spawnp(pid, file, actions, attributes, arguments, ours);

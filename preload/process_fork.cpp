@@ -21,6 +21,7 @@
 #include "preload/capture/context.h"
 #include "preload/children.h"
 #include "preload/deputy_start.h"
+#include "preload/files.h"
 #include "preload/fork.h"
 #include "preload/hooks.h"
 #include "preload/ipc.h"
@@ -62,6 +63,7 @@ void BecomeDeputyOrChild(pid_t parent, uint64_t start) {
 
 pid_t Fork(const ForkFunction& real_fork) {
   const bool elsewhere = !OnWorker() && JoinSession() && self.fork_remote;
+  if (elsewhere) FlushFilesBeforeFork();
   const uint64_t start = elsewhere ? NowNanoseconds() : 0;
   const pid_t parent = self.kernel_pid;
   const uint64_t mask = SetSignalMask(~uint64_t{0});
@@ -116,7 +118,7 @@ pid_t forkpty(int* primary, char* name, const struct termios* attributes, const 
   const pid_t pid = hooks::fork();
   if (pid == 0) {
     raw::Close(main_end);
-    if ((OnWorker() ? hooks::login_tty(terminal) : real::login_tty(terminal)) != 0) ::_exit(1);
+    if ((OnWorker() ? hooks::login_tty(terminal) : real::login_tty(terminal)) != 0) real::_exit(1);
     return 0;
   }
   raw::Close(terminal);
@@ -131,7 +133,7 @@ pid_t forkpty(int* primary, char* name, const struct termios* attributes, const 
 int daemon(int keep_directory, int keep_descriptors) {
   const pid_t pid = hooks::fork();
   if (pid < 0) return -1;
-  if (pid > 0) ::_exit(0);
+  if (pid > 0) real::_exit(0);
   if ((OnWorker() ? hooks::setsid() : real::setsid()) < 0) return -1;
   if (keep_directory == 0) raw::Syscall(SYS_chdir, raw::Address("/"));
   if (keep_descriptors != 0) return 0;

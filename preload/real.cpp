@@ -102,7 +102,9 @@ long MissingFunction() {
 #define HOOK(R, name, P, A) REAL(R, name, P, A)
 #define GUARD(R, name, P, A, condition) REAL(R, name, P, A)
 #define READS(R, name, P, A, fd, bytes, flags) REAL(R, name, P, A)
-#define WRITES(R, name, P, A, fd) REAL(R, name, P, A)
+#define WRITES(R, name, P, A, fd, bytes) REAL(R, name, P, A)
+#define READS_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
+#define WRITES_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
 #define ASSEMBLER(R, name, P, A) REAL(R, name, P, A)
 #include "preload/hooks.def"
 
@@ -113,7 +115,9 @@ namespace real {
 #define HOOK(R, name, P, A) REAL(R, name, P, A)
 #define GUARD(R, name, P, A, condition) REAL(R, name, P, A)
 #define READS(R, name, P, A, fd, bytes, flags) REAL(R, name, P, A)
-#define WRITES(R, name, P, A, fd) REAL(R, name, P, A)
+#define WRITES(R, name, P, A, fd, bytes) REAL(R, name, P, A)
+#define READS_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
+#define WRITES_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
 #define ASSEMBLER(R, name, P, A) REAL(R, name, P, A)
 #include "preload/hooks.def"
 }  // namespace real
@@ -124,7 +128,9 @@ namespace {
 #define HOOK(R, name, P, A) REAL(R, name, P, A)
 #define GUARD(R, name, P, A, condition) REAL(R, name, P, A)
 #define READS(R, name, P, A, fd, bytes, flags) REAL(R, name, P, A)
-#define WRITES(R, name, P, A, fd) REAL(R, name, P, A)
+#define WRITES(R, name, P, A, fd, bytes) REAL(R, name, P, A)
+#define READS_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
+#define WRITES_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
 #define ASSEMBLER(R, name, P, A) REAL(R, name, P, A)
 constinit const Entry kEntries[] = {
 #include "preload/hooks.def"

@@ -10,6 +10,7 @@
 #include "preload/children.h"
 #include "preload/descriptor.h"
 #include "preload/environment.h"
+#include "preload/files.h"
 #include "preload/kernel_call.h"
 #include "preload/signals.h"
 #include "preload/stream.h"
@@ -26,6 +27,7 @@ constinit Self self{.host = 0,
                     .lifeline = -1,
                     .agent_socket = {},
                     .session = {},
+                    .maps = {},
                     .library = {}};
 
 namespace {
@@ -85,8 +87,10 @@ __attribute__((constructor)) void ReadEnvironment(int, char**, char** environmen
   } else {
     self.lifeline = -1;
   }
+  if (Copy(self.maps, FindVariable(environment, abi::kEnvMaps))) ReadMaps(self.maps);
+  if (OnWorker() || HasMaps()) FindStreams();
+  if (HasMaps()) FilesAfterExec();
   if (OnWorker()) {
-    FindStreams();
     ReadIdentity(FindVariable(environment, kEnvIdentity));
     if (FindVariable(environment, kEnvExecuted) != nullptr) KernelCall(abi::DeputyCall::kExecuted).Make();
   } else {
@@ -128,6 +132,7 @@ void BecomeRestored(const abi::RestoreNote& note) {
   if (self.lifeline >= 0) ForgetOwn(self.lifeline);
   self.lifeline = -1;
   TakeAgentAfterRestore(note.doorbell);
+  MapsAfterRestore();
   FindStreams();
   ForgetChildren();
   TranslateSignalHandlers();

@@ -16,6 +16,7 @@
 namespace elsewhere::preload {
 
 inline constexpr size_t kPathSize = 4096;
+inline constexpr size_t kMapsSize = 4200;
 
 struct Self {
   std::atomic<uint32_t> host;  // 0: home
@@ -28,6 +29,7 @@ struct Self {
   int32_t lifeline;  // descriptor, -1: none
   char agent_socket[abi::kSocketPathSize];
   char session[33];
+  char maps[kMapsSize];     // as kEnvMaps has them; empty: none
   char library[kPathSize];  // this shared object, for LD_PRELOAD of programs to come
 };
 

@@ -1,7 +1,10 @@
 // The types that the table of interposed functions (hooks.def) speaks of.
 #pragma once
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <linux/fs.h>
 #include <mqueue.h>
 #include <poll.h>
 #include <pthread.h>
@@ -28,3 +31,9 @@
 #include <termios.h>
 #include <unistd.h>
 #include <utmp.h>
+#include <utime.h>
+
+// Of functions whose parameters are functions.
+using scan_filter = int (*)(const struct dirent*);
+using scan_compare = int (*)(const struct dirent**, const struct dirent**);
+using glob_error = int (*)(const char*, int);

@@ -11,9 +11,10 @@
 // read-only after relocation (RELRO), and libc accepts no FILE whose table lies elsewhere. Entries are known
 // by their value, the address of libc's exported _IO_file_read, so nothing of their layout is assumed. All
 // tables (of files, wide files, popen's) share that one function. For streams that are written at their
-// origin the entries for lseek and fstat are replaced the same way.
+// origin the entries for lseek and fstat are replaced the same way, for mapped files (files.h) that for
+// write, too.
 //
-// It is done when a process gets its first stream: at home never. A process restored from the image of one in
+// It is done when a process gets its first stream or mapped file. A process restored from the image of one in
 // which it was done has it already. The page that holds the tables is writable for the moment of the change;
 // other threads see the old word or the new one, and both are right for them.
 #include "preload/stdio.h"
@@ -25,13 +26,17 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <atomic>
+
 #include "preload/descriptor.h"
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "shim/wire/raw_syscall.h"
 
 // Exported by glibc since 2.1, declared nowhere. Weak: where one is missing, nothing is found.
 extern "C" {
 __attribute__((weak)) ssize_t _IO_file_read(FILE* stream, void* to, ssize_t size);
+__attribute__((weak)) ssize_t _IO_file_write(FILE* stream, const void* from, ssize_t size);
 __attribute__((weak)) off64_t _IO_file_seek(FILE* stream, off64_t offset, int whence);
 __attribute__((weak)) int _IO_file_stat(FILE* stream, void* status);
 }
@@ -44,16 +49,32 @@ ssize_t Read(FILE* stream, void* to, ssize_t size) {
   return _IO_file_read(stream, to, size);
 }
 
+// libc's own goes on until all is written, or says how much was.
+ssize_t Write(FILE* stream, const void* from, ssize_t size) {
+  const int fd = stream->_fileno;
+  if (!IsMappedFile(fd)) return _IO_file_write(stream, from, size);
+  OutputPlace place;
+  if (!BeforeFileOutput(fd, static_cast<size_t>(size), -1, &place)) {
+    stream->_flags |= _IO_ERR_SEEN;
+    return 0;
+  }
+  const ssize_t written = _IO_file_write(stream, from, size);
+  AfterFileOutput(fd, place, written);
+  return written;
+}
+
 off64_t Seek(FILE* stream, off64_t offset, int whence) {
   if (IsKnown(stream->_fileno)) return hooks::lseek(stream->_fileno, offset, whence);
   return _IO_file_seek(stream, offset, whence);
 }
 
 int Status(FILE* stream, void* status) {
-  if (KindOf(stream->_fileno) == DescriptorKind::kOutputFile)
+  if (KindOf(stream->_fileno) == DescriptorKind::kOutputFile || IsMappedFile(stream->_fileno))
     return hooks::fstat(stream->_fileno, static_cast<struct stat*>(status));
   return _IO_file_stat(stream, status);
 }
+
+constinit std::atomic<bool> follows = false;
 
 struct Replacement {
   uintptr_t from;
@@ -117,9 +138,14 @@ bool CanFollowStdio() {
   return Count(words, AddressOf(_IO_file_read)) != 0 || Count(words, AddressOf(Read)) != 0;
 }
 
+bool FollowsStdio() {
+  return follows.load(std::memory_order_relaxed);
+}
+
 void FollowStdio() {
   const Replacement replacements[] = {
       {AddressOf(_IO_file_read), AddressOf(Read)},
+      {AddressOf(_IO_file_write), AddressOf(Write)},
       {AddressOf(_IO_file_seek), AddressOf(Seek)},
       {AddressOf(_IO_file_stat), AddressOf(Status)},
   };
@@ -129,6 +155,8 @@ void FollowStdio() {
       if (each.from != 0 && *word == each.from) Replace(word, each.to);
     }
   }
+  follows.store(Count(words, AddressOf(Read)) != 0 && Count(words, AddressOf(Write)) != 0,
+                std::memory_order_relaxed);
 }
 
 }  // namespace elsewhere::preload

@@ -9,5 +9,7 @@ void FollowStdio();
 
 // Can that be done in this process? Not with a C library whose stdio is built otherwise.
 bool CanFollowStdio();
+// FollowStdio was called and found what it wanted, writing included.
+bool FollowsStdio();
 
 }  // namespace elsewhere::preload

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <linux/fs.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -10,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "preload/agent.h"
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/kernel_call.h"
 #include "preload/message_queue.h"
@@ -44,6 +46,10 @@ DescriptorKind KindOfMark(long mark) {
       return DescriptorKind::kMessageQueue;
     case wire::StreamMark::kSignals:
       return DescriptorKind::kSignals;
+    case wire::StreamMark::kMappedFile:
+      return DescriptorKind::kMappedFile;
+    case wire::StreamMark::kMappedDirectory:
+      return DescriptorKind::kMappedDirectory;
     default:
       return DescriptorKind::kNothing;
   }
@@ -119,7 +125,12 @@ int64_t CallAtOrigin(int fd, wire::StreamCall call, std::initializer_list<int64_
 void FindStream(int fd) {
   const long mark = raw::Syscall(SYS_fcntl, fd, F_GETSIG);
   if (mark < wire::kFirstStreamMark || mark > wire::kLastStreamMark) return;
-  SetKind(fd, KindOfMark(mark));
+  const DescriptorKind kind = KindOfMark(mark);
+  if (kind == DescriptorKind::kMappedFile || kind == DescriptorKind::kMappedDirectory) {
+    if (HasMaps()) FileOpened(fd, 0, kind == DescriptorKind::kMappedDirectory);
+    return;
+  }
+  SetKind(fd, kind);
   if (!HasStreams()) FollowStdio();
   if (IsQueue(fd)) NoteKernelObjects();
   has_streams.store(true, std::memory_order_relaxed);
@@ -286,6 +297,11 @@ int ioctl(int fd, unsigned long request, void* argument) {
     if (result == 0 && there > 0) *static_cast<int*>(argument) += static_cast<int>(there);
     return result;
   }
+  // The local file may have holes where its content was not fetched: it is no object to share blocks with.
+  if (request == FICLONE || request == FICLONERANGE || request == FIDEDUPERANGE) {
+    errno = EOPNOTSUPP;
+    return -1;
+  }
   if (KindOf(fd) == DescriptorKind::kTerminal && IsTerminalRequest(request)) {
     const bool changes =
         request == TCSETS || request == TCSETSW || request == TCSETSF || request == TIOCSWINSZ;
@@ -303,6 +319,7 @@ int ioctl(int fd, unsigned long request, void* argument) {
 }
 
 int fstat(int fd, struct stat* status) {
+  if (IsMapped(fd)) return StatusOfFile(fd, status);
   bool stranger = true;
   if (IsOwn(fd)) {
     errno = EBADF;

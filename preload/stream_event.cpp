@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "preload/agent.h"
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/signals.h"
@@ -75,6 +76,13 @@ ssize_t readv(int fd, const iovec* parts, int count) {
 }
 ssize_t write(int fd, const void* buffer, size_t size) {
   if (KindOf(fd) == DescriptorKind::kEvent) return WriteEvent(fd, buffer, size);
+  if (IsMappedFile(fd)) {
+    OutputPlace place;
+    if (!BeforeFileOutput(fd, size, -1, &place)) return -1;
+    const ssize_t written = real::write(fd, buffer, size);
+    AfterFileOutput(fd, place, written);
+    return written;
+  }
   return BeforeOutput(fd) ? real::write(fd, buffer, size) : -1;
 }
 int eventfd_read(int fd, eventfd_t* value) {

@@ -1,6 +1,7 @@
 // The exported functions, generated from the table. Each bears libc's name as its assembler name only, so
 // that libc's own declarations (attributes, redirections, macros) cannot conflict with the definitions here.
 #include "preload/descriptor.h"
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/memory.h"
 #include "preload/memory_discard.h"
@@ -39,7 +40,42 @@ namespace elsewhere::preload {
     return real::name A;                                  \
   }
 #define READS(R, name, P, A, fd, bytes, flags) ASKS(R, name, P, A, fd, BeforeInput(fd, bytes, flags))
-#define WRITES(R, name, P, A, fd) ASKS(R, name, P, A, fd, BeforeOutput(fd))
+// Output to a mapped file is also spoken of behind the call, when it is known how much was written.
+#define WRITES_FILE(R, name, P, A, fd, bytes, offset)                                 \
+  __attribute__((noinline, cold)) static R Mapped_##name P {                          \
+    OutputPlace place;                                                                \
+    if (!BeforeFileOutput(fd, static_cast<size_t>(bytes), offset, &place)) return -1; \
+    const R result = real::name A;                                                    \
+    AfterFileOutput(fd, place, static_cast<ssize_t>(result));                         \
+    return result;                                                                    \
+  }
+#define WRITES(R, name, P, A, fd, bytes)                  \
+  WRITES_FILE(R, name, P, A, fd, bytes, -1)               \
+  __attribute__((noinline, cold)) static R Ask_##name P { \
+    if (IsMappedFile(fd)) return Mapped_##name A;         \
+    return BeforeOutput(fd) ? real::name A : -1;          \
+  }                                                       \
+  WRAPPER(R, name, P) {                                   \
+    if (IsKnown(fd)) [[unlikely]]                         \
+      return Ask_##name A;                                \
+    return real::name A;                                  \
+  }
+#define WRITES_AT(R, name, P, A, fd, bytes, offset) \
+  WRITES_FILE(R, name, P, A, fd, bytes, offset)     \
+  WRAPPER(R, name, P) {                             \
+    if (IsMappedFile(fd)) [[unlikely]]              \
+      return Mapped_##name A;                       \
+    return real::name A;                            \
+  }
+#define READS_AT(R, name, P, A, fd, bytes, offset)            \
+  __attribute__((noinline, cold)) static R Ask_##name P {     \
+    return FetchRange(fd, offset, bytes) ? real::name A : -1; \
+  }                                                           \
+  WRAPPER(R, name, P) {                                       \
+    if (IsMappedFile(fd)) [[unlikely]]                        \
+      return Ask_##name A;                                    \
+    return real::name A;                                      \
+  }
 #define ASSEMBLER(R, name, P, A) EXPORTED R wrapper_##name P __asm__(#name);
 #define ALIAS(alias_name, name) \
   EXPORTED __attribute__((alias(#name))) decltype(wrapper_##name) wrapper_##alias_name __asm__(#alias_name);

@@ -199,6 +199,13 @@ class Agent {
   // Keeps a descriptor for the process that comes for it with the token (abi::Role::kFetch).
   virtual uint64_t Offer(store::UniqueFd /*descriptor*/) { return 0; }
 
+  // `handler` gets every packet of that type, whole, from any connection of this host's processes. The
+  // connection is answered by SendPacket, at once or later; one that is gone by then takes nothing.
+  using PacketReceiver = std::function<void(uint64_t connection, std::span<const uint8_t> packet)>;
+  virtual void OnPacket(abi::Packet /*type*/, PacketReceiver /*handler*/) {}
+  virtual void SendPacket(uint64_t /*connection*/, std::span<const uint8_t> /*bytes*/,
+                          std::span<const int> /*descriptors*/) {}
+
   // nullptr: unknown.
   virtual const Process* FindProcess(Incarnation incarnation) const = 0;
   virtual const Process* FindKernelPid(int32_t kernel_pid) const = 0;

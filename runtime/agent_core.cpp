@@ -46,7 +46,11 @@ Result<std::unique_ptr<AgentCore>> AgentCore::Create(const Options& options, sto
   });
   core->connections_ = std::make_unique<Connections>(
       *core->loop_,
-      [self](ConnectionId id, Connections::Packet packet) { self->on_packet_(id, std::move(packet)); },
+      [self](ConnectionId id, Connections::Packet packet) {
+        const auto receiver = self->packet_receivers_.find(packet.type);
+        if (receiver != self->packet_receivers_.end()) return receiver->second(id, packet.bytes);
+        self->on_packet_(id, std::move(packet));
+      },
       [self](ConnectionId id) { self->on_closed_(id); });
   if (auto added = core->loop_->Add(core->calls_->doorbell(), EPOLLIN,
                                     [self](uint32_t) { self->calls_->TakeCalls(); });

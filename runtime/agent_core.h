@@ -81,6 +81,13 @@ class AgentCore final : public Agent {
     auto taken = offers_.extract(token);
     return taken.empty() ? store::UniqueFd() : std::move(taken.mapped());
   }
+  void OnPacket(abi::Packet type, PacketReceiver handler) override {
+    packet_receivers_[type] = std::move(handler);
+  }
+  void SendPacket(uint64_t connection, std::span<const uint8_t> bytes,
+                  std::span<const int> descriptors) override {
+    connections_->SendBytes(connection, bytes, descriptors);
+  }
   const Process* FindProcess(Incarnation incarnation) const override;
   const Process* FindKernelPid(int32_t kernel_pid) const override;
   const Process* FindSessionPid(int32_t session_pid) const override;
@@ -148,6 +155,7 @@ class AgentCore final : public Agent {
   std::vector<HostId> others_;
   std::vector<std::unique_ptr<Component>> components_;
   std::map<wire::MessageType, MessageHandler> message_handlers_;
+  std::map<abi::Packet, PacketReceiver> packet_receivers_;
   std::unordered_map<int32_t, std::unique_ptr<Entry>> by_kernel_pid_;
   std::unordered_map<Incarnation, Process*> by_incarnation_;
   std::unordered_map<int32_t, Process*> by_session_pid_;

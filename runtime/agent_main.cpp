@@ -36,6 +36,7 @@ int AgentMain(int argc, char** argv) {
   options.workers = static_cast<uint32_t>(std::strtoul(given["workers"].c_str(), nullptr, 10));
   options.redis = TakeVariable(kEnvRedis);
   options.store = given["store"];
+  options.files = FileOptionsOf(given);
   options.fork_remote = given["fork"] != "local";
   options.direct = given["messages"] != "broker";
   options.strict = given.contains("strict");

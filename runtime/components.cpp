@@ -1,15 +1,22 @@
 #include "runtime/components.h"
 
+#include "runtime/files.h"
 #include "runtime/ipc.h"
 #include "runtime/ipc/kernel_calls.h"
 #include "runtime/streams.h"
 
 namespace elsewhere::runtime {
 
-void AddComponents(AgentCore& core) {
+Status AddComponents(AgentCore& core, const FileOptions& files) {
+  if (!files.maps.empty()) {
+    auto made = MakeFiles(core, files);
+    if (!made) return made.error();
+    core.Add(std::move(*made));
+  }
   core.Add(MakeIpc(core));
   core.Add(MakeStreams(core));
   core.Add(MakeKernelCalls(core));
+  return Ok{};
 }
 
 std::string MarkerSecret(const store::SessionKey& key) {

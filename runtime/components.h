@@ -4,11 +4,13 @@
 #include <string>
 
 #include "runtime/agent_core.h"
+#include "runtime/file/maps.h"
 
 namespace elsewhere::runtime {
 
 // Streams, then what builds on them, in the order in which they drain.
-void AddComponents(AgentCore& core);
+// An error says what of them cannot work.
+Status AddComponents(AgentCore& core, const FileOptions& files);
 
 // The value of the session's marker in Redis: known to whoever has the session key.
 std::string MarkerSecret(const store::SessionKey& key);

@@ -69,6 +69,8 @@ class Connections {
     whole.insert(whole.end(), bytes.begin(), bytes.end());
     SendBytes(id, whole, descriptors);
   }
+  // Bytes that carry no packet header.
+  void SendBytes(ConnectionId id, std::span<const uint8_t> bytes, std::span<const int> descriptors);
   void Close(ConnectionId id);  // what is unsent is sent first, if the peer takes it; no on_closed
   void CloseAll();
 
@@ -88,7 +90,6 @@ class Connections {
   bool Receive(ConnectionId id);
   void Flush(ConnectionId id);
   void Drop(ConnectionId id);
-  void SendBytes(ConnectionId id, std::span<const uint8_t> bytes, std::span<const int> descriptors);
 
   EventLoop& loop_;
   PacketHandler on_packet_;

@@ -60,7 +60,7 @@ Status HomeSession::Start() {
   deputies_ = std::make_unique<Deputies>(
       *core_, workers_, *async_store_,
       Deputies::Options{.strict = options_.strict, .seal_packs = !options_.store.empty()});
-  AddComponents(*core_);
+  if (auto added = AddComponents(*core_, options_.files); !added) return added;
   RegisterCalls();
   if (auto status = StartWorkers(); !status) return status;
   // Only now: what a process may ask for is all there.
@@ -206,6 +206,17 @@ Status HomeSession::StartOneWorker(HostId host) {
   if (!options_.store.empty()) command.arguments.push_back("--sealed-packs");
   if (!options_.redis.empty()) command.arguments.push_back("--sealed-messages");
   if (options_.verbose) command.arguments.push_back("--verbose");
+  if (!options_.files.maps.empty()) {
+    const FileOptions& files = options_.files;
+    for (std::string argument : {std::string("--maps"), files.maps, std::string("--file-cache"),
+                                 files.cache + "-" + std::to_string(host), std::string("--cache-size"),
+                                 std::to_string(files.cache_bytes)})
+      command.arguments.push_back(std::move(argument));
+    if (!files.endpoint.empty()) {
+      command.arguments.push_back("--endpoint");
+      command.arguments.push_back(files.endpoint);
+    }
+  }
   command.environment = {std::string(abi::kEnvSession) + "=" + options_.session,
                          std::string(kEnvRedis) + "=" + redis_url_};
   for (const char* name : {"PATH", "TMPDIR", "LANG"}) {

@@ -14,6 +14,7 @@
 
 #include "runtime/agent_core.h"
 #include "runtime/deputies.h"
+#include "runtime/file/maps.h"
 #include "runtime/worker_pool.h"
 #include "shim/broker/private_redis.h"
 #include "shim/engine/engine.h"
@@ -32,6 +33,7 @@ class HomeSession {
     uint32_t workers = 1;
     std::string redis;  // empty: a private one
     std::string store;  // empty: a directory of the session's
+    FileOptions files;  // the cache's directory: home's, the workers' are beside it
     bool fork_remote = true;
     bool direct = true;  // messages to workers travel over links; else through the broker
     bool strict = false;

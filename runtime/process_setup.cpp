@@ -33,6 +33,20 @@ Result<std::map<std::string, std::string>> ParseArguments(int argc, char** argv,
   return values;
 }
 
+FileOptions FileOptionsOf(const std::map<std::string, std::string>& arguments) {
+  const auto value = [&](const char* name) {
+    const auto found = arguments.find(name);
+    return found == arguments.end() ? std::string() : found->second;
+  };
+  FileOptions options;
+  options.maps = value("maps");
+  options.endpoint = value("endpoint");
+  options.cache = value("file-cache");
+  if (const std::string size = value("cache-size"); !size.empty())
+    options.cache_bytes = std::strtoull(size.c_str(), nullptr, 10);
+  return options;
+}
+
 std::string TakeVariable(const char* name) {
   const char* found = std::getenv(name);
   std::string value = found == nullptr ? "" : found;

@@ -4,12 +4,16 @@
 #include <map>
 #include <string>
 
+#include "runtime/file/maps.h"
 #include "shim/wire/result.h"
 
 namespace elsewhere::runtime {
 
 // "--name value" pairs; names in `switches` stand alone and get the value "1". EINVAL names what is wrong.
 Result<std::map<std::string, std::string>> ParseArguments(int argc, char** argv, const std::string& switches);
+
+// What --maps and its companions say; the same for agent and worker.
+FileOptions FileOptionsOf(const std::map<std::string, std::string>& arguments);
 
 // The value of an environment variable, which is removed; empty where it is not set.
 std::string TakeVariable(const char* name);

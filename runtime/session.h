@@ -17,9 +17,11 @@
 // elsewhere-runtime agent  --session HEX32 --directory DIR --listen FD --control FD --lifeline FD
 //                          --workers N [--store URL] [--fork remote|local] [--messages direct|broker]
 //                          [--strict] [--verbose]
+//                          [--maps LIST --file-cache DIR --cache-size BYTES [--endpoint URL]]
 //   FDs: listening agent.sock; SOCK_SEQPACKET control; read end of the lifeline pipe.
 // elsewhere-runtime worker --session HEX32 --directory DIR --host N --store URL --key FD
 //                          [--slots N] [--link FD] [--sealed-packs] [--sealed-messages] [--verbose]
+//                          [--maps LIST --file-cache DIR --cache-size BYTES [--endpoint URL]]
 //   FDs: key, a pipe or memfd with the 64 hexadecimal digits of the session key; link, a direct connection
 //   with home (link.h), without it messages go through the broker. The worker is pid 1 of its pid
 //   namespace where namespaces are permitted. It leaves with status 0 after Shutdown.
@@ -73,6 +75,8 @@ class SessionLayout {
   std::string RedisSocket() const { return directory_ + "/redis.sock"; }
   std::string Store() const { return directory_ + "/store"; }
   std::string Cache(uint32_t host) const { return directory_ + "/cache-" + std::to_string(host); }
+  // The likenesses of mapped directories; a worker has its own there.
+  std::string Tree() const { return directory_ + "/tree"; }
   std::string LogDirectory() const { return directory_ + "/log"; }
   std::string Log(uint32_t host) const {
     return host == 0 ? directory_ + "/log/agent.log"

@@ -113,7 +113,7 @@ Status WorkerAgent::Start(Arguments& arguments) {
     if (auto added = core_->AddLink(wire::kHome, std::move(link)); !added) return added;
   }
   core_->AddHost(wire::kHome);
-  AddComponents(*core_);
+  if (auto added = AddComponents(*core_, FileOptionsOf(arguments)); !added) return added;
   jobs_ = std::make_unique<WorkerJobs>(*core_, *packs_, [this](const std::string& why) { Leave(1, why); });
   core_->OnMessage<wire::Shutdown>([this](HostId, wire::Shutdown&&) { Leave(0, ""); });
   if (auto child =

@@ -14,7 +14,9 @@ extern "C" __attribute__((visibility("default"))) bool SetRealFunction(const cha
 #define HOOK(R, name, P, A) REAL(R, name, P, A)
 #define GUARD(R, name, P, A, condition) REAL(R, name, P, A)
 #define READS(R, name, P, A, fd, bytes, flags) REAL(R, name, P, A)
-#define WRITES(R, name, P, A, fd) REAL(R, name, P, A)
+#define WRITES(R, name, P, A, fd, bytes) REAL(R, name, P, A)
+#define READS_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
+#define WRITES_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
 #include "preload/hooks.def"
   return false;
 }

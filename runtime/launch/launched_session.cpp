@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/file/maps.h"
 #include "shim/wire/abi.h"
 
 namespace elsewhere::runtime {
@@ -108,6 +109,11 @@ std::vector<std::string> AgentArguments(const Options& options, const LaunchedSe
       "--fork",      options.fork_remote ? "remote" : "local",
       "--messages",  options.direct_messages ? "direct" : "broker"};
   if (!options.store.empty()) arguments.insert(arguments.end(), {"--store", options.store});
+  if (!options.maps.empty()) {
+    arguments.insert(arguments.end(), {"--maps", options.maps, "--file-cache", DefaultFileCache(),
+                                       "--cache-size", std::to_string(options.cache_bytes)});
+    if (!options.endpoint.empty()) arguments.insert(arguments.end(), {"--endpoint", options.endpoint});
+  }
   if (options.strict) arguments.push_back("--strict");
   if (options.verbose) arguments.push_back("--verbose");
   return arguments;
@@ -140,6 +146,11 @@ Result<std::string> PreloadPath(const Installation& installation, const SessionL
   return link;
 }
 
+std::string DirectoriesOf(const Options& options) {
+  auto rules = ParseMaps(options.maps);
+  return rules.ok() ? MapDirectories(*rules) : "";
+}
+
 std::vector<std::string> CommandEnvironment(const LaunchedSession& session, const Options& options,
                                             const std::string& preload) {
   const char* others = std::getenv(abi::kEnvPreload);
@@ -150,6 +161,7 @@ std::vector<std::string> CommandEnvironment(const LaunchedSession& session, cons
                                    {abi::kEnvLifeline, std::to_string(session.mark.lifeline_number)},
                                    {abi::kEnvFork, options.fork_remote ? "remote" : "local"},
                                    {abi::kEnvHost, ""},
+                                   {abi::kEnvMaps, DirectoriesOf(options)},
                                    // They may hold passwords, which never enter a user's process.
                                    {kEnvRedis, ""},
                                    {"ELSEWHERE_STORE", ""}});

@@ -2,6 +2,9 @@
 
 #include <charconv>
 #include <optional>
+#include <string_view>
+
+#include "runtime/file/maps.h"
 
 namespace elsewhere::runtime {
 namespace {
@@ -36,6 +39,36 @@ std::optional<std::string> SetRedis(Options& options, const std::string& value) 
 std::optional<std::string> SetStore(Options& options, const std::string& value) {
   if (value.empty()) return "give a directory as dir:/absolute/path";
   options.store = value;
+  return std::nullopt;
+}
+
+// Each --map adds to the ones before; the variable has them all.
+std::optional<std::string> SetMap(Options& options, const std::string& value) {
+  const std::string together = options.maps.empty() ? value : options.maps + ";" + value;
+  auto rules = ParseMaps(together);
+  if (!rules) return rules.error().message;
+  options.maps = together;
+  return std::nullopt;
+}
+
+std::optional<std::string> SetEndpoint(Options& options, const std::string& value) {
+  if (!value.starts_with("http://") && !value.starts_with("https://"))
+    return "give a URL such as https://s3.example.org:9000";
+  options.endpoint = value;
+  return std::nullopt;
+}
+
+// Bytes, or with one of the letters that mean powers of 1024.
+std::optional<std::string> SetCacheSize(Options& options, const std::string& value) {
+  uint64_t number = 0;
+  const auto [end, code] = std::from_chars(value.data(), value.data() + value.size(), number);
+  const std::string unit(end, value.data() + value.size());
+  constexpr std::string_view kUnits = "KMGT";
+  const size_t power = unit.size() == 1 ? kUnits.find(unit[0]) + 1 : 0;
+  if (code != std::errc() || unit.size() > 1 || (unit.size() == 1 && power == 0) ||
+      number > (UINT64_MAX >> (10 * power)))
+    return "give a number of bytes, perhaps with K, M, G or T";
+  options.cache_bytes = number << (10 * power);
   return std::nullopt;
 }
 
@@ -81,6 +114,9 @@ constexpr OptionRow kOptions[] = {
     {"--workers", "ELSEWHERE_WORKERS", Argument::kRequired, SetWorkers},
     {"--redis", "ELSEWHERE_REDIS", Argument::kRequired, SetRedis},
     {"--store", "ELSEWHERE_STORE", Argument::kRequired, SetStore},
+    {"--map", "ELSEWHERE_MAP", Argument::kRequired, SetMap},
+    {"--endpoint", "ELSEWHERE_ENDPOINT", Argument::kRequired, SetEndpoint},
+    {"--cache-size", "ELSEWHERE_CACHE_SIZE", Argument::kRequired, SetCacheSize},
     {"--engine", "ELSEWHERE_ENGINE", Argument::kRequired, SetEngine},
     {"--fork", "ELSEWHERE_FORK", Argument::kRequired, SetFork},
     {"--messages", "ELSEWHERE_MESSAGES", Argument::kRequired, SetMessages},
@@ -194,6 +230,13 @@ gc      removes what killed sessions and writers left, here and in stores: elsew
                         rediss://... (TLS) or unix:///path (default: a private one) ELSEWHERE_REDIS
   --store URL           keep images here: dir:/absolute/path or s3://bucket/prefix
                         (default: private)                                          ELSEWHERE_STORE
+  --map DIRECTORY=URL[:ro]
+                        files below DIRECTORY are objects: s3://bucket/prefix or
+                        dir:/absolute/path; :ro makes it read-only. May be repeated,
+                        the variable separates several by ';'                       ELSEWHERE_MAP
+  --endpoint URL        the S3 server of the maps (default: AWS_ENDPOINT_URL, AWS)  ELSEWHERE_ENDPOINT
+  --cache-size BYTES    what each host keeps of mapped files, K M G T allowed
+                        (default: 10G)                                              ELSEWHERE_CACHE_SIZE
   --engine local        where workers come from                                     ELSEWHERE_ENGINE
   --fork remote|local   where forked children run (default: remote)                 ELSEWHERE_FORK
   --messages direct|broker  how home and workers of the same machine talk: over a

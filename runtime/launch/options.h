@@ -27,9 +27,12 @@ enum class Stats { kNone, kHuman, kJson };
 
 struct Options {
   Action action = Action::kRun;
-  uint32_t workers = 0;  // 0: as many as there are cores
-  std::string redis;     // empty: a private one
-  std::string store;     // empty: a directory of the session
+  uint32_t workers = 0;                       // 0: as many as there are cores
+  std::string redis;                          // empty: a private one
+  std::string store;                          // empty: a directory of the session
+  std::string maps;                           // DIRECTORY=URL[:ro], joined by ';'
+  std::string endpoint;                       // of S3; empty: from the environment
+  uint64_t cache_bytes = uint64_t{10} << 30;  // of the mapped files' cache on each host
   bool fork_remote = true;
   bool direct_messages = true;  // between home and workers that can reach each other
   Stats stats = Stats::kNone;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "runtime/file/maps.h"
 #include "runtime/launch/program.h"
 #include "runtime/launch/session_directory.h"
 #include "shim/broker/redis_url.h"
@@ -55,6 +56,12 @@ Status CheckStore(const std::string& url, const std::string& session_id) {
 Status CheckServices(const Options& options) {
   Result<std::string> redis = options.redis.empty() ? FindRedisServer() : CheckRedis(options.redis);
   if (!redis.ok()) return redis.error();
+  if (!options.maps.empty()) {
+    FileOptions files;
+    files.maps = options.maps;
+    files.endpoint = options.endpoint;
+    if (auto checked = CheckMaps(files); !checked.ok()) return checked;
+  }
   return options.store.empty() ? Status(Ok{}) : CheckStore(options.store, MakeSessionId());
 }
 

@@ -52,14 +52,34 @@ uint64_t FileSystem::InodeOf(const std::string& path) const {
   return hash ? hash : 1;
 }
 
-void FileSystem::Remember(const std::string& key, const std::optional<Attributes>& attributes) {
+uint64_t FileSystem::Generation() {
   std::lock_guard lock(mutex_);
+  return generation_;
+}
+
+void FileSystem::ForgetAll() {
+  std::lock_guard lock(mutex_);
+  ++generation_;
+  remembered_.clear();
+  listings_.clear();
+}
+
+void FileSystem::RemovedElsewhere(const std::string& key) {
+  ForgetAll();
+  if (auto open = FindOpen(key)) open->RemovedElsewhere();
+}
+
+void FileSystem::Remember(const std::string& key, const std::optional<Attributes>& attributes,
+                          uint64_t generation) {
+  std::lock_guard lock(mutex_);
+  if (generation != generation_) return;  // it was looked up before a change
   if (remembered_.size() >= kRemembered) remembered_.clear();
   remembered_[key] = {attributes, NowNs() + int64_t(options_.remember_ms) * 1'000'000};
 }
 
 void FileSystem::Forget(const std::string& key) {
   std::lock_guard lock(mutex_);
+  ++generation_;
   remembered_.erase(key);
   searched_.erase(key);
 }
@@ -67,6 +87,7 @@ void FileSystem::Forget(const std::string& key) {
 // Keeps the listing of its directory right after a change of ours; nothing: the name is gone.
 void FileSystem::NoteName(const std::string& key, std::optional<bool> directory) {
   std::lock_guard lock(mutex_);
+  ++generation_;
   remembered_.erase(key);
   searched_.erase(key);
   if (!directory) kept_directories_.erase(key);
@@ -118,8 +139,9 @@ Result<Attributes> FileSystem::Lookup(const std::string& key, bool fresh) {
 }
 
 Result<Attributes> FileSystem::LookupName(const std::string& key, bool fresh) {
-  // An open file that this host only reads keeps its version, the name may have gone on to another.
-  if (auto open = FindOpen(key); open && open->writable()) return open->attributes();
+  // What was changed here and not sent yet is newer than anything that the store knows; an open file without
+  // changes keeps its version, the name may have gone on to another.
+  if (auto open = FindOpen(key); open && open->ahead_of_store()) return open->attributes();
   if (!fresh) {
     std::unique_lock lock(mutex_);
     int64_t now = NowNs();
@@ -139,11 +161,12 @@ Result<Attributes> FileSystem::LookupName(const std::string& key, bool fresh) {
       lock.lock();
     }
   }
+  const uint64_t generation = Generation();
   auto found = LookupInStore(key);
   if (found) {
-    Remember(key, *found);
+    Remember(key, *found, generation);
   } else if (found.error().code == ENOENT) {
-    Remember(key, std::nullopt);
+    Remember(key, std::nullopt, generation);
   }
   return found;
 }
@@ -188,11 +211,12 @@ void FileSystem::LookAhead(const std::string& key) {
         wanted.emplace_back(base + at->first, at->second.directory);
     }
   }
+  const uint64_t generation = Generation();
   // An error shows again for the name that is really asked for.
   (void)context_->workers->ForEach(wanted.size(), [&](size_t i) -> Status {
     auto& [name, directory] = wanted[i];
     auto found = directory ? LookupDirectory(name) : LookupInStore(name);
-    if (found) Remember(name, *found);
+    if (found) Remember(name, *found, generation);
     return Ok{};
   });
 }
@@ -312,6 +336,7 @@ Result<std::string> FileSystem::ReadLink(const std::string& path) {
 }
 
 Result<FileSystem::Listing> FileSystem::List(const std::string& key) {
+  const uint64_t generation = Generation();
   Listing listing;
   std::string prefix = key.empty() ? "" : key + "/";
   store::ListRequest request{.prefix = prefix, .folders = true};
@@ -333,7 +358,7 @@ Result<FileSystem::Listing> FileSystem::List(const std::string& key) {
   listing.until_ns = NowNs() + int64_t(options_.remember_ms) * 1'000'000;
   std::lock_guard lock(mutex_);
   if (listings_.size() >= kListings) listings_.clear();
-  listings_[key] = listing;
+  if (generation == generation_) listings_[key] = listing;
   return listing;
 }
 

@@ -123,6 +123,11 @@ class FileSystem {
 
   uint64_t InodeOf(const std::string& path) const;
 
+  // Another host says that it has changed something here, or removed this name: who has that file open there
+  // keeps it, and nothing of it is sent any more.
+  void ForgetAll();
+  void RemovedElsewhere(const std::string& key);
+
  private:
   struct Remembered {
     std::optional<Attributes> attributes;  // nothing: there is no such name
@@ -167,7 +172,9 @@ class FileSystem {
   // A path that ends in "." or ".." fails with `dot_code`.
   Result<std::string> ResolveForChange(const std::string& path, int dot_code = EEXIST);
 
-  void Remember(const std::string& key, const std::optional<Attributes>& attributes);
+  uint64_t Generation();
+  // What was asked of the store in an earlier generation is not remembered.
+  void Remember(const std::string& key, const std::optional<Attributes>& attributes, uint64_t generation);
   void Forget(const std::string& key);
   void NoteName(const std::string& key, std::optional<bool> directory);
   std::shared_ptr<ObjectFile> FindOpen(const std::string& key);
@@ -204,6 +211,7 @@ class FileSystem {
   const std::shared_ptr<FileContext> context_;
   const FileSystemOptions options_;
   std::mutex mutex_;
+  uint64_t generation_ = 0;  // counts changes
   std::map<std::string, Remembered> remembered_;
   std::map<std::string, Listing> listings_;
   std::map<std::string, std::weak_ptr<ObjectFile>> open_;

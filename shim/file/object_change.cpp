@@ -18,7 +18,15 @@ Status ObjectFile::MakeWritable() {
   // A fetch in progress writes into the file that is there now.
   arrived_.wait(lock, [this] { return fetching_.empty(); });
   if (!context_->cache->TakeOut(local_)) {
-    // Other processes use it: a copy of what is valid. Those who read here keep the old file's descriptor.
+    // Other processes use it: a copy. Those who read here keep the old file's descriptor, which nobody will
+    // fetch into any more.
+    const uint64_t size = attributes_.size;
+    lock.unlock();
+    auto fetched = FetchRange(0, size);
+    if (!fetched) return fetched;
+    lock.lock();
+    if (writable_) return Ok{};
+    arrived_.wait(lock, [this] { return fetching_.empty(); });
     auto fresh = context_->cache->NewPrivate();
     if (!fresh) return fresh.error();
     if (ftruncate(fresh->get(), off_t(attributes_.size)) != 0) return Error{errno, strerror(errno)};
@@ -79,6 +87,20 @@ Status ObjectFile::NoteWritten(uint64_t offset, uint64_t length) {
   MarkWritten(offset, length, false);
   StreamWritten(lock, offset, length);
   return Ok{};
+}
+
+void ObjectFile::NoteGrowth(bool appended) {
+  std::unique_lock lock(mutex_);
+  struct stat status;
+  if (fstat(fd(), &status) != 0 || uint64_t(status.st_size) <= attributes_.size) return;
+  uint64_t from = attributes_.size, length = uint64_t(status.st_size) - from;
+  MarkWritten(from, length, appended);
+  StreamWritten(lock, from, length);
+}
+
+bool ObjectFile::IsWhole() const {
+  std::lock_guard lock(mutex_);
+  return valid_.Contains(0, attributes_.size);
 }
 
 Status ObjectFile::Truncate(uint64_t size) {
@@ -168,6 +190,11 @@ Status ObjectFile::Unlink() {
   std::lock_guard lock(mutex_);
   unlinked_ = true;
   return fetched;
+}
+
+void ObjectFile::RemovedElsewhere() {
+  std::lock_guard lock(mutex_);
+  unlinked_ = true;
 }
 
 Status ObjectFile::GiveName(std::string key) {

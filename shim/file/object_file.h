@@ -89,6 +89,11 @@ class ObjectFile {
   Result<uint64_t> Append(std::string_view data);
   // Says that the range was or will be written into fd() by somebody else.
   Status NoteWritten(uint64_t offset, uint64_t length);
+  // The same of everything that stands in fd() behind the size that is known here. `appended`: by writers who
+  // meant the end, wherever it is.
+  void NoteGrowth(bool appended);
+  // All of it is in the local file, and stays there.
+  bool IsWhole() const;
   Status Truncate(uint64_t size);
   // fallocate(2); EOPNOTSUPP for modes that move content.
   Status Allocate(int mode, uint64_t offset, uint64_t length);
@@ -102,6 +107,8 @@ class ObjectFile {
   // The name is gone: nothing more is sent. First fetches what is missing, so that it lives on for those who
   // have it.
   Status Unlink();
+  // The same by another host, which has left nothing to fetch.
+  void RemovedElsewhere();
   bool unlinked() const;
   // Makes an anonymous file the object `key`, which must not exist: EEXIST, and it stays anonymous. ENOENT if
   // it had a name before.

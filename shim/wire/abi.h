@@ -22,9 +22,11 @@
 
 #include <atomic>
 
+#include "shim/wire/file_call.h"
+
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 4;
+inline constexpr uint32_t kAbiVersion = 6;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -36,6 +38,8 @@ inline constexpr char kEnvLifeline[] = "ELSEWHERE_LIFELINE";  // descriptor numb
 inline constexpr char kEnvHost[] = "ELSEWHERE_HOST";          // number of this host; absent or "0": home
 inline constexpr char kEnvFork[] = "ELSEWHERE_FORK";          // "remote" (default) or "local"
 inline constexpr char kEnvPreload[] = "LD_PRELOAD";
+// Mapped directories, one per line, in the order of their numbers; absolute and normalised.
+inline constexpr char kEnvMaps[] = "ELSEWHERE_MAPS";
 
 // Descriptors of ours sit at or above this number, counted down from the soft limit's end where that is
 // lower, so that they never take a number that the program would have got.
@@ -114,6 +118,21 @@ enum class Operation : uint32_t {
   kSegment = 51,  // arguments: id of a System V segment that the caller's deputy has attached. result: token
                   // for Role::kFetch; payload: device and inode of the object at home.
                   // At home: a segment was detached or marked for removal
+  // Mapped files. Arguments 0 and 1: device and inode of the local file. EBADF: it is none.
+  kFileFind = 64,      // result: number of its FileEntry, from 1; 0: it has none
+  kFileFetch = 65,     // arguments: offset, length (-1: to the end). Returns when the range is there.
+  kFileWritten = 66,   // arguments: offset, length: overwritten below FileEntry::known_size
+  kFileGrew = 67,      // it has grown beyond FileEntry::notify_at
+  kFileFlush = 68,     // returns when everything is in the store, or why it is not
+  kFileTruncate = 69,  // arguments: size
+  kFileStatus = 70,    // payload: FileStatus
+  kFileSetMode = 71,   // arguments: mode
+  kFileSetOwner = 72,  // arguments: user, group; -1: as it is
+  kFileSetTimes = 73,  // arguments: atime, mtime in nanoseconds; kTimeOmitted: as it is
+  kFileClosed = 74,    // a descriptor of it was closed. No answer is waited for.
+  kFileUnseen =
+      75,  // it will be written where no hook sees it: everything is fetched, changes are looked for
+  kFileFlushAll = 76,  // no arguments: everything that was written on this host
   kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
 };
 
@@ -190,6 +209,7 @@ struct Table {
   ProcessEntry processes[kProcessCount];
   Cell cells[kCellCount];
   Bulk bulks[kBulkCount];
+  FileEntry files[kFileCount];
 };
 static_assert(offsetof(Table, slots) % 4096 == 0);
 
@@ -211,6 +231,7 @@ enum class Packet : uint32_t {
                       // capture with the reason why there is none
   kKernelAnswer = 6,  // struct KernelAnswer and its bytes
   kKernelEvent = 7,   // struct KernelEvent: of a queue that is watched or notifies
+  kFileCall = 8,      // struct FileRequest; answered by one struct FileAnswer on the same connection
   // agent -> process
   kWelcome =
       16,  // struct Welcome; descriptors: table memfd, doorbell eventfd, then for a deputy the arena memfd

@@ -99,6 +99,7 @@ enum class MessageType : uint16_t {
   kKernelResult = 97,
   kKernelCancel = 98,
   kKernelEvent = 99,
+  kFilesChanged = 112,  // shim/wire/file_message.h
 };
 
 struct Envelope {

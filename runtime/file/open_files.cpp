@@ -1,0 +1,239 @@
+#include "runtime/file/open_files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "shim/file/upload_plan.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+constexpr size_t kHashedBlock = 64 << 10;
+
+// Nobody else has the local file open or mapped.
+bool IsAlone(int fd) {
+  if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) return false;
+  fcntl(fd, F_SETLEASE, F_UNLCK);
+  return true;
+}
+
+uint64_t LocalSize(const OpenFile& file) {
+  struct stat status;
+  return fstat(file.object->fd(), &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
+}
+
+// Hash of what is there of the block, 0 behind the end.
+uint64_t HashBlock(int fd, uint64_t offset, std::vector<char>& buffer) {
+  buffer.resize(kHashedBlock);
+  size_t filled = 0;
+  while (filled < kHashedBlock) {
+    const ssize_t got =
+        pread(fd, buffer.data() + filled, kHashedBlock - filled, static_cast<off_t>(offset + filled));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    filled += static_cast<size_t>(got);
+  }
+  return filled == 0 ? 0 : XXH3_64bits(buffer.data(), filled);
+}
+
+}  // namespace
+
+uint32_t OpenFiles::NewEntry(const OpenFile& file) {
+  for (uint32_t i = 0; i < abi::kFileCount; ++i) {
+    abi::FileEntry& entry = table_.files[i];
+    if (entry.used.load(std::memory_order_relaxed) != 0) continue;
+    entry.device.store(file.device);
+    entry.inode.store(file.inode);
+    entry.whole.store(0);
+    entry.known_size.store(0);
+    entry.notify_at.store(UINT64_MAX);
+    entry.used.store(1);
+    return i + 1;
+  }
+  return 0;
+}
+
+Result<std::shared_ptr<OpenFile>> OpenFiles::Opened(std::shared_ptr<file::ObjectFile> object, size_t map,
+                                                    int flags) {
+  struct stat status;
+  if (fstat(object->fd(), &status) != 0) return Error{errno, strerror(errno)};
+  std::shared_ptr<OpenFile> file;
+  {
+    std::lock_guard lock(mutex_);
+    auto& known = files_[{status.st_dev, status.st_ino}];
+    if (known == nullptr || known->object != object) {
+      if (known != nullptr && known->entry != 0) table_.files[known->entry - 1].used.store(0);
+      known = std::make_shared<OpenFile>();
+      known->object = std::move(object);
+      known->map = map;
+      known->device = status.st_dev;
+      known->inode = status.st_ino;
+      known->entry = NewEntry(*known);
+    }
+    file = known;
+    ++file->pins;
+  }
+  {
+    std::lock_guard lock(file->mutex);
+    if ((flags & O_ACCMODE) != O_RDONLY) {
+      file->writable = true;
+      file->appends = file->appends && (flags & O_APPEND) != 0;
+    }
+  }
+  Publish(*file);
+  return file;
+}
+
+void OpenFiles::Unpin(const std::shared_ptr<OpenFile>& file) {
+  std::lock_guard lock(mutex_);
+  --file->pins;
+}
+
+std::shared_ptr<OpenFile> OpenFiles::Find(uint64_t device, uint64_t inode) {
+  std::lock_guard lock(mutex_);
+  const auto found = files_.find({device, inode});
+  return found == files_.end() ? nullptr : found->second;
+}
+
+std::vector<std::shared_ptr<OpenFile>> OpenFiles::All() {
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<OpenFile>> all;
+  for (const auto& [name, file] : files_) all.push_back(file);
+  return all;
+}
+
+void OpenFiles::Publish(OpenFile& file) {
+  if (file.entry == 0) return;
+  abi::FileEntry& entry = table_.files[file.entry - 1];
+  const uint64_t size = file.object->attributes().size;
+  entry.known_size.store(size);
+  entry.notify_at.store((size / file::kStreamPart + 1) * file::kStreamPart);
+  entry.whole.store(file.object->IsWhole() ? 1 : 0);
+}
+
+Status OpenFiles::Fetch(OpenFile& file, uint64_t offset, uint64_t length) {
+  Absorb(file);
+  auto fetched = file.object->Prepare(offset, length);
+  Publish(file);
+  return fetched;
+}
+
+void OpenFiles::Written(OpenFile& file, uint64_t offset, uint64_t length) {
+  Absorb(file);
+  const uint64_t size = file.object->attributes().size;
+  if (offset < size) (void)file.object->NoteWritten(offset, std::min(length, size - offset));
+  Publish(file);
+}
+
+void OpenFiles::Absorb(OpenFile& file) {
+  std::lock_guard lock(file.mutex);
+  if (!file.writable) return;
+  file.object->NoteGrowth(file.appends);
+  Publish(file);
+}
+
+void OpenFiles::AbsorbAll() {
+  for (const auto& file : All()) Absorb(*file);
+}
+
+Status OpenFiles::Truncate(OpenFile& file, uint64_t size) {
+  Absorb(file);
+  auto cut = file.object->Truncate(size);
+  Publish(file);
+  return cut;
+}
+
+void OpenFiles::Hash(OpenFile& file) {
+  std::vector<char> buffer;
+  file.hashed_size = LocalSize(file);
+  file.hashes.clear();
+  for (uint64_t at = 0; at < file.hashed_size; at += kHashedBlock)
+    file.hashes.push_back(HashBlock(file.object->fd(), at, buffer));
+}
+
+Status OpenFiles::SetUnseen(OpenFile& file) {
+  if (auto fetched = Fetch(file, 0, UINT64_MAX); !fetched) return fetched;
+  std::lock_guard lock(file.mutex);
+  if (file.unseen) return Ok{};
+  file.unseen = true;
+  Hash(file);
+  return Ok{};
+}
+
+// Blocks of an unseen file that are no longer what they were.
+void OpenFiles::FindUnseen(OpenFile& file) {
+  std::lock_guard lock(file.mutex);
+  if (!file.unseen) return;
+  const std::vector<uint64_t> before = std::move(file.hashes);
+  Hash(file);
+  for (size_t i = 0; i < std::min(before.size(), file.hashes.size()); ++i) {
+    if (before[i] == file.hashes[i]) continue;
+    const uint64_t from = i * kHashedBlock;
+    (void)file.object->NoteWritten(from, std::min<uint64_t>(kHashedBlock, file.hashed_size - from));
+  }
+}
+
+Status OpenFiles::Flush(OpenFile& file) {
+  Absorb(file);
+  FindUnseen(file);
+  auto sent = file.object->Flush();
+  Publish(file);
+  return sent;
+}
+
+Status OpenFiles::FlushAll(std::set<size_t>* sent_maps) {
+  Status first = Ok{};
+  for (const auto& file : All()) {
+    bool writable;
+    {
+      std::lock_guard lock(file->mutex);
+      writable = file->writable;
+    }
+    if (!writable) continue;
+    Absorb(*file);
+    FindUnseen(*file);
+    if (!file->object->ahead_of_store()) continue;
+    auto sent = Flush(*file);
+    if (sent_maps != nullptr) sent_maps->insert(file->map);
+    if (!sent && first) first = sent;
+  }
+  return first;
+}
+
+void OpenFiles::Sweep(const std::function<void(const std::string&, const Error&)>& failed) {
+  for (const auto& file : All()) {
+    {
+      std::lock_guard lock(mutex_);
+      if (file->pins != 0 || !IsAlone(file->object->fd())) continue;
+    }
+    bool writable;
+    {
+      std::lock_guard lock(file->mutex);
+      writable = file->writable;
+    }
+    if (writable && !file->object->unlinked()) {
+      auto sent = Flush(*file);
+      if (!sent) failed(file->object->key(), sent.error());
+    }
+    std::lock_guard lock(mutex_);
+    if (file->pins != 0 || !IsAlone(file->object->fd())) continue;
+    const auto found = files_.find({file->device, file->inode});
+    if (found == files_.end() || found->second != file) continue;
+    if (file->entry != 0) table_.files[file->entry - 1].used.store(0);
+    files_.erase(found);
+  }
+}
+
+bool OpenFiles::empty() {
+  std::lock_guard lock(mutex_);
+  return files_.empty();
+}
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,87 @@
+// The mapped files that processes of this host have open.
+//
+// A process holds a descriptor of the ObjectFile's local file, reads it when the range is there and writes it
+// without asking. What it wrote is known here in three ways:
+//   - what grew: everything behind the size that was last known here (FileEntry::known_size), looked at
+//   before
+//     whatever needs it. This covers writers that no hook sees;
+//   - what was overwritten before that: the process says so behind every such write;
+//   - "unseen" files (opened by stdio to be changed in place, mapped writable): all of it is fetched, and
+//     blocks whose content is no longer what it was are found by their hashes when the file is flushed.
+//
+// How long a file stays here: until nobody has it open, which is the kernel's knowledge: a write lease on the
+// local file is granted only when no other descriptor or mapping of it exists, anywhere. So no death, no
+// exec, no libc that closes without a hook and no descriptor that went through a socket can be missed.
+//
+// Thread-safety: all methods from any thread; Flush, Fetch and Sweep block.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "shim/file/object_file.h"
+#include "shim/wire/abi.h"
+#include "shim/wire/result.h"
+
+namespace elsewhere::runtime {
+
+// One of them. What it points to outlives it; the fields below the mutex are guarded by it.
+struct OpenFile {
+  std::shared_ptr<file::ObjectFile> object;
+  size_t map = 0;
+  uint64_t device = 0, inode = 0;
+  uint32_t entry = 0;  // number of its FileEntry, from 1; 0: none was free
+
+  std::mutex mutex;
+  unsigned pins = 0;      // guarded by OpenFiles: descriptors on their way to a process
+  bool writable = false;  // was opened to be changed
+  bool appends = true;    // only by those who append
+  bool unseen = false;
+  std::vector<uint64_t> hashes{};  // of an unseen file's blocks when it was last looked at
+  uint64_t hashed_size = 0;
+};
+
+class OpenFiles {
+ public:
+  explicit OpenFiles(abi::Table& table) : table_(table) {}
+
+  // What a process is about to get a descriptor of; pinned until Unpin.
+  Result<std::shared_ptr<OpenFile>> Opened(std::shared_ptr<file::ObjectFile> object, size_t map, int flags);
+  void Unpin(const std::shared_ptr<OpenFile>& file);
+  std::shared_ptr<OpenFile> Find(uint64_t device, uint64_t inode);
+
+  Status Fetch(OpenFile& file, uint64_t offset, uint64_t length);
+  void Written(OpenFile& file, uint64_t offset, uint64_t length);
+  // Takes notice of what processes wrote without saying so.
+  void Absorb(OpenFile& file);
+  void AbsorbAll();
+  Status Truncate(OpenFile& file, uint64_t size);
+  Status SetUnseen(OpenFile& file);
+  Status Flush(OpenFile& file);
+  // Flushes every file of this host that was changed; the first error. `sent`, if given: the maps of those
+  // that were.
+  Status FlushAll(std::set<size_t>* sent = nullptr);
+
+  // Sends what was left behind and forgets the files that nobody has open any more.
+  // `failed` is told of what could not be sent: nobody else is there to be told.
+  void Sweep(const std::function<void(const std::string& key, const Error&)>& failed);
+  bool empty();
+
+ private:
+  std::vector<std::shared_ptr<OpenFile>> All();
+  void Publish(OpenFile& file);
+  void FindUnseen(OpenFile& file);
+  void Hash(OpenFile& file);
+  uint32_t NewEntry(const OpenFile& file);
+
+  abi::Table& table_;
+  std::mutex mutex_;
+  std::map<std::pair<uint64_t, uint64_t>, std::shared_ptr<OpenFile>> files_;
+};
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,289 @@
+#include "runtime/file/path_calls.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "runtime/file/tree.h"
+#include "shim/wire/stream_mark.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+using abi::FileOperation;
+
+constexpr uint64_t kFirstDevice = 0x45530000;  // one per map, of no real device
+
+void SetText(abi::FileAnswer& answer, const std::string& text) {
+  answer.text_size = static_cast<uint32_t>(std::min(text.size(), sizeof answer.text - 1));
+  std::memcpy(answer.text, text.data(), answer.text_size);
+}
+
+// Where a path leads that led out of the map. `follow`: its last name too.
+std::string Outside(Map& map, const std::string& path, bool follow) {
+  auto resolved = map.files->Resolve(path, follow);
+  return resolved ? resolved->outside : "";
+}
+
+bool FollowsLast(const abi::FileRequest& request) {
+  switch (static_cast<FileOperation>(request.operation)) {
+    case FileOperation::kOpen:
+      return (request.arguments[0] & O_NOFOLLOW) == 0 &&
+             (request.arguments[0] & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
+    case FileOperation::kStatus:
+    case FileOperation::kResolve:
+      return request.arguments[0] != 0;
+    case FileOperation::kAccess:
+    case FileOperation::kSetMode:
+      return request.arguments[1] != 0;
+    case FileOperation::kSetOwner:
+    case FileOperation::kSetTimes:
+      return request.arguments[2] != 0;
+    case FileOperation::kTruncate:
+    case FileOperation::kEnter:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Result<store::UniqueFd> Reopen(int fd, int flags, wire::StreamMark mark) {
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  constexpr int kNotAgain =
+      O_TMPFILE | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_DIRECTORY | O_DIRECT | O_NOCTTY;
+  store::UniqueFd opened(open(path.c_str(), (flags & ~kNotAgain) | O_CLOEXEC));
+  if (!opened) return Error{errno, "the file cache cannot be opened: " + std::string(strerror(errno))};
+  if ((flags & O_PATH) == 0) fcntl(opened.get(), F_SETSIG, static_cast<int>(mark));
+  return opened;
+}
+
+std::optional<int64_t> Time(int64_t argument) {
+  if (argument == abi::kTimeOmitted) return std::nullopt;
+  return argument;
+}
+
+}  // namespace
+
+abi::FileStatus StatusOf(const file::Attributes& attributes, size_t map, uint64_t inode) {
+  abi::FileStatus status{};
+  status.mode = attributes.mode;
+  status.uid = attributes.uid;
+  status.gid = attributes.gid;
+  status.links = 1;
+  status.device = kFirstDevice + map;
+  status.inode = inode;
+  status.size = attributes.is_directory() ? 4096 : attributes.size;
+  status.blocks = (status.size + 511) / 512;
+  status.atime_ns = attributes.atime_ns;
+  status.mtime_ns = attributes.mtime_ns;
+  status.ctime_ns = attributes.ctime_ns;
+  return status;
+}
+
+std::optional<PathCall> ParsePathCall(std::span<const uint8_t> packet, size_t maps) {
+  PathCall call;
+  if (packet.size() < sizeof call.request) return std::nullopt;
+  std::memcpy(&call.request, packet.data(), sizeof call.request);
+  const abi::FileRequest& request = call.request;
+  if (request.first >= abi::kFilePathSize || request.second >= abi::kFilePathSize ||
+      packet.size() != sizeof request + request.first + request.second || request.map >= maps)
+    return std::nullopt;
+  const auto* text = reinterpret_cast<const char*>(packet.data()) + sizeof request;
+  call.first.assign(text, request.first);
+  call.second.assign(text + request.first, request.second);
+  return call;
+}
+
+PathAnswer PathCalls::Run(const PathCall& call) {
+  PathAnswer answer;
+  Map& map = maps_[call.request.map];
+  open_.AbsorbAll();
+  if (auto done = Dispatch(map, call, answer); !done) {
+    answer.answer.result = -1;
+    answer.answer.error = done.error().code;
+    if (done.error().code == EREMOTE) {
+      const std::string outside = Outside(map, call.first, FollowsLast(call.request));
+      // Of a rename the other path may be the one; the caller learns which.
+      const bool second = outside.empty();
+      SetText(answer.answer, second ? Outside(map, call.second, false) : outside);
+      if (second) answer.answer.result = -2;
+    }
+  }
+  return answer;
+}
+
+Status PathCalls::Dispatch(Map& map, const PathCall& call, PathAnswer& answer) {
+  switch (static_cast<FileOperation>(call.request.operation)) {
+    case FileOperation::kOpen:
+      return Open(map, call, answer);
+    case FileOperation::kStatus:
+    case FileOperation::kAccess:
+    case FileOperation::kReadLink:
+    case FileOperation::kEnter:
+    case FileOperation::kResolve:
+    case FileOperation::kName:
+      return Examine(map, call, answer);
+    default:
+      return Change(map, call, answer);
+  }
+}
+
+Status PathCalls::Open(Map& map, const PathCall& call, PathAnswer& answer) {
+  const auto flags = static_cast<int>(call.request.arguments[0]);
+  const auto mode = static_cast<mode_t>(call.request.arguments[1]);
+  if ((flags & O_DIRECTORY) != 0 && (flags & O_TMPFILE) != O_TMPFILE)
+    return OpenDirectory(map, call.first, flags, answer);
+  auto object = map.files->Open(call.first, flags & ~O_PATH, mode);
+  if (!object && object.error().code == EISDIR && (flags & (O_ACCMODE | O_CREAT | O_TRUNC)) == O_RDONLY)
+    return OpenDirectory(map, call.first, flags, answer);
+  if (!object) return object.error();
+  auto file = open_.Opened(std::move(*object), call.request.map, flags);
+  if (!file) return file.error();
+  answer.pinned = *file;
+  auto descriptor = Reopen((*file)->object->fd(), flags, wire::StreamMark::kMappedFile);
+  if (!descriptor) return descriptor.error();
+  answer.descriptor = std::move(*descriptor);
+  answer.answer.result = (*file)->entry;
+  answer.answer.status.mode = S_IFREG;
+  if ((flags & O_CREAT) != 0) tree::NameCame(map.tree, (*file)->object->key(), S_IFREG);
+  return Ok{};
+}
+
+Status PathCalls::OpenDirectory(Map& map, const std::string& path, int flags, PathAnswer& answer) {
+  if ((flags & O_ACCMODE) != O_RDONLY && (flags & O_PATH) == 0) return Error{EISDIR, path};
+  auto resolved = map.files->Resolve(path, (flags & O_NOFOLLOW) == 0);
+  if (!resolved) return resolved.error();
+  if (!resolved->outside.empty()) return Error{EREMOTE, path};
+  auto attributes = map.files->Stat(resolved->path, false);
+  if (!attributes) return attributes.error();
+  if (!attributes->is_directory()) return Error{ENOTDIR, path};
+  auto entries = map.files->ReadDirectory(resolved->path);
+  if (!entries) return entries.error();
+  // The tree has no entries of unknown type.
+  for (auto& entry : *entries) {
+    if (entry.type != 0) continue;
+    auto found =
+        map.files->Stat(resolved->path.empty() ? entry.name : resolved->path + "/" + entry.name, false);
+    entry.type = found ? found->mode & S_IFMT : static_cast<mode_t>(S_IFREG);
+  }
+  if (auto listed = tree::List(map.tree, resolved->path, *entries); !listed) return listed;
+  const std::string local = resolved->path.empty() ? map.tree : map.tree + "/" + resolved->path;
+  store::UniqueFd directory(open(local.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | (flags & O_PATH)));
+  if (!directory) return Error{errno, local + ": " + strerror(errno)};
+  if ((flags & O_PATH) == 0)
+    fcntl(directory.get(), F_SETSIG, static_cast<int>(wire::StreamMark::kMappedDirectory));
+  answer.descriptor = std::move(directory);
+  answer.answer.status.mode = S_IFDIR;
+  return Ok{};
+}
+
+Status PathCalls::Examine(Map& map, const PathCall& call, PathAnswer& answer) {
+  const auto& arguments = call.request.arguments;
+  switch (static_cast<FileOperation>(call.request.operation)) {
+    case FileOperation::kStatus: {
+      auto resolved = map.files->Resolve(call.first, arguments[0] != 0);
+      if (!resolved) return resolved.error();
+      if (!resolved->outside.empty()) return Error{EREMOTE, call.first};
+      auto attributes = map.files->Stat(resolved->path, false);
+      if (!attributes) return attributes.error();
+      answer.answer.status = StatusOf(*attributes, call.request.map, map.files->InodeOf(resolved->path));
+      return Ok{};
+    }
+    case FileOperation::kAccess:
+      return map.files->Access(call.first, static_cast<int>(arguments[0]), arguments[1] != 0);
+    case FileOperation::kReadLink: {
+      auto target = map.files->ReadLink(call.first);
+      if (!target) return target.error();
+      SetText(answer.answer, *target);
+      return Ok{};
+    }
+    case FileOperation::kEnter: {
+      auto resolved = map.files->Resolve(call.first, true);
+      if (!resolved) return resolved.error();
+      if (!resolved->outside.empty()) return Error{EREMOTE, call.first};
+      auto attributes = map.files->Stat(resolved->path, false);
+      if (!attributes) return attributes.error();
+      if (!attributes->is_directory()) return Error{ENOTDIR, call.first};
+      if (auto allowed = map.files->Access(resolved->path, X_OK); !allowed) return allowed;
+      if (auto made = tree::MakeDirectory(map.tree, resolved->path); !made) return made;
+      SetText(answer.answer, resolved->path.empty() ? map.tree : map.tree + "/" + resolved->path);
+      return Ok{};
+    }
+    case FileOperation::kResolve: {
+      auto resolved = map.files->Resolve(call.first, true);
+      if (!resolved) return resolved.error();
+      if (!resolved->outside.empty()) return Error{EREMOTE, call.first};
+      auto attributes = map.files->Stat(resolved->path, false);
+      if (!attributes) return attributes.error();
+      SetText(answer.answer, map.rule.directory + (resolved->path.empty() ? "" : "/" + resolved->path));
+      return Ok{};
+    }
+    default: {  // kName
+      auto file = open_.Find(static_cast<uint64_t>(arguments[0]), static_cast<uint64_t>(arguments[1]));
+      if (file == nullptr) return Error{EBADF, ""};
+      SetText(answer.answer, maps_[file->map].rule.directory + "/" + file->object->key() +
+                                 (file->object->unlinked() ? " (deleted)" : ""));
+      return Ok{};
+    }
+  }
+}
+
+Status PathCalls::Change(Map& map, const PathCall& call, PathAnswer&) {
+  const auto& arguments = call.request.arguments;
+  const std::string& path = call.first;
+  file::FileSystem& files = *map.files;
+  // Followed in the tree only where the path is what it seems: what went through a link shows at the next
+  // listing.
+  std::string bare = path;
+  while (bare.ends_with('/')) bare.pop_back();
+  switch (static_cast<FileOperation>(call.request.operation)) {
+    case FileOperation::kMakeDirectory: {
+      auto made = files.MakeDirectory(path, static_cast<mode_t>(arguments[0]));
+      if (made) tree::NameCame(map.tree, bare, S_IFDIR);
+      return made;
+    }
+    case FileOperation::kRemoveDirectory: {
+      auto removed = files.RemoveDirectory(path);
+      if (removed) tree::NameWent(map.tree, bare);
+      return removed;
+    }
+    case FileOperation::kUnlink: {
+      auto removed = files.Unlink(path);
+      if (removed) tree::NameWent(map.tree, bare);
+      return removed;
+    }
+    case FileOperation::kRename: {
+      auto source = files.Stat(path, false);
+      auto moved = files.Rename(path, call.second, static_cast<unsigned>(arguments[0]));
+      if (!moved || !source) return moved;
+      std::string to = call.second;
+      while (to.ends_with('/')) to.pop_back();
+      tree::NameMoved(map.tree, bare, to, source->mode & S_IFMT);
+      return moved;
+    }
+    case FileOperation::kMakeLink: {
+      auto made = files.MakeLink(call.second, path);
+      if (made) tree::NameCame(map.tree, bare, S_IFLNK);
+      return made;
+    }
+    case FileOperation::kSetMode:
+      return files.SetMode(path, static_cast<mode_t>(arguments[0]), arguments[1] != 0);
+    case FileOperation::kSetOwner:
+      return files.SetOwner(path, static_cast<uid_t>(arguments[0]), static_cast<gid_t>(arguments[1]),
+                            arguments[2] != 0);
+    case FileOperation::kSetTimes:
+      return files.SetTimes(path, {Time(arguments[0]), Time(arguments[1])}, arguments[2] != 0);
+    case FileOperation::kTruncate: {
+      auto file = files.Open(path, O_WRONLY, 0);
+      if (!file) return file.error();
+      if (auto cut = (*file)->Truncate(static_cast<uint64_t>(arguments[0])); !cut) return cut;
+      return (*file)->Flush();
+    }
+    default:
+      return Error{ENOSYS, path};
+  }
+}
+
+}  // namespace elsewhere::runtime

@@ -1,0 +1,52 @@
+// Calls about mapped paths, carried out: a FileRequest in, a FileAnswer and perhaps a descriptor out.
+// Thread-safety: Run from any thread; it blocks for the store.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/file/maps.h"
+#include "runtime/file/open_files.h"
+#include "shim/store/unique_fd.h"
+#include "shim/wire/abi.h"
+
+namespace elsewhere::runtime {
+
+struct PathCall {
+  abi::FileRequest request{};
+  std::string first;
+  std::string second;
+};
+// Nothing: it is malformed.
+std::optional<PathCall> ParsePathCall(std::span<const uint8_t> packet, size_t maps);
+
+struct PathAnswer {
+  abi::FileAnswer answer{};
+  store::UniqueFd descriptor{};
+  std::shared_ptr<OpenFile> pinned{};  // to be unpinned when the descriptor has left
+  // As it is sent.
+  std::span<const uint8_t> bytes() const {
+    return {reinterpret_cast<const uint8_t*>(&answer), offsetof(abi::FileAnswer, text) + answer.text_size};
+  }
+};
+
+class PathCalls {
+ public:
+  PathCalls(Maps& maps, OpenFiles& open) : maps_(maps), open_(open) {}
+  PathAnswer Run(const PathCall& call);
+
+ private:
+  Status Open(Map& map, const PathCall& call, PathAnswer& answer);
+  Status OpenDirectory(Map& map, const std::string& path, int flags, PathAnswer& answer);
+  Status Change(Map& map, const PathCall& call, PathAnswer& answer);
+  Status Examine(Map& map, const PathCall& call, PathAnswer& answer);
+  Status Dispatch(Map& map, const PathCall& call, PathAnswer& answer);
+
+  Maps& maps_;
+  OpenFiles& open_;
+};
+
+abi::FileStatus StatusOf(const file::Attributes& attributes, size_t map, uint64_t inode);
+
+}  // namespace elsewhere::runtime

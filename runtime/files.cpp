@@ -1,0 +1,290 @@
+// What needs the store runs on threads of its own, for nothing in the agent's loop may block; answers go back
+// through the loop. Threads end with the component: a call that waits for the store is given up by
+// interrupting the store.
+#include "runtime/files.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "runtime/file/open_files.h"
+#include "runtime/file/path_calls.h"
+#include "shim/wire/file_message.h"
+#include "shim/wire/image_view.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+constexpr unsigned kCallsAtOnce = 64;
+constexpr uint64_t kOpensBetweenSweeps = 128;
+
+using abi::Operation;
+
+class Files final : public Component {
+ public:
+  Files(Agent& agent, std::unique_ptr<Maps> maps)
+      : agent_(agent),
+        maps_(std::move(maps)),
+        open_(agent.table()),
+        paths_(*maps_, open_),
+        threads_(std::make_unique<file::Workers>(kCallsAtOnce)) {
+    agent.OnMessage<wire::FilesChanged>([this](HostId from, wire::FilesChanged&& changed) {
+      if (changed.map >= maps_->count()) return;
+      file::FileSystem& files = *(*maps_)[changed.map].files;
+      changed.removed.empty() ? files.ForgetAll() : files.RemovedElsewhere(changed.removed);
+      if (!agent_.is_home()) return;
+      for (const HostId host : agent_.OtherHosts())
+        if (host != from) agent_.Send(host, changed);
+    });
+    agent.OnPacket(abi::Packet::kFileCall, [this](uint64_t connection, std::span<const uint8_t> packet) {
+      OnPathCall(connection, packet);
+    });
+    OnFile(Operation::kFileFind, [](OpenFile& file, const Call&) -> Result<int64_t> { return file.entry; });
+    OnFileBlocking(Operation::kFileFetch, [this](OpenFile& file, const Call& call) {
+      return open_.Fetch(file, static_cast<uint64_t>(call.arguments[2]),
+                         static_cast<uint64_t>(call.arguments[3]));
+    });
+    OnFileBlocking(Operation::kFileWritten, [this](OpenFile& file, const Call& call) -> Status {
+      open_.Written(file, static_cast<uint64_t>(call.arguments[2]), static_cast<uint64_t>(call.arguments[3]));
+      return Ok{};
+    });
+    OnFileBlocking(Operation::kFileGrew, [this](OpenFile& file, const Call&) -> Status {
+      open_.Absorb(file);
+      return Ok{};
+    });
+    OnFileBlocking(Operation::kFileFlush, [this](OpenFile& file, const Call&) {
+      const bool sends = file.object->changed();
+      auto sent = open_.Flush(file);
+      if (sends) agent_.loop().Post([this, map = file.map] { Tell(map, ""); });
+      return sent;
+    });
+    OnFileBlocking(Operation::kFileTruncate, [this](OpenFile& file, const Call& call) {
+      return open_.Truncate(file, static_cast<uint64_t>(call.arguments[2]));
+    });
+    OnFileBlocking(Operation::kFileUnseen,
+                   [this](OpenFile& file, const Call&) { return open_.SetUnseen(file); });
+    OnFileBlocking(Operation::kFileSetMode, [this](OpenFile& file, const Call& call) {
+      return FilesOf(file).SetMode(file.object, static_cast<mode_t>(call.arguments[2]));
+    });
+    OnFileBlocking(Operation::kFileSetOwner, [this](OpenFile& file, const Call& call) {
+      return FilesOf(file).SetOwner(file.object, static_cast<uid_t>(call.arguments[2]),
+                                    static_cast<gid_t>(call.arguments[3]));
+    });
+    OnFileBlocking(Operation::kFileSetTimes, [this](OpenFile& file, const Call& call) {
+      file::FileSystem::Times times;
+      if (call.arguments[2] != abi::kTimeOmitted) times.atime_ns = call.arguments[2];
+      if (call.arguments[3] != abi::kTimeOmitted) times.mtime_ns = call.arguments[3];
+      return FilesOf(file).SetTimes(file.object, times);
+    });
+    agent.OnCall(Operation::kFileStatus, [this](CallId id, const Call& call) { StatusOfFile(id, call); });
+    agent.OnCall(Operation::kFileFlushAll, [this](CallId id, const Call&) {
+      FlushAll([this, id](const Status& done) { Complete(id, done); });
+    });
+    agent.OnCall(Operation::kFileClosed, [this](CallId, const Call&) { SweepSoon(); });
+  }
+
+  ~Files() override { threads_.reset(); }
+
+  // A child that has a mapped file or directory open stays with it.
+  Status Captured(const Process&, std::span<const uint8_t> manifest, std::vector<HeldDescriptor>&,
+                  wire::Job&) override {
+    image::View view;
+    if (const char* wrong = image::View::Open(manifest.data(), manifest.size(), &view))
+      return Error{EPROTO, wrong};
+    const std::string tree = agent_.layout().Tree() + "/";
+    for (const image::Descriptor& entry : view.descriptors()) {
+      if (open_.Find(entry.device, entry.inode) != nullptr ||
+          std::string(view.text(entry.path)).starts_with(tree))
+        return Error{ENOTSUP, "an open mapped file cannot move to another host"};
+    }
+    for (const image::Object& object : view.objects()) {
+      if (open_.Find(object.device, object.inode) != nullptr)
+        return Error{ENOTSUP, "the memory of a mapped file cannot move to another host"};
+    }
+    return Ok{};
+  }
+
+  void Drain(const Process& process, DrainReason, std::function<void()> done) override {
+    if (agent_.is_home()) return done();
+    // What an ended process left, or what is to be seen elsewhere from now on, is in the store first.
+    (void)process;
+    FlushAll([done = std::move(done)](const Status&) { done(); });
+  }
+
+  void ProcessGone(const Process&) override { SweepSoon(); }
+
+  void SessionEnding() override {
+    threads_.reset();  // what is queued is carried out
+    if (auto flushed = open_.FlushAll(); !flushed)
+      spdlog::error("a mapped file could not be stored: {}", flushed.error().message);
+  }
+
+ private:
+  using FileCall = std::function<Result<int64_t>(OpenFile&, const Call&)>;
+
+  static uint64_t Word(int64_t argument) { return static_cast<uint64_t>(argument); }
+
+  std::shared_ptr<OpenFile> FileOf(const Call& call) {
+    return open_.Find(Word(call.arguments[0]), Word(call.arguments[1]));
+  }
+
+  void Complete(CallId id, const Status& status) {
+    if (status) return agent_.Complete(id, 0);
+    spdlog::debug("a file call fails: {}", status.error().message);
+    agent_.Complete(id, -1, status.error().code);
+  }
+
+  void OnFile(Operation operation, FileCall run) {
+    agent_.OnCall(operation, [this, run = std::move(run)](CallId id, const Call& call) {
+      const auto file = FileOf(call);
+      if (file == nullptr) return agent_.Complete(id, -1, EBADF);
+      const auto result = run(*file, call);
+      result ? agent_.Complete(id, *result) : agent_.Complete(id, -1, result.error().code);
+    });
+  }
+
+  void OnFileBlocking(Operation operation, std::function<Status(OpenFile&, const Call&)> run) {
+    agent_.OnCall(operation, [this, run = std::move(run)](CallId id, const Call& call) {
+      const auto file = FileOf(call);
+      if (file == nullptr) return agent_.Complete(id, -1, EBADF);
+      InBackground([run, file, call] { return run(*file, call); },
+                   [this, id](const Status& done) { Complete(id, done); });
+    });
+  }
+
+  // `work` on a thread, then `done` on the loop's.
+  void InBackground(std::function<Status()> work, std::function<void(const Status&)> done) {
+    if (threads_ == nullptr) return done(Error{EIO, "the session is ending"});
+    threads_->Start([this, work = std::move(work), done = std::move(done)] {
+      auto status = std::make_shared<Status>(work());
+      agent_.loop().Post([status, done] { done(*status); });
+    });
+  }
+
+  void FlushAll(std::function<void(const Status&)> done) {
+    auto sent = std::make_shared<std::set<size_t>>();
+    InBackground([this, sent] { return open_.FlushAll(sent.get()); },
+                 [this, sent, done = std::move(done)](const Status& flushed) {
+                   for (const size_t map : *sent) Tell(map, "");
+                   done(flushed);
+                 });
+  }
+
+  void StatusOfFile(CallId id, const Call& call) {
+    const auto file = FileOf(call);
+    if (file == nullptr) return agent_.Complete(id, -1, EBADF);
+    open_.Absorb(*file);
+    auto status = StatusOf(file->object->attributes(), file->map,
+                           (*maps_)[file->map].files->InodeOf(file->object->key()));
+    if (file->object->unlinked()) status.links = 0;
+    agent_.Complete(id, 0, 0, {reinterpret_cast<const uint8_t*>(&status), sizeof status});
+  }
+
+  file::FileSystem& FilesOf(OpenFile& file) {
+    open_.Absorb(file);
+    return *(*maps_)[file.map].files;
+  }
+
+  void OnPathCall(uint64_t connection, std::span<const uint8_t> packet) {
+    auto call = ParsePathCall(packet, maps_->count());
+    if (!call || threads_ == nullptr) {
+      PathAnswer answer;
+      answer.answer.result = -1;
+      answer.answer.error = EIO;
+      return agent_.SendPacket(connection, answer.bytes(), {});
+    }
+    threads_->Start([this, connection, call = std::move(*call)] {
+      auto answer = std::make_shared<PathAnswer>(paths_.Run(call));
+      agent_.loop().Post([this, connection, call, answer] {
+        if (answer->answer.result >= 0) TellChanged(call);
+        const int descriptor = answer->descriptor.get();
+        agent_.SendPacket(connection, answer->bytes(),
+                          descriptor >= 0 ? std::span(&descriptor, 1) : std::span<const int>());
+        answer->descriptor.Reset();
+        if (answer->pinned == nullptr) return;
+        open_.Unpin(answer->pinned);
+        // Who only reads closes without a word.
+        if (++opened_ % kOpensBetweenSweeps == 0) SweepSoon();
+      });
+    });
+  }
+
+  // Before the caller hears of it.
+  void TellChanged(const PathCall& call) {
+    switch (static_cast<abi::FileOperation>(call.request.operation)) {
+      case abi::FileOperation::kOpen:
+        if ((call.request.arguments[0] & (O_CREAT | O_TRUNC)) != 0) Tell(call.request.map, "");
+        return;
+      case abi::FileOperation::kStatus:
+      case abi::FileOperation::kAccess:
+      case abi::FileOperation::kReadLink:
+      case abi::FileOperation::kEnter:
+      case abi::FileOperation::kResolve:
+      case abi::FileOperation::kName:
+        return;
+      case abi::FileOperation::kUnlink:
+        return Tell(call.request.map, call.first);
+      case abi::FileOperation::kRename:
+        // What had the new name is gone, and nobody can say more of the old one than that it is changed.
+        return Tell(call.request.map, call.second);
+      default:
+        return Tell(call.request.map, "");
+    }
+  }
+
+  // A worker tells home, home everybody.
+  void Tell(size_t map, const std::string& removed) {
+    const wire::FilesChanged changed{.map = static_cast<uint32_t>(map), .removed = removed};
+    for (const HostId host : agent_.OtherHosts()) {
+      if (agent_.is_home() || host == wire::kHome) agent_.Send(host, changed);
+    }
+  }
+
+  void Sweep() {
+    open_.Sweep([this](const std::string& key, const Error& error) {
+      spdlog::error("{} could not be stored: {}", key, error.message);
+      agent_.loop().Post([this, key, message = error.message] {
+        ++agent_.report().notes[key + " could not be stored: " + message];
+      });
+    });
+  }
+
+  // Of many closes one after the other, the first and the last count.
+  void SweepSoon() {
+    if (sweeping_ || open_.empty()) {
+      again_ = sweeping_;
+      return;
+    }
+    sweeping_ = true;
+    InBackground(
+        [this]() -> Status {
+          Sweep();
+          return Ok{};
+        },
+        [this](const Status&) {
+          sweeping_ = false;
+          if (std::exchange(again_, false)) SweepSoon();
+        });
+  }
+
+  Agent& agent_;
+  std::unique_ptr<Maps> maps_;
+  OpenFiles open_;
+  PathCalls paths_;
+  std::unique_ptr<file::Workers> threads_;
+  uint64_t opened_ = 0;
+  bool sweeping_ = false;
+  bool again_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Component>> MakeFiles(Agent& agent, const FileOptions& options) {
+  auto maps = Maps::Open(options, agent.layout().Tree());
+  if (!maps) return maps.error();
+  return std::unique_ptr<Component>(std::make_unique<Files>(agent, std::move(*maps)));
+}
+
+}  // namespace elsewhere::runtime

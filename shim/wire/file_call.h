@@ -1,0 +1,94 @@
+// Calls about mapped files: what a process asks its host's agent, and what both see in shared memory.
+//
+// A call that names a path travels as one packet on the process's connection (paths do not fit into a slot,
+// and an opened file comes back as a descriptor): kFileCall with a FileRequest, and one end of a new socket
+// pair on which the agent sends one FileAnswer. So any number of threads ask at once, from signal handlers
+// too, and an agent that dies is an end of file. Calls about an open file go through the table (abi.h) and
+// name it by device and inode of its local file.
+//
+// Plain C layouts, included by freestanding code; changes bump kAbiVersion.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <atomic>
+
+namespace elsewhere::abi {
+
+inline constexpr uint32_t kFileCount = 4096;  // open mapped files of a host with an entry; others ask always
+inline constexpr uint32_t kMostMaps = 16;
+inline constexpr size_t kFilePathSize = 4096;  // PATH_MAX, with the final zero
+
+// What every process knows of an open mapped file. Written by the agent.
+struct alignas(64) FileEntry {
+  std::atomic<uint32_t> whole;  // 1: all of it is in the local file
+  std::atomic<uint32_t> used;   // 1: names a file
+  std::atomic<uint64_t> device, inode;
+  std::atomic<uint64_t> known_size;  // what is written behind it the agent finds by itself
+  std::atomic<uint64_t> notify_at;   // who writes up to here says so: it is sent while it is written
+  uint64_t reserved[3];
+};
+static_assert(sizeof(FileEntry) == 64);
+
+enum class FileOperation : uint32_t {
+  kNone = 0,
+  kOpen = 1,  // arguments: flags, mode (umask applied). Answers with a descriptor; result: as kFileFind; text
+              // of a directory: its path in the host's tree.
+  kStatus = 2,         // arguments: 1 = follow
+  kAccess = 3,         // arguments: R_OK.., 1 = follow
+  kReadLink = 4,       // text: the target
+  kMakeDirectory = 5,  // arguments: mode
+  kRemoveDirectory = 6,
+  kUnlink = 7,
+  kRename = 8,     // arguments: flags; second: the new path, on the same map
+  kMakeLink = 9,   // second: the target
+  kSetMode = 10,   // arguments: mode, 1 = follow
+  kSetOwner = 11,  // arguments: user, group, 1 = follow
+  kSetTimes = 12,  // arguments: atime, mtime in nanoseconds or kTimeOmitted, 1 = follow
+  kTruncate = 13,  // arguments: size
+  kEnter = 14,     // a directory that is to be the current one; text: its path in the host's tree
+  kResolve = 15,   // arguments: 1 = the last name may be missing; text: the path without links
+  kName = 16,      // no path; arguments: device, inode of an open file's local file. text: path in its map;
+                   // result: map
+};
+
+inline constexpr int64_t kTimeOmitted = INT64_MIN;
+
+struct FileStatus {
+  uint32_t mode;
+  uint32_t uid;
+  uint32_t gid;
+  uint32_t links;
+  uint64_t device;
+  uint64_t inode;
+  uint64_t size;
+  uint64_t blocks;  // of 512 bytes
+  int64_t atime_ns;
+  int64_t mtime_ns;
+  int64_t ctime_ns;
+};
+
+// Followed by `first` and `second` bytes of the two paths, without zeros; both are relative to the map.
+struct FileRequest {
+  uint32_t type;  // PacketHeader
+  uint32_t size;
+  uint32_t operation;
+  uint32_t map;
+  int64_t arguments[4];
+  uint32_t first;
+  uint32_t second;
+};
+static_assert(sizeof(FileRequest) == 56);
+
+// The text is `text_size` bytes, not terminated. EREMOTE: the path leads out of the map, to the absolute
+// `text`.
+struct FileAnswer {
+  int64_t result;
+  int32_t error;
+  uint32_t text_size;
+  FileStatus status;
+  char text[kFilePathSize];
+};
+
+}  // namespace elsewhere::abi
