@@ -6,8 +6,8 @@
 namespace elsewhere::preload {
 
 // Why children of this process cannot run on another host; nullptr: nothing of this family stands against it.
-// Set once the program asks for an object that other processes would use in place (a process-shared pthread
-// mutex, ...), whose promotion does not exist; inherited by children.
+// Set once the program uses an object that other processes would use in place and that cannot be promoted;
+// inherited by children. Reasons are literals.
 const char* ReasonToStayHome();
 void StayHome(const char* reason);
 

@@ -6,6 +6,7 @@
 #include "preload/memory.h"
 #include "preload/memory_discard.h"
 #include "preload/message_queue.h"
+#include "preload/pthread_shared.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/semaphore.h"

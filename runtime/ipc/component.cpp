@@ -14,6 +14,7 @@
 #include "runtime/ipc/segments.h"
 #include "runtime/ipc/semaphore_calls.h"
 #include "runtime/ipc/semaphore_names.h"
+#include "runtime/ipc/shared_objects.h"
 #include "shim/wire/image_view.h"
 
 namespace elsewhere::runtime {
@@ -26,7 +27,8 @@ class Ipc final : public Component {
         segments_(agent),
         offers_(agent, segments_),
         calls_(agent, [this] { segments_.Publish(); }),
-        names_(agent, calls_, segments_) {
+        names_(agent, calls_, segments_),
+        objects_(agent, segments_, [this] { segments_.Publish(); }) {
     agent.OnCall(abi::Operation::kFence, [this](CallId id, const Call& call) { Fence(id, call); });
   }
 
@@ -38,7 +40,8 @@ class Ipc final : public Component {
   void ProcessRegistered(const Process& process, const Process* parent) override;
   void SegmentsChanged() override { segments_.LetGoOfAbandoned(); }
   void BeforeSend() override { segments_.Publish(); }
-  void Drain(const Process&, DrainReason, std::function<void()> done) override {
+  void Drain(const Process&, DrainReason reason, std::function<void()> done) override {
+    if (reason.ended) objects_.LookForDeaths();
     segments_.Publish();
     done();
   }
@@ -47,13 +50,18 @@ class Ipc final : public Component {
     calls_.CallDropped(id);
     names_.CallDropped(id);
     offers_.CallDropped(id);
+    objects_.CallDropped(id);
   }
   void CallCancelled(CallId id) override { calls_.CallCancelled(id); }
   void HostGone(HostId host) override {
     calls_.HostGone(host);
     segments_.HostGone(host);
+    objects_.HostGone(host);
   }
-  void SessionEnding() override { segments_.Close(); }
+  void SessionEnding() override {
+    objects_.Close();
+    segments_.Close();
+  }
 
  private:
   uint64_t UserOf(const Process& process) const {
@@ -69,6 +77,7 @@ class Ipc final : public Component {
   SegmentOffers offers_;
   SemaphoreCalls calls_;
   SemaphoreNames names_;
+  SharedObjects objects_;
   std::set<Incarnation> preparing_;  // worker: jobs whose segments are not all here
 };
 
@@ -121,6 +130,7 @@ Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
     if (!segment) return segment.error();
     segments_.Use(static_cast<uint64_t>(deputy.kernel_pid), (*segment)->id());
     names_.Promote(key, **segment);
+    if (auto promoted = objects_.Promote(key, **segment); !promoted) return promoted;
     state.segments.push_back(
         {(*segment)->id(), object.device, object.inode, (*segment)->size(), index, (*segment)->name()});
   }

@@ -1,10 +1,10 @@
 #include "runtime/ipc/semaphore_calls.h"
 
-#include <time.h>
-
 #include <cerrno>
 #include <chrono>
 #include <utility>
+
+#include "runtime/ipc/deadline.h"
 
 namespace elsewhere::runtime {
 namespace {
@@ -14,17 +14,6 @@ uint64_t Key(CallId id) {
 }
 uint64_t ObjectOf(const Call& call) {
   return static_cast<uint64_t>(call.arguments[0]);
-}
-
-// Until an absolute time of `clock`; not positive: it is past.
-std::chrono::nanoseconds Until(clockid_t clock, int64_t seconds, int64_t nanoseconds) {
-  timespec now{};
-  clock_gettime(clock, &now);
-  // Beyond a century everything is as good as for ever, and a sum of nanoseconds would overflow.
-  constexpr int64_t kCentury = int64_t{100} * 366 * 24 * 3600;
-  if (seconds - now.tv_sec > kCentury) return std::chrono::seconds(kCentury);
-  if (seconds < now.tv_sec - kCentury) return std::chrono::nanoseconds(-1);
-  return std::chrono::seconds(seconds - now.tv_sec) + std::chrono::nanoseconds(nanoseconds - now.tv_nsec);
 }
 
 }  // namespace

@@ -133,6 +133,13 @@ enum class Operation : uint32_t {
   kFileUnseen =
       75,  // it will be written where no hook sees it: everything is fetched, changes are looked for
   kFileFlushAll = 76,  // no arguments: everything that was written on this host
+  // Process-shared pthread objects (shim/wire/shared_object.h).
+  // One is made in shared memory. arguments: SharedKind, the object's first host, device and inode there,
+  // offset, flags, count. result: 0: nobody on another host has this memory; else the object to promote with.
+  kSharedMake = 96,
+  // An operation on a promoted one. arguments: object, SharedAction, argument, clock (-1: none), seconds,
+  // nanoseconds of the absolute deadline, 1 = do not wait for an answer. result: of the action.
+  kSharedAct = 97,
   kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
 };
 

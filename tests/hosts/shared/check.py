@@ -2,7 +2,8 @@
 """What must not be silently wrong is said. Usage: check.py LAUNCHER LOST_UPDATE PROCESS_MUTEX
 
 LOST_UPDATE increments a counter on two hosts without an order: the session ends, naming region, offset and remedy.
-PROCESS_MUTEX uses a process-shared pthread mutex: right, because its children stay at home, for that reason.
+PROCESS_MUTEX uses a process-shared mutex with priority inheritance: right, because its children stay at home, for that
+reason.
 """
 import json
 import subprocess
@@ -26,4 +27,5 @@ done = run(launcher, process_mutex)
 assert done.returncode == 0 and done.stdout == "counter 40000\n", done
 statistics = json.loads(done.stderr.splitlines()[-1])
 assert statistics["forks_remote"] == 0, statistics
-assert statistics["fallbacks"] == {"the program uses a process-shared pthread mutex": 2}, statistics
+assert statistics["fallbacks"] == {
+    "the program uses a process-shared pthread mutex with a priority protocol": 2}, statistics

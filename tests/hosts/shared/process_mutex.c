@@ -1,4 +1,4 @@
-/* A pthread mutex in shared memory: nothing here could keep it right across hosts. */
+/* A process-shared mutex with priority inheritance: a protocol that exists on one host only. */
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -15,6 +15,7 @@ int main(void) {
   pthread_mutexattr_t attributes;
   pthread_mutexattr_init(&attributes);
   pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+  pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
   pthread_mutex_init(&shared->lock, &attributes);
   for (int child = 0; child < 2; ++child) {
     if (fork() == 0) {

@@ -1,0 +1,84 @@
+// Process-shared pthread objects: which are ours, and how their promoted ones are asked about.
+//
+// An object is ours (shim/wire/shared_object.h) if it was initialised with PTHREAD_PROCESS_SHARED in memory
+// that processes share (memory.h). For the wrappers: one comparison, and a private object is libc's. What
+// that comparison lets through beside ours are libc's own process-shared objects: in private memory, where
+// nobody else has them; or in shared memory, made by somebody whom nobody saw, or of a protocol that exists
+// on one host only (priority inheritance), and then this process's children stay at home.
+#pragma once
+
+#include <pthread.h>
+
+#include "preload/memory.h"
+#include "shim/wire/shared_action.h"
+#include "shim/wire/shared_barrier.h"
+#include "shim/wire/shared_condition.h"
+#include "shim/wire/shared_mutex.h"
+#include "shim/wire/shared_read_write_lock.h"
+#include "shim/wire/shared_spin_lock.h"
+
+namespace elsewhere::preload {
+
+inline wire::Mutex* Ours(pthread_mutex_t* object) {
+  return reinterpret_cast<wire::Mutex*>(object);
+}
+inline wire::Condition* Ours(pthread_cond_t* object) {
+  return reinterpret_cast<wire::Condition*>(object);
+}
+inline wire::ReadWriteLock* Ours(pthread_rwlock_t* object) {
+  return reinterpret_cast<wire::ReadWriteLock*>(object);
+}
+inline wire::Barrier* Ours(pthread_barrier_t* object) {
+  return reinterpret_cast<wire::Barrier*>(object);
+}
+inline wire::SpinLock* Ours(pthread_spinlock_t* object) {
+  return reinterpret_cast<wire::SpinLock*>(const_cast<int*>(object));
+}
+
+inline bool MayBeOurs(pthread_mutex_t* object) {
+  return (Ours(object)->kind & wire::kMutexSharedBit) != 0;
+}
+inline bool MayBeOurs(pthread_cond_t* object) {
+  return (Ours(object)->flags & wire::kConditionShared) != 0;
+}
+inline bool MayBeOurs(pthread_rwlock_t* object) {
+  return Ours(object)->shared != 0;
+}
+inline bool MayBeOurs(pthread_barrier_t* object) {
+  return Ours(object)->shared != 0;
+}
+inline bool MayBeOurs(pthread_spinlock_t* object) {
+  return wire::IsOurs(Ours(object));
+}
+
+// This thread, as the host's agent names it.
+wire::SharedThread ThisThread();
+// After a fork in the child and after a restore: it has another number.
+void ForgetThisThread();
+
+// Of a process-shared object that is libc's: children stay at home if others may have it.
+void NoteForeign(const void* object, const char* reason);
+
+// Where a new object lies; false: nobody else has that memory.
+bool FindShared(const void* object, wire::SharedKind kind, SharedPlace* place);
+// The new object's number, if it is to be promoted at once; 0: not; negative: an errno value. To be called
+// when it is initialised already.
+int64_t MakeShared(wire::SharedKind kind, const SharedPlace& place, uint32_t flags, uint32_t count);
+
+// 0 or an errno value; keeps errno. `deadline` has been checked.
+int Act(uint64_t object, wire::SharedAction action, uint64_t argument = 0,
+        const wire::SharedDeadline& deadline = {}, uint64_t* value = nullptr);
+// The same where there is nothing to hear: returns when it was sent.
+int ActUnheard(uint64_t object, wire::SharedAction action);
+// Waits for a lock: what POSIX says of a deadline that is no time is said only if it must be waited for.
+int ActOnLock(uint64_t object, wire::SharedAction action, wire::SharedAction try_action,
+              wire::Blocking blocking, const wire::SharedDeadline& deadline);
+
+// For condition variables: a mutex of ours or libc's.
+int LockMutex(pthread_mutex_t* mutex);
+int UnlockMutex(pthread_mutex_t* mutex);
+// The steps around an unlock and a lock of a promoted one that are made elsewhere.
+void BeforePromotedUnlock(wire::Mutex* mutex);
+int AfterPromotedLock(wire::Mutex* mutex, int result);
+
+}  // namespace elsewhere::preload
