@@ -84,7 +84,7 @@ enum class MessageType : uint16_t {
   kStreamDrained = 61,
   kStreamLast = 62,
   kStreamOffset = 63,
-  kSegmentDiff = 80,  // 80 to 91: shim/wire/memory_message.h
+  kSegmentDiff = 80,  // 80 to 95: shim/wire/memory_message.h
   kSemaphoreGrant = 81,
   kSegmentJoin = 82,
   kSegmentLeave = 83,
@@ -100,8 +100,8 @@ enum class MessageType : uint16_t {
   kKernelCancel = 98,
   kKernelEvent = 99,
   kFilesChanged = 112,  // shim/wire/file_message.h
-  kSharedRequest = 92,  // 92 to 95: shim/wire/shared_message.h
-  kSharedAnswer = 93,
+  kSharedRequest = 116,  // 116 to 119: shim/wire/shared_message.h
+  kSharedAnswer = 117,
 };
 
 struct Envelope {
