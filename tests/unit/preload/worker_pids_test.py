@@ -133,7 +133,7 @@ def test_closing_everything():
 
 def test_attributes_of_itself():
     assert os.sched_getaffinity(os.getpid()) == os.sched_getaffinity(0)
-    assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == 0
+    assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == os.getpriority(os.PRIO_PROCESS, 0)
     assert resource.prlimit(os.getpid(), resource.RLIMIT_CORE) == resource.getrlimit(resource.RLIMIT_CORE)
 
 
