@@ -182,10 +182,14 @@ class Agent {
     SetMessageHandler(M::kType,
                       [this, handler = std::move(handler)](HostId from, std::span<const uint8_t> body) {
                         auto message = wire::DecodeBody<M>(body);
-                        if (!message)
-                          return Fatal("host " + std::to_string(from) + " sent a " + message.error().message);
+                        if (!message) return RefuseMessage(from, "a " + message.error().message);
                         handler(from, std::move(*message));
                       });
+  }
+
+  // What `from` sent cannot be read: ends the session.
+  virtual void RefuseMessage(HostId from, const std::string& what) {
+    Fatal("host " + std::to_string(from) + " sent " + what);
   }
 
   // `handler` runs for every call of that operation. One handler per operation.

@@ -92,8 +92,8 @@ Status AgentCore::Join(const broker::RedisUrl& url, const std::string& secret,
   if (with_inbox) {
     sender_ =
         std::make_unique<broker::InboxSender>(*commands_, keys_, host(), [this](HostId to, const Error& why) {
-          // A host that has left takes no messages: its end is handled where its end is noticed.
-          if (why.code == EPIPE) return spdlog::debug("host {} takes no messages: {}", to, why.message);
+          // The inboxes go with the session, and not before it.
+          if (why.code == EPIPE && ending()) return;
           Fatal("cannot send to host " + std::to_string(to) + ": " + why.message);
         });
   }
@@ -119,18 +119,16 @@ bool AgentCore::ReadLink(HostId host) {
 void AgentCore::OpenMessage(const broker::InboxReader::Message& message) {
   if (!options_.sealed) return Deliver(message.sender, BytesOf(message.bytes));
   const auto opened = key_.Open(message.bytes, kMessageContext);
-  if (!opened)
-    return Fatal("a message from host " + std::to_string(message.sender) + " is not of this session");
+  if (!opened) return RefuseMessage(message.sender, "what is not of this session");
   Deliver(message.sender, BytesOf(*opened));
 }
 
 void AgentCore::Deliver(HostId from, std::span<const uint8_t> bytes) {
   if (ending_) return;
   const auto opened = wire::OpenEnvelope(bytes);
-  if (!opened) return Fatal("host " + std::to_string(from) + " sent a " + opened.error().message);
+  if (!opened) return RefuseMessage(from, "a " + opened.error().message);
   if (opened->envelope.sender != from) {
-    return Fatal("host " + std::to_string(from) + " sent a message of host " +
-                 std::to_string(opened->envelope.sender));
+    return RefuseMessage(from, "a message of host " + std::to_string(opened->envelope.sender));
   }
   const auto handler = message_handlers_.find(opened->envelope.type);
   if (handler == message_handlers_.end()) {
@@ -138,6 +136,12 @@ void AgentCore::Deliver(HostId from, std::span<const uint8_t> bytes) {
                          static_cast<int>(opened->envelope.type), from);
   }
   handler->second(from, opened->body);
+}
+
+void AgentCore::RefuseMessage(HostId from, const std::string& what) {
+  const bool linked = links_.contains(from);
+  Fatal("host " + std::to_string(from) + " sent " + what +
+        (linked ? "" : " (Redis key '" + keys_.inbox(host()) + "')"));
 }
 
 void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {

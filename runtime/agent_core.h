@@ -138,6 +138,7 @@ class AgentCore final : public Agent {
   std::vector<uint8_t> Seal(std::vector<uint8_t> message) const;
   void OpenMessage(const broker::InboxReader::Message& message);
   void Deliver(HostId from, std::span<const uint8_t> bytes);
+  void RefuseMessage(HostId from, const std::string& what) override;
   void DrainFrom(size_t index, Process process, Component::DrainReason reason, std::function<void()> done);
 
   const Options options_;

@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 
@@ -20,6 +21,8 @@ namespace {
 
 constexpr std::chrono::seconds kHeartbeat{2};
 constexpr std::chrono::milliseconds kPatience{30'000};
+
+constexpr std::chrono::seconds kLastWords{1};  // a broker that does not answer
 
 class WorkerAgent {
  public:
@@ -42,6 +45,7 @@ class WorkerAgent {
   std::unique_ptr<WorkerJobs> jobs_;
   uint32_t slots_ = 1;
   int status_ = 0;
+  bool leaving_ = false;
 };
 
 Result<store::SessionKey> ReadKey(int descriptor) {
@@ -146,6 +150,8 @@ void WorkerAgent::Beat() {
 }
 
 void WorkerAgent::Leave(int status, const std::string& reason) {
+  if (leaving_) return;
+  leaving_ = true;
   if (status != 0) {
     spdlog::error("leaving: {}", reason);
     core_->Send(wire::kHome, wire::HostBye{reason});
@@ -153,7 +159,10 @@ void WorkerAgent::Leave(int status, const std::string& reason) {
   status_ = status;
   jobs_->KillAll();  // first: no process may see its calls fail because the session ends
   core_->End();
-  core_->loop().Stop();
+  if (status == 0) return core_->loop().Stop();
+  // Home must find the reason before it sees that this worker is gone. The broker answers in order.
+  core_->broker().Command({"PING"}, [this](const broker::Reply&) { core_->loop().Stop(); });
+  core_->loop().After(kLastWords, [this] { core_->loop().Stop(); });
 }
 
 }  // namespace

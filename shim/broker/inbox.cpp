@@ -65,7 +65,7 @@ InboxSender::Receiver& InboxSender::ReceiverFor(HostId host) {
 
 void InboxSender::Check(HostId to, const Reply& reply) const {
   if (reply.IsNil()) {
-    on_undelivered_(to, Error{EPIPE, "host " + std::to_string(to) + " has no inbox any more"});
+    on_undelivered_(to, Error{EPIPE, "Redis key '" + keys_.inbox(to) + "', its inbox, is missing"});
   } else if (reply.IsError()) {
     const bool full = reply.text().starts_with("OOM");
     on_undelivered_(to,

@@ -103,7 +103,7 @@ TEST_F(InboxTest, ARepeatedEntryIsDroppedAndAGapIsALoss) {
 TEST_F(InboxTest, SaysWhenTheReceiverIsGone) {
   sender_->Send(77, "nobody");
   ASSERT_TRUE(client_->loop.RunUntil([&] { return !undelivered_.empty(); }));
-  EXPECT_NE(undelivered_.find("host 77"), std::string::npos);
+  EXPECT_NE(undelivered_.find(kKeys.inbox(77)), std::string::npos);
 }
 
 TEST_F(InboxTest, MalformedEntriesNameTheKey) {
