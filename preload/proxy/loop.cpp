@@ -113,13 +113,19 @@ bool TakeSignal(State* state) {
   return true;
 }
 
-void Stop(State* state, const abi::StopPacket& packet) {
-  if (packet.continues != state->continues) return;
-  ActBy(packet.signal);
-  // Whoever was stopped runs again by a SIGCONT, which waits in the signalfd.
+bool IsContinued() {
   uint64_t pending = 0;
   raw::Syscall(SYS_rt_sigpending, raw::Address(&pending), 8);
-  if ((pending & BitOf(kSignalContinue)) != 0) return;
+  return (pending & BitOf(kSignalContinue)) != 0;
+}
+
+void Stop(State* state, const abi::StopPacket& packet) {
+  // A stop signal throws a pending SIGCONT away, so one that came since the last look is looked for until the
+  // last moment.
+  if (packet.continues != state->continues || IsContinued()) return;
+  ActBy(packet.signal);
+  // Whoever was stopped runs again by a SIGCONT, which waits in the signalfd.
+  if (IsContinued()) return;
   signalfd_siginfo info{};
   info.ssi_signo = static_cast<uint32_t>(kSignalContinue);
   info.ssi_code = 0x80;  // SI_KERNEL

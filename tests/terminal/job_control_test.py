@@ -153,7 +153,8 @@ class Shell(OnTerminal):
         def prompt():
             terminal.expect(b"<prompt>")
 
-        reader = f"{PYTHON} -c 'print(\"<ready>\", flush=True); print(\"<got %s>\" % input())'"
+        # Dies by Ctrl-C at any moment; python's own handler could run just before the read, which then waits on.
+        reader = f"{PYTHON} -c 'import signal; signal.signal(2, signal.SIG_DFL); print(\"<ready>\", flush=True); print(\"<got %s>\" % input())'"
         # Stopped while it waits for input: what is typed then is the shell's.
         run(reader, b"<ready>")
         terminal.send(b"\x1a")
