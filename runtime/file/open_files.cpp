@@ -69,7 +69,7 @@ Result<std::shared_ptr<OpenFile>> OpenFiles::Opened(std::shared_ptr<file::Object
     std::lock_guard lock(mutex_);
     auto& known = files_[{status.st_dev, status.st_ino}];
     if (known == nullptr || known->object != object) {
-      if (known != nullptr && known->entry != 0) table_.files[known->entry - 1].used.store(0);
+      if (known != nullptr) GiveEntryBack(*known);
       known = std::make_shared<OpenFile>();
       known->object = std::move(object);
       known->map = map;
@@ -109,7 +109,20 @@ std::vector<std::shared_ptr<OpenFile>> OpenFiles::All() {
   return all;
 }
 
+// Under the file's mutex the last to publish has seen the last change, and none publishes for a file whose
+// entry is another's by now.
 void OpenFiles::Publish(OpenFile& file) {
+  std::lock_guard lock(file.mutex);
+  PublishLocked(file);
+}
+
+void OpenFiles::GiveEntryBack(OpenFile& file) {
+  std::lock_guard lock(file.mutex);
+  if (file.entry != 0) table_.files[file.entry - 1].used.store(0);
+  file.entry = 0;
+}
+
+void OpenFiles::PublishLocked(OpenFile& file) {
   if (file.entry == 0) return;
   abi::FileEntry& entry = table_.files[file.entry - 1];
   const uint64_t size = file.object->attributes().size;
@@ -136,7 +149,7 @@ void OpenFiles::Absorb(OpenFile& file) {
   std::lock_guard lock(file.mutex);
   if (!file.writable) return;
   file.object->NoteGrowth(file.appends);
-  Publish(file);
+  PublishLocked(file);
 }
 
 void OpenFiles::AbsorbAll() {
@@ -226,7 +239,7 @@ void OpenFiles::Sweep(const std::function<void(const std::string&, const Error&)
     if (file->pins != 0 || !IsAlone(file->object->fd())) continue;
     const auto found = files_.find({file->device, file->inode});
     if (found == files_.end() || found->second != file) continue;
-    if (file->entry != 0) table_.files[file->entry - 1].used.store(0);
+    GiveEntryBack(*file);
     files_.erase(found);
   }
 }

@@ -75,6 +75,8 @@ class OpenFiles {
  private:
   std::vector<std::shared_ptr<OpenFile>> All();
   void Publish(OpenFile& file);
+  void PublishLocked(OpenFile& file);
+  void GiveEntryBack(OpenFile& file);
   void FindUnseen(OpenFile& file);
   void Hash(OpenFile& file);
   uint32_t NewEntry(const OpenFile& file);
