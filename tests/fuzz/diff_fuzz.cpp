@@ -1,5 +1,7 @@
 // Any bytes as a diff of shared memory: every run that is given out can be applied; and what is applied is
-// found again. links: shim/memory/diff.cpp
+// found again.
+
+// links: shim/memory/diff.cpp
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

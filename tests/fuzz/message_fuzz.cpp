@@ -1,12 +1,10 @@
 // Any bytes as a message between agents: refused with EPROTO, or a message that encodes to the same bytes
-// again. The list of messages is made from the headers by `run`.
+// again. `run` makes both lists, of the headers and of the messages in them.
 #include <cstdint>
 #include <cstdlib>
 #include <vector>
 
-#include "shim/wire/memory_message.h"
-#include "shim/wire/message.h"
-#include "shim/wire/stream_message.h"
+#include "message_headers.inc"
 
 namespace {
 

@@ -1,4 +1,5 @@
 // Any text as the URL of a Redis.
+
 // links: shim/broker/redis_url.cpp
 #include <cstdint>
 

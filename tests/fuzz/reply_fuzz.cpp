@@ -1,5 +1,7 @@
 // Any bytes from a Redis server, arriving in pieces: replies whose every element can be looked at, or an
-// error. links: shim/broker/reply.cpp
+// error.
+
+// links: shim/broker/reply.cpp
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

@@ -1,4 +1,5 @@
 // Any text as an answer of an S3 server.
+
 // links: shim/store/s3_xml.cpp shim/store/s3_sign.cpp -lexpat -lcrypto
 #include <cstdint>
 

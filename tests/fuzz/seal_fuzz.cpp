@@ -1,4 +1,5 @@
 // Any bytes as something sealed: never opened, unless it was sealed with the key for that context.
+
 // links: shim/store/seal.cpp -lcrypto
 #include <cstdint>
 #include <cstdlib>
