@@ -3,6 +3,7 @@
 
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/output_file.h"
 #include "preload/real.h"
 
 namespace elsewhere::preload {
@@ -35,7 +36,8 @@ ssize_t getxattr(const char* path, const char* name, void* value, size_t size) {
 ssize_t lgetxattr(const char* path, const char* name, void* value, size_t size) {
   return NotOffered(path, [&](const char* at) { return real::lgetxattr(at, name, value, size); });
 }
-ssize_t fgetxattr(int, const char*, void*, size_t) {
+ssize_t fgetxattr(int fd, const char* name, void* value, size_t size) {
+  if (IsOutputFile(fd)) return output::fgetxattr(fd, name, value, size);
   return NotOffered();
 }
 int setxattr(const char* path, const char* name, const void* value, size_t size, int flags) {
@@ -44,7 +46,8 @@ int setxattr(const char* path, const char* name, const void* value, size_t size,
 int lsetxattr(const char* path, const char* name, const void* value, size_t size, int flags) {
   return NotOffered(path, [&](const char* at) { return real::lsetxattr(at, name, value, size, flags); });
 }
-int fsetxattr(int, const char*, const void*, size_t, int) {
+int fsetxattr(int fd, const char* name, const void* value, size_t size, int flags) {
+  if (IsOutputFile(fd)) return output::fsetxattr(fd, name, value, size, flags);
   return NotOffered();
 }
 ssize_t listxattr(const char* path, char* list, size_t size) {
@@ -53,7 +56,8 @@ ssize_t listxattr(const char* path, char* list, size_t size) {
 ssize_t llistxattr(const char* path, char* list, size_t size) {
   return NotOffered(path, [&](const char* at) { return real::llistxattr(at, list, size); });
 }
-ssize_t flistxattr(int, char*, size_t) {
+ssize_t flistxattr(int fd, char* list, size_t size) {
+  if (IsOutputFile(fd)) return output::flistxattr(fd, list, size);
   return NotOffered();
 }
 int removexattr(const char* path, const char* name) {
@@ -62,7 +66,8 @@ int removexattr(const char* path, const char* name) {
 int lremovexattr(const char* path, const char* name) {
   return NotOffered(path, [&](const char* at) { return real::lremovexattr(at, name); });
 }
-int fremovexattr(int, const char*) {
+int fremovexattr(int fd, const char* name) {
+  if (IsOutputFile(fd)) return output::fremovexattr(fd, name);
   return NotOffered();
 }
 

@@ -9,6 +9,7 @@
 #include "preload/agent.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stdio.h"
@@ -301,9 +302,11 @@ int StatusOfFile(int fd, struct stat* status) {
 namespace hooks {
 
 int fsync(int fd) {
+  if (IsOutputFile(fd)) return output::fsync(fd);
   return IsMappedFile(fd) ? FlushFile(fd) : 0;
 }
 int fdatasync(int fd) {
+  if (IsOutputFile(fd)) return output::fdatasync(fd);
   return hooks::fsync(fd);
 }
 int syncfs(int) {
@@ -323,6 +326,7 @@ int msync(void* start, size_t size, int flags) {
 }
 
 int ftruncate(int fd, off_t size) {
+  if (IsOutputFile(fd)) return output::ftruncate(fd, size);
   if (size < 0 || !IsWritable(fd)) {
     errno = EINVAL;
     return -1;
@@ -333,6 +337,7 @@ int ftruncate(int fd, off_t size) {
 }
 
 int fallocate(int fd, int mode, off_t offset, off_t size) {
+  if (IsOutputFile(fd)) return output::fallocate(fd, mode, offset, size);
   if (mode != 0 && mode != FALLOC_FL_KEEP_SIZE) {
     errno = EOPNOTSUPP;
     return -1;
@@ -341,10 +346,12 @@ int fallocate(int fd, int mode, off_t offset, off_t size) {
   return result;
 }
 int posix_fallocate(int fd, off_t offset, off_t size) {
+  if (IsOutputFile(fd)) return output::posix_fallocate(fd, offset, size);
   return real::posix_fallocate(fd, offset, size);
 }
 
 int fchmod(int fd, mode_t mode) {
+  if (IsOutputFile(fd)) return output::fchmod(fd, mode);
   bool stranger;
   if (KindOf(fd) == DescriptorKind::kMappedDirectory)
     return ChangeDirectory(fd, abi::FileOperation::kSetMode, mode, 1, 0);
@@ -352,6 +359,7 @@ int fchmod(int fd, mode_t mode) {
   return stranger ? real::fchmod(fd, mode) : static_cast<int>(done);
 }
 int fchown(int fd, uid_t user, gid_t group) {
+  if (IsOutputFile(fd)) return output::fchown(fd, user, group);
   bool stranger;
   const auto user_number = static_cast<int64_t>(static_cast<int32_t>(user)),
              group_number = static_cast<int64_t>(static_cast<int32_t>(group));
@@ -362,6 +370,7 @@ int fchown(int fd, uid_t user, gid_t group) {
   return stranger ? real::fchown(fd, user, group) : static_cast<int>(done);
 }
 int futimens(int fd, const struct timespec* times) {
+  if (IsOutputFile(fd)) return output::futimens(fd, times);
   int64_t atime, mtime;
   if (!FileTimes(times, &atime, &mtime)) return -1;
   bool stranger;
@@ -383,6 +392,7 @@ ssize_t preadv2(int fd, const struct iovec* parts, int count, off_t offset, int 
   return ready ? real::preadv2(fd, parts, count, offset, flags) : -1;
 }
 ssize_t pwritev2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
+  if (IsOutputFile(fd)) return output::pwritev2(fd, parts, count, offset, flags);
   if (!IsMappedFile(fd)) return BeforeOutput(fd) ? real::pwritev2(fd, parts, count, offset, flags) : -1;
   OutputPlace place;
   if (!BeforeFileOutput(fd, TotalSize(parts, count), offset, &place)) return -1;
@@ -418,6 +428,7 @@ ssize_t sendfile(int fd, int from, off_t* offset, size_t size) {
   return Between(from, offset, fd, nullptr, size, [&] { return real::sendfile(fd, from, offset, size); });
 }
 ssize_t copy_file_range(int fd, off64_t* offset, int to, off64_t* to_offset, size_t size, unsigned flags) {
+  if (IsOutputFile(to)) return output::copy_file_range(fd, offset, to, to_offset, size, flags);
   return Between(fd, offset, to, to_offset, size,
                  [&] { return real::copy_file_range(fd, offset, to, to_offset, size, flags); });
 }

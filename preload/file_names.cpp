@@ -12,6 +12,7 @@
 #include "preload/agent.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "shim/wire/raw_syscall.h"
@@ -359,6 +360,7 @@ int __fxstatat(int, int directory, const char* path, struct stat* status, int fl
   return hooks::fstatat(directory, path, status, flags);
 }
 int statx(int directory, const char* path, int flags, unsigned mask, struct statx* status) {
+  if (IsOutputFile(directory)) return output::statx(directory, path, flags, mask, status);
   struct stat found;
   MappedPath at;
   const bool by_descriptor =

@@ -13,6 +13,7 @@
 
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stream.h"
@@ -46,11 +47,12 @@ void CopyMark(int from, int to) {
   FindStream(to);
 }
 
-int Opened(int fd) {
+int Opened(int fd, int flags) {
   struct stat status;
   if (fd < 0 || raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status))) || !IsStreamObject(status))
     return fd;
   const int same = StreamWithObject(status, fd);
+  if (same >= 0 && IsOutputFile(same) && (flags & O_PATH) == 0 && OpenOutputFile(&fd, same, flags)) return fd;
   if (same >= 0) CopyMark(same, fd);
   return fd;
 }
@@ -61,7 +63,7 @@ bool IsOwnTerminal(const char* path, int fd) {
 }
 
 FILE* Opened(FILE* stream) {
-  if (stream != nullptr) Opened(fileno_unlocked(stream));
+  if (stream != nullptr) Opened(fileno_unlocked(stream), O_PATH);
   return stream;
 }
 
@@ -116,7 +118,7 @@ int open(const char* path, int flags, mode_t mode) {
   int fd = real::open(path, flags, mode);
   if (IsOwnTerminal(path, fd)) fd = OpenControllingTerminal(flags);
   fd = BehindLinks(fd, AT_FDCWD, path, flags, mode);
-  return Opened(fd);
+  return Opened(fd, flags);
 }
 int __open_2(const char* path, int flags) {
   if (HasMaps()) {
@@ -126,7 +128,7 @@ int __open_2(const char* path, int flags) {
   int fd = real::__open_2(path, flags);
   if (IsOwnTerminal(path, fd)) fd = OpenControllingTerminal(flags);
   fd = BehindLinks(fd, AT_FDCWD, path, flags, 0);
-  return Opened(fd);
+  return Opened(fd, flags);
 }
 int openat(int directory, const char* path, int flags, mode_t mode) {
   if (HasMaps()) {
@@ -136,7 +138,7 @@ int openat(int directory, const char* path, int flags, mode_t mode) {
   int fd = real::openat(directory, path, flags, mode);
   if (IsOwnTerminal(path, fd)) fd = OpenControllingTerminal(flags);
   fd = BehindLinks(fd, directory, path, flags, mode);
-  return Opened(fd);
+  return Opened(fd, flags);
 }
 int __openat_2(int directory, const char* path, int flags) {
   if (HasMaps()) {
@@ -146,7 +148,7 @@ int __openat_2(int directory, const char* path, int flags) {
   int fd = real::__openat_2(directory, path, flags);
   if (IsOwnTerminal(path, fd)) fd = OpenControllingTerminal(flags);
   fd = BehindLinks(fd, directory, path, flags, 0);
-  return Opened(fd);
+  return Opened(fd, flags);
 }
 FILE* fdopen(int fd, const char* mode) {
   const int flags = static_cast<int>(raw::Syscall(SYS_fcntl, fd, F_GETFL));

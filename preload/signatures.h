@@ -24,14 +24,16 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/times.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-#include <utmp.h>
 #include <utime.h>
+#include <utmp.h>
 
 // Of functions whose parameters are functions.
 using scan_filter = int (*)(const struct dirent*);

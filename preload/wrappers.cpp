@@ -6,6 +6,7 @@
 #include "preload/memory.h"
 #include "preload/memory_discard.h"
 #include "preload/message_queue.h"
+#include "preload/output_file.h"
 #include "preload/pthread_shared.h"
 #include "preload/real.h"
 #include "preload/self.h"
@@ -61,12 +62,16 @@ namespace elsewhere::preload {
       return Ask_##name A;                                \
     return real::name A;                                  \
   }
-#define WRITES_AT(R, name, P, A, fd, bytes, offset) \
-  WRITES_FILE(R, name, P, A, fd, bytes, offset)     \
-  WRAPPER(R, name, P) {                             \
-    if (IsMappedFile(fd)) [[unlikely]]              \
-      return Mapped_##name A;                       \
-    return real::name A;                            \
+#define WRITES_AT(R, name, P, A, fd, bytes, offset)           \
+  WRITES_FILE(R, name, P, A, fd, bytes, offset)               \
+  __attribute__((noinline, cold)) static R Ask_##name P {     \
+    if (IsOutputFile(fd)) return output::name A;              \
+    return IsMappedFile(fd) ? Mapped_##name A : real::name A; \
+  }                                                           \
+  WRAPPER(R, name, P) {                                       \
+    if (IsKnown(fd)) [[unlikely]]                             \
+      return Ask_##name A;                                    \
+    return real::name A;                                      \
   }
 #define READS_AT(R, name, P, A, fd, bytes, offset)            \
   __attribute__((noinline, cold)) static R Ask_##name P {     \

@@ -1,0 +1,42 @@
+// Files that are written at home, where the program holds what is locally a pipe
+// (DescriptorKind::kOutputFile).
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "preload/descriptor.h"
+
+namespace elsewhere::preload {
+
+inline bool IsOutputFile(int fd) {
+  return KindOf(fd) == DescriptorKind::kOutputFile;
+}
+
+// `fd` was just opened by a name that led to the local pipe of `of` (/dev/stdout, /proc/self/fd/1): the file
+// itself is opened in its place, as natively, and `*fd` is what open returns. False: it stays what it is.
+bool OpenOutputFile(int* fd, int of, int flags);
+
+// Libc's functions of these names on such a file; anything else goes to libc.
+namespace output {
+ssize_t pwrite(int fd, const void* buffer, size_t size, off_t offset);
+ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset);
+ssize_t pwritev2(int fd, const iovec* parts, int count, off_t offset, int flags);
+ssize_t copy_file_range(int from, off64_t* offset, int fd, off64_t* to_offset, size_t size, unsigned flags);
+int fsync(int fd);
+int fdatasync(int fd);
+int ftruncate(int fd, off_t size);
+int fallocate(int fd, int mode, off_t offset, off_t size);
+int posix_fallocate(int fd, off_t offset, off_t size);
+int fchmod(int fd, mode_t mode);
+int fchown(int fd, uid_t user, gid_t group);
+int futimens(int fd, const timespec* times);
+int statx(int directory, const char* path, int flags, unsigned mask, struct statx* status);
+ssize_t fgetxattr(int fd, const char* name, void* value, size_t size);
+int fsetxattr(int fd, const char* name, const void* value, size_t size, int flags);
+ssize_t flistxattr(int fd, char* list, size_t size);
+int fremovexattr(int fd, const char* name);
+}  // namespace output
+
+}  // namespace elsewhere::preload
