@@ -107,7 +107,10 @@ void Mirror::OnEvent(Place* place, uint32_t events) {
     if (fetches_ahead() && !until_closed_.empty()) FetchAhead(*place);
   }
   if (kind_ == Kind::kPipeRead) {
-    if ((events & EPOLLERR) != 0) Gone(place, false);
+    // What the loop saw may be over: the job of another reader can have come in the same round, and opened
+    // it.
+    if ((events & EPOLLERR) != 0 && (PollNow(place->object->agent_end(), 0) & POLLERR) != 0)
+      Gone(place, false);
     return;
   }
   if (place->output_ended) {
@@ -288,10 +291,17 @@ void Mirror::HolderKilled() {
   }
 }
 
+// An eventfd's stand-in has all its ends here. At the end of a pipe's input the agent has no end of it left,
+// and must not open one to look: a process that was told of the end would wait for it for ever.
+bool Mirror::holders_unseen() const {
+  return kind_ == Kind::kEvent ||
+         std::any_of(places_.begin(), places_.end(), [](const auto& place) { return place->input_ended; });
+}
+
 void Mirror::HolderGone(int32_t process) {
   Disarm(process, true);
   for (Place* place : Places()) {
-    if (!place->object->shows_readable()) continue;
+    if (!place->object->shows_readable() || place->input_ended) continue;
     if (!Hide(*place)) {
       Gone(place, false);
     } else if (watched() && ready_events_ != 0) {

@@ -89,6 +89,8 @@ class Mirror {
   void HolderKilled();
   // A process ended: look whether any is left, where the kernel does not say so.
   void HolderGone(int32_t process);
+  // The kernel cannot say whether a process holds it; the table of processes must.
+  bool holders_unseen() const;
   // No process holds it: known from the table of processes.
   void Abandon();
 
@@ -98,6 +100,7 @@ class Mirror {
     uint32_t interest = 0;
     bool added = false;
     bool output_ended = false;
+    bool input_ended = false;      // a reader was told so and will find it so whenever it looks
     std::vector<uint8_t> backlog;  // pulled, not yet taken by the object
   };
   struct Request {

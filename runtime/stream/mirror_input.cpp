@@ -114,6 +114,7 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   if (pulled.end && kind_ == Kind::kPipeRead) {
     ready_events_ = POLLHUP;
     Show(*done.place);
+    done.place->input_ended = true;
   }
   if (pulled.end && kind_ == Kind::kSocket) done.place->object->EndInput();
   Answer(done, pulled);
@@ -203,12 +204,14 @@ void Mirror::Show(Place& place) {
 bool Mirror::Hide(Place& place) {
   if (!place.object->shows_readable()) return true;
   if (!place.object->HideReadable()) return false;
+  place.input_ended = false;
   SetInterest(place);
   return true;
 }
 
 short Mirror::Readiness(const Place& place) const {
   if (place.object->Unread() > 0) return POLLIN;
+  if (place.input_ended) return POLLHUP;
   return place.object->shows_readable() ? static_cast<short>(ready_events_) : short{0};
 }
 
@@ -289,7 +292,7 @@ void Mirror::Disarm(int32_t process, bool until_closed) {
     if (!request.has_call && request.place != nullptr) Withdraw(number, request);
   }
   for (Place* place : Places()) {
-    if (!Hide(*place)) Gone(place, false);
+    if (!place->input_ended && !Hide(*place)) Gone(place, false);
   }
 }
 

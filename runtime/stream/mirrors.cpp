@@ -316,7 +316,7 @@ void Mirrors::ProcessGone(const Process& process) {
     Mirror* mirror = OfStream(id);
     if (mirror == nullptr) continue;
     mirror->HolderGone(process.kernel_pid);
-    if (mirror->kind() == Kind::kEvent && !IsHeld(id)) mirror->Abandon();
+    if (mirror->holders_unseen() && !IsHeld(id)) mirror->Abandon();
   }
 }
 

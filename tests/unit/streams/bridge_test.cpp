@@ -1,5 +1,7 @@
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <csignal>
@@ -277,6 +279,35 @@ TEST_F(TwoHosts, BytesOfAReaderThatDiedGoToTheNext) {
   EXPECT_TRUE(End(*child, true));
   EXPECT_TRUE(Until([&] { return stream::BytesWaiting(pipe.read) == 8; }));
   EXPECT_EQ(Take(pipe.read, 100), "precious");
+}
+
+// The loop has seen that nobody reads, and before it says so the job of a new reader is prepared.
+TEST_F(TwoHosts, AReaderThatComesAsTheLastOneGoesFindsThePipe) {
+  Pipe pipe;
+  auto one = MustFork({pipe.read});
+  std::unique_ptr<RemoteProcess> two;
+  const int job = eventfd(1, EFD_CLOEXEC);
+  const auto added = loop_->Add(job, EPOLLIN, [&](uint32_t) {
+    if (two == nullptr) two = MustFork({pipe.read});
+  });
+  ASSERT_TRUE(added.ok());
+  one->CloseAll();  // in the same round of the loop, behind the job
+  ASSERT_TRUE(Until([&] { return two != nullptr; }));
+  loop_->Remove(job);
+  close(job);
+  Put(pipe.write, "for the second");
+  EXPECT_EQ(Read((*two)[pipe.read], 100), "for the second");
+}
+
+TEST_F(TwoHosts, TheEndOfInputStaysWhenAnotherHolderGoes) {
+  Pipe pipe;
+  auto one = MustFork({pipe.read});
+  auto two = MustFork({pipe.read});
+  pipe.CloseRead();
+  pipe.CloseWrite();
+  ASSERT_EQ(Await(Pull((*one)[pipe.read], 8))->result, 0);
+  EXPECT_TRUE(End(*two));
+  EXPECT_TRUE(AtEnd((*one)[pipe.read]));  // a read that waited would wait for ever
 }
 
 TEST_F(TwoHosts, TheWriterAtHomeLearnsThatTheReaderElsewhereIsGone) {
