@@ -1,155 +1,34 @@
-// A semaphore posted to another host and one posted back, and a message sent there and one sent back through
-// POSIX message queues, by programs under `elsewhere run`, against two bare clients of a Redis of their own
-// that hand over by LPUSH and BLPOP, in the same run.
+// What objects cost that two processes share: by a program under `elsewhere run`, natively, and by two bare
+// clients of a Redis of their own that hand over by LPUSH and BLPOP, all in the same run.
 //
-//   bench_ipc               the driver; rounds of all variants alternate, medians of the rounds are compared
-//   bench_ipc semaphores    the program: parent and child, two process-shared semaphores; a round for each
-//   bench_ipc queues        the same with two message queues
-//   input line bench_ipc bare SOCKET   the two clients, likewise
+//   bench_ipc [KIND...]   the driver; semaphores, mutex, queues, pipe, alone; all without arguments
+//   bench_ipc WHAT PAIR   the program (programs.h); PAIR: child, children, nobody
+//   bench_ipc bare SOCKET SIZE   the two clients
 //
-// Variants: native (the program without elsewhere), alone (under elsewhere, before any fork went elsewhere:
-// what a semaphore costs that only one host uses), elsewhere (the child on a worker), bare. Exit status 1
-// when the limit is missed.
+// Rounds of all variants alternate, medians of the rounds are compared. Exit status 1 when a limit is missed.
 #include <fcntl.h>
-#include <mqueue.h>
-#include <semaphore.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "bench/ipc/programs.h"
 #include "shim/broker/private_redis.h"
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using bench::Pair;
 
 constexpr int kRounds = 31;
-constexpr int kTurns = 300;
-constexpr double kLimit = 1.5;
-
-// For each line of standard input: runs `turn` kTurns times and prints the microseconds of one.
-template <class Turn>
-int Serve(Turn turn) {
-  char line[16];
-  while (std::fgets(line, sizeof line, stdin) != nullptr) {
-    const auto start = Clock::now();
-    for (int i = 0; i < kTurns; ++i) turn();
-    const std::chrono::duration<double, std::micro> took = Clock::now() - start;
-    std::printf("%.3f\n", took.count() / kTurns);
-    std::fflush(stdout);
-  }
-  return 0;
-}
-
-int Semaphores() {
-  void* memory = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  auto* there = static_cast<sem_t*>(memory);
-  sem_t* back = there + 1;
-  sem_init(there, 1, 0);
-  sem_init(back, 1, 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    for (;;) {
-      sem_wait(there);
-      sem_post(back);
-    }
-  }
-  const int status = Serve([&] {
-    sem_post(there);
-    sem_wait(back);
-  });
-  kill(child, SIGTERM);
-  waitpid(child, nullptr, 0);
-  return status;
-}
-
-int Queues() {
-  const auto open = [](const char* what) {
-    const std::string name = "/elsewhere-bench-" + std::to_string(getpid()) + what;
-    mq_attr attributes{};
-    attributes.mq_maxmsg = 1;
-    attributes.mq_msgsize = 64;
-    const mqd_t queue = mq_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600, &attributes);
-    if (queue < 0) std::exit(1);
-    mq_unlink(name.c_str());
-    return queue;
-  };
-  const mqd_t there = open("-there"), back = open("-back");
-  char message[64] = "";
-  const pid_t child = fork();
-  if (child == 0) {
-    for (;;) {
-      mq_receive(there, message, sizeof message, nullptr);
-      mq_send(back, message, sizeof message, 0);
-    }
-  }
-  const int status = Serve([&] {
-    mq_send(there, message, sizeof message, 0);
-    mq_receive(back, message, sizeof message, nullptr);
-  });
-  kill(child, SIGTERM);
-  waitpid(child, nullptr, 0);
-  return status;
-}
-
-class BareClient {
- public:
-  explicit BareClient(const char* path) : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un name{};
-    name.sun_family = AF_UNIX;
-    std::strncpy(name.sun_path, path, sizeof name.sun_path - 1);
-    if (connect(fd_, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) std::exit(1);
-  }
-  void Push(const char* key) {
-    const std::string wire = std::string("*3\r\n$5\r\nLPUSH\r\n$1\r\n") + key + "\r\n$1\r\nx\r\n";
-    Ask(wire, std::strlen(":1\r\n"));
-  }
-  void Pop(const char* key) {
-    const std::string wire = std::string("*3\r\n$5\r\nBLPOP\r\n$1\r\n") + key + "\r\n$1\r\n0\r\n";
-    Ask(wire, std::strlen("*2\r\n$1\r\nA\r\n$1\r\nx\r\n"));
-  }
-
- private:
-  void Ask(const std::string& wire, size_t answer) {
-    if (write(fd_, wire.data(), wire.size()) != static_cast<ssize_t>(wire.size())) std::exit(1);
-    char buffer[64];
-    for (size_t got = 0; got < answer;) {
-      const ssize_t done = read(fd_, buffer, answer - got);
-      if (done <= 0) std::exit(1);
-      got += static_cast<size_t>(done);
-    }
-  }
-  int fd_;
-};
-
-int Bare(const char* path) {
-  const pid_t child = fork();
-  BareClient client(path);
-  if (child == 0) {
-    for (;;) {
-      client.Pop("A");
-      client.Push("B");
-    }
-  }
-  const int status = Serve([&] {
-    client.Push("A");
-    client.Pop("B");
-  });
-  kill(child, SIGTERM);
-  waitpid(child, nullptr, 0);
-  return status;
-}
+constexpr double kAcrossLimit = 1.5;  // of the floor
+constexpr double kNativeLimit = 2.0;  // of native
+const std::map<std::string, Pair> kPairs = {
+    {"child", Pair::kParentAndChild}, {"children", Pair::kTwoChildren}, {"nobody", Pair::kNobody}};
 
 // A program of the benchmark that answers a line with a line.
 class Player {
@@ -172,25 +51,26 @@ class Player {
     input_ = input[1];
     output_ = fdopen(output[0], "r");
   }
-  double Round() {
+  Player(const Player&) = delete;
+  Player& operator=(const Player&) = delete;
+  ~Player() {
+    close(input_);
+    waitpid(pid_, nullptr, 0);
+    std::fclose(output_);
+  }
+  void Round() {
     char line[64];
     if (write(input_, "\n", 1) != 1 || std::fgets(line, sizeof line, output_) == nullptr) {
       std::fprintf(stderr, "bench_ipc: a program of the benchmark ended early\n");
       std::exit(1);
     }
     rounds_.push_back(std::atof(line));
-    return rounds_.back();
   }
   double Median() {
     std::sort(rounds_.begin(), rounds_.end());
     return rounds_[rounds_.size() / 2];
   }
   void Forget() { rounds_.clear(); }
-  ~Player() {
-    close(input_);
-    waitpid(pid_, nullptr, 0);
-    std::fclose(output_);
-  }
 
  private:
   pid_t pid_;
@@ -199,31 +79,63 @@ class Player {
   std::vector<double> rounds_;
 };
 
-// One kind of object: the table of its round trips. True: within the limit.
-bool Compare(const std::string& self, const char* kind, const char* title, const std::string& redis) {
-  Player native({self, kind});
-  Player alone({LAUNCHER, "run", "--fork", "local", "--", self, kind});
-  Player remote({LAUNCHER, "run", "--workers", "1", "--strict", "--", self, kind});
-  Player bare({self, "bare", redis});
-  Player* all[] = {&native, &alone, &remote, &bare};
-  for (Player* player : all) player->Round();  // until the child is where it will be
+void PlayRounds(const std::vector<Player*>& all) {
+  for (Player* player : all) player->Round();  // until the processes are where they will be
   for (Player* player : all) player->Forget();
   for (int round = 0; round < kRounds; ++round) {
     for (Player* player : all) player->Round();
   }
-  const double floor = bare.Median();
-  const double ratio = remote.Median() / floor;
-  const bool good = ratio <= kLimit;
-  std::printf("%-52s %9s\n", title, "us");
-  std::printf("%-52s %9.1f\n", "native", native.Median());
-  std::printf("%-52s %9.1f\n", "under elsewhere, both on one host", alone.Median());
-  std::printf("%-52s %9.1f\n", "two bare clients, LPUSH and BLPOP (floor)", floor);
-  std::printf("%-52s %9.1f   %.2f of the floor, limit %.1f%s\n", "under elsewhere, child on a worker",
-              remote.Median(), ratio, kLimit, good ? "" : "  MISSED");
+}
+
+void Print(const char* what, double value) {
+  std::printf("  %-50s %9.3f us\n", what, value);
+}
+
+// True: within the limit.
+bool Judge(const char* what, double value, double of, const char* of_what, double limit) {
+  const bool good = value <= limit * of;
+  std::printf("  %-50s %9.3f us   %.2f of %s, limit %.1f%s\n", what, value, value / of, of_what, limit,
+              good ? "" : "  MISSED");
   return good;
 }
 
-int Drive(const std::string& self) {
+class Bench {
+ public:
+  Bench(std::string self, std::string redis) : self_(std::move(self)), redis_(std::move(redis)) {}
+
+  bool Compare(const std::string& kind, const char* title, size_t bare_size) const {
+    Player native({self_, kind, "child"});
+    Player local({LAUNCHER, "run", "--fork", "local", "--", self_, kind, "child"});
+    Player across({LAUNCHER, "run", "--workers", "1", "--strict", "--", self_, kind, "child"});
+    Player peers({LAUNCHER, "run", "--workers", "1", "--strict", "--", self_, kind, "children"});
+    Player bare({self_, "bare", redis_, std::to_string(bare_size)});
+    PlayRounds({&native, &local, &across, &peers, &bare});
+    std::printf("%s\n", title);
+    Print("native", native.Median());
+    Print("two bare clients, LPUSH and BLPOP (floor)", bare.Median());
+    bool good = Judge("under elsewhere, child on a worker", across.Median(), bare.Median(), "the floor",
+                      kAcrossLimit);
+    good &= Judge("under elsewhere, both at home", local.Median(), native.Median(), "native", kNativeLimit);
+    good &=
+        Judge("under elsewhere, both on one worker", peers.Median(), native.Median(), "native", kNativeLimit);
+    return good;
+  }
+
+  bool CompareAlone(const std::string& kind, const char* title) const {
+    Player native({self_, kind, "nobody"});
+    Player elsewhere({LAUNCHER, "run", "--workers", "1", "--", self_, kind, "nobody"});
+    PlayRounds({&native, &elsewhere});
+    std::printf("%s\n", title);
+    Print("native", native.Median());
+    return Judge("under elsewhere", elsewhere.Median(), native.Median(), "native", kNativeLimit);
+  }
+
+ private:
+  std::string self_;
+  std::string redis_;
+};
+
+int Drive(const std::string& self, const std::vector<std::string>& kinds) {
   char directory[] = "/tmp/bench-ipc-XXXXXX";
   if (mkdtemp(directory) == nullptr) return 1;
   auto redis = elsewhere::broker::PrivateRedis::Start({.directory = directory});
@@ -232,9 +144,19 @@ int Drive(const std::string& self) {
     return 1;
   }
   setenv("ELSEWHERE_HOME", HOME_OF_BUILD, 1);
-  const std::string path = (*redis)->url().path;
-  bool good = Compare(self, "semaphores", "semaphore there and back, two processes", path);
-  good = Compare(self, "queues", "message there and back, two queues", path) && good;
+  const Bench bench(self, (*redis)->url().path);
+  const auto wanted = [&kinds](const char* kind) {
+    return kinds.empty() || std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+  };
+  bool good = true;
+  if (wanted("semaphores")) good &= bench.Compare("semaphores", "semaphore there and back", 1);
+  if (wanted("mutex")) good &= bench.Compare("mutex", "mutex that two want, lock and unlock", 1);
+  if (wanted("queues")) good &= bench.Compare("queues", "message there and back, two queues", 64);
+  if (wanted("pipe")) good &= bench.Compare("pipe", "1 KB there and back, two pipes", 1024);
+  if (wanted("alone")) {
+    good &= bench.CompareAlone("semaphores", "semaphore that nobody else wants, post and wait");
+    good &= bench.CompareAlone("mutex", "mutex that nobody else wants, lock and unlock");
+  }
   redis->reset();
   rmdir(directory);
   return good ? 0 : 1;
@@ -243,10 +165,16 @@ int Drive(const std::string& self) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 2 && std::strcmp(argv[1], "semaphores") == 0) return Semaphores();
-  if (argc == 2 && std::strcmp(argv[1], "queues") == 0) return Queues();
-  if (argc == 3 && std::strcmp(argv[1], "bare") == 0) return Bare(argv[2]);
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (arguments.size() == 2) {
+    if (const auto pair = kPairs.find(arguments[1]); pair != kPairs.end()) {
+      return bench::RunProgram(arguments[0], pair->second);
+    }
+  }
+  if (arguments.size() == 3 && arguments[0] == "bare") {
+    return bench::RunBareClients(argv[2], static_cast<size_t>(std::atol(argv[3])));
+  }
   char self[4096];
   const ssize_t size = readlink("/proc/self/exe", self, sizeof self);
-  return size <= 0 ? 1 : Drive({self, static_cast<size_t>(size)});
+  return size <= 0 ? 1 : Drive({self, static_cast<size_t>(size)}, arguments);
 }
