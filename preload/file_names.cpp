@@ -26,12 +26,14 @@ using abi::FileOperation;
 constinit std::atomic<int> mask_known = -1;
 
 // A call of that operation, as OnPath wants it.
-auto Ask(FileOperation operation, int64_t first = 0, int64_t second = 0, int64_t third = 0) {
+auto Ask(FileOperation operation, int64_t first = 0, int64_t second = 0, int64_t third = 0,
+         int64_t fourth = 0) {
   return [=](const MappedPath& at, FileCall* call) {
     call->operation = operation;
     call->arguments[0] = first;
     call->arguments[1] = second;
     call->arguments[2] = third;
+    call->arguments[3] = fourth;
     return CallFile(at, call) < 0 ? -1 : 0;
   };
 }
@@ -91,6 +93,11 @@ bool ToTime(const timespec& time, int64_t* ns) {
   return true;
 }
 
+// Who may write the file may set both times to now.
+bool IsTouch(const timespec* times) {
+  return times == nullptr || (times[0].tv_nsec == UTIME_NOW && times[1].tv_nsec == UTIME_NOW);
+}
+
 int SetTimes(int directory, const char* path, const timespec* times, int flags) {
   int64_t atime, mtime;
   if (path == nullptr) return hooks::futimens(directory, times);
@@ -99,9 +106,10 @@ int SetTimes(int directory, const char* path, const timespec* times, int flags) 
   MappedPath at;
   if (!FindMapped(directory, path, &at) && !at.left) return real::utimensat(directory, path, times, flags);
   if (!FileTimes(times, &atime, &mtime)) return -1;
-  return OnPath(directory, path,
-                Ask(FileOperation::kSetTimes, atime, mtime, (flags & AT_SYMLINK_NOFOLLOW) == 0),
-                [&](int from, const char* name) { return real::utimensat(from, name, times, flags); });
+  return OnPath(
+      directory, path,
+      Ask(FileOperation::kSetTimes, atime, mtime, (flags & AT_SYMLINK_NOFOLLOW) == 0, IsTouch(times)),
+      [&](int from, const char* name) { return real::utimensat(from, name, times, flags); });
 }
 
 // One path of a rename, free of links that lead out of its map.
@@ -156,16 +164,43 @@ int Rename(int directory, const char* from, int to_directory, const char* to, un
   return -1;
 }
 
-// Names that an object cannot have.
+// The descriptor that `from` names by /proc/self/fd or AT_EMPTY_PATH; -1: none.
+int DescriptorNamed(int directory, const char* from, int flags) {
+  if (from == nullptr) return -1;
+  if (*from == '\0') return (flags & AT_EMPTY_PATH) != 0 ? directory : -1;
+  constexpr char kOwn[] = "/proc/self/fd/";
+  if ((flags & AT_SYMLINK_FOLLOW) == 0 || strncmp(from, kOwn, sizeof kOwn - 1) != 0) return -1;
+  const char* digit = from + sizeof kOwn - 1;
+  int fd = *digit == '\0' ? -1 : 0;
+  for (; *digit >= '0' && *digit <= '9' && fd < 1000000; ++digit) fd = fd * 10 + (*digit - '0');
+  return *digit == '\0' ? fd : -1;
+}
+
+// A name for an O_TMPFILE file; others have one, and objects have no second.
 int Link(int directory, const char* from, int to_directory, const char* to, int flags) {
   MappedPath source, target;
-  const bool source_mapped = FindMapped(directory, from, &source),
+  const int fd = DescriptorNamed(directory, from, flags);
+  const bool of_descriptor = fd >= 0 && IsMappedFile(fd);
+  const bool source_mapped = of_descriptor || FindMapped(directory, from, &source),
              target_mapped = FindMapped(to_directory, to, &target);
   if (!source_mapped && !target_mapped) {
     return real::linkat(source.left ? AT_FDCWD : directory, source.left ? source.path : from,
                         target.left ? AT_FDCWD : to_directory, target.left ? target.path : to, flags);
   }
-  errno = source_mapped == target_mapped && source.map == target.map ? EPERM : EXDEV;
+  FileCall call;
+  struct stat status;
+  if (of_descriptor && target_mapped && !raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status)))) {
+    call.operation = FileOperation::kLinkFile;
+    call.arguments[2] = static_cast<int64_t>(status.st_dev);
+    call.arguments[3] = static_cast<int64_t>(status.st_ino);
+    return CallFile(target, &call) < 0 ? -1 : 0;
+  }
+  if (!of_descriptor && source_mapped && target_mapped && source.map == target.map) {
+    call.operation = FileOperation::kHardLink;
+    call.second = target.path;
+    return CallFile(source, &call) < 0 ? -1 : 0;
+  }
+  errno = EXDEV;
   return -1;
 }
 
@@ -230,12 +265,8 @@ int MakeNode(int directory, const char* path, mode_t mode, dev_t device, bool fi
   return OnPath(
       directory, path,
       [&](const MappedPath& at, FileCall* call) {
-        if (fifo || (!S_ISREG(mode) && (mode & S_IFMT) != 0)) {
-          errno = EPERM;
-          return -1;
-        }
-        const int fd = OpenMapped(at, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, mode, call);
-        return fd < 0 ? -1 : CloseFile(fd);
+        const mode_t type = fifo ? S_IFIFO : mode & S_IFMT;
+        return Ask(FileOperation::kMakeNode, type | (mode & 07777 & ~FileModeMask()))(at, call);
       },
       [&](int from, const char* name) {
         return fifo ? real::mkfifoat(from, name, mode) : real::mknodat(from, name, mode, device);
@@ -490,6 +521,10 @@ int symlinkat(const char* target, int directory, const char* path) {
   return OnPath(
       directory, path,
       [&](const MappedPath& at, FileCall* call) {
+        if (target == nullptr) {
+          errno = EFAULT;
+          return -1;
+        }
         call->second = target;
         return Ask(FileOperation::kMakeLink)(at, call);
       },

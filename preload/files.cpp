@@ -170,9 +170,21 @@ void MapsAfterRestore() {
   SetTree();
 }
 
+namespace {
+int TakeConnection();
+void GiveBack(int connection);
+}  // namespace
+
 void ForgetFileConnection() {
   const int idle = idle_connection.exchange(-1);
   if (idle >= 0) CloseOwn(idle);
+}
+
+void KeepFileConnection() {
+  if (!has_maps || idle_connection.load(std::memory_order_relaxed) >= 0) return;
+  const int before = errno, connection = TakeConnection();
+  if (connection >= 0) GiveBack(connection);
+  errno = before;
 }
 
 void NoteDirectory() {
@@ -283,6 +295,19 @@ void GiveBack(int connection) {
   if (!idle_connection.compare_exchange_strong(none, connection)) CloseOwn(connection);
 }
 
+size_t SecondSize(const FileCall& call) {
+  if (call.second == nullptr) return 0;
+  return call.second_size == SIZE_MAX ? strlen(call.second) : call.second_size;
+}
+
+void NameCaller(abi::FileRequest* request) {
+  request->uid = static_cast<uint32_t>(raw::Syscall(SYS_geteuid));
+  request->gid = static_cast<uint32_t>(raw::Syscall(SYS_getegid));
+  if (request->uid == 0) return;
+  const long count = raw::Syscall(SYS_getgroups, abi::kFileGroups, raw::Address(request->groups));
+  request->group_count = count > 0 ? static_cast<uint32_t>(count) : 0;
+}
+
 long SendRequest(int connection, const MappedPath& at, const FileCall& call) {
   abi::FileRequest request{};
   request.type = static_cast<uint32_t>(abi::Packet::kFileCall);
@@ -290,7 +315,8 @@ long SendRequest(int connection, const MappedPath& at, const FileCall& call) {
   request.map = at.map;
   memcpy(request.arguments, call.arguments, sizeof request.arguments);
   request.first = static_cast<uint32_t>(strlen(at.path));
-  request.second = call.second == nullptr ? 0 : static_cast<uint32_t>(strlen(call.second));
+  request.second = static_cast<uint32_t>(SecondSize(call));
+  NameCaller(&request);
   request.size = static_cast<uint32_t>(sizeof request + request.first + request.second);
   iovec parts[3] = {{&request, sizeof request},
                     {const_cast<char*>(at.path), request.first},
@@ -332,7 +358,7 @@ int64_t CallFile(const MappedPath& at, FileCall* call) {
   call->answer.error = EIO;
   call->answer.text_size = 0;
   long result = -EIO;
-  if (call->second != nullptr && strlen(call->second) >= kRoom) {
+  if (SecondSize(*call) >= kRoom) {
     result = -ENAMETOOLONG;
   } else {
     const int connection = TakeConnection();

@@ -46,6 +46,8 @@ void MapsAfterRestore();
 // In a program that was just executed: what it inherited is used by libc without a hook.
 void FilesAfterExec();
 void ForgetFileConnection();
+// This process is about to become another user, who may not reach the agent by himself.
+void KeepFileConnection();
 // The current directory has changed.
 void NoteDirectory();
 mode_t FileModeMask();  // umask, without changing it
@@ -72,6 +74,7 @@ struct FileCall {
   abi::FileOperation operation{};
   int64_t arguments[4] = {0, 0, 0, 0};
   const char* second = nullptr;
+  size_t second_size = SIZE_MAX;  // SIZE_MAX: up to its zero
   int descriptor = -1;  // what came with the answer
   abi::FileAnswer answer;
 };

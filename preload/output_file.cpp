@@ -243,6 +243,21 @@ int fremovexattr(int fd, const char* name) {
   return real::fremovexattr(fd, name);
 }
 
+int fstatfs(int fd, struct statfs* status) {
+  int result;
+  const Payload payload{nullptr, 0, status, sizeof *status};
+  return AtHome(&result, fd, StreamCall::kFileSystem, {}, payload) ? result : real::fstatfs(fd, status);
+}
+
+int fstatvfs(int fd, struct statvfs* status) {
+  int result;
+  struct statfs there {};
+  if (!AtHome(&result, fd, StreamCall::kFileSystem, {}, {nullptr, 0, &there, sizeof there}))
+    return real::fstatvfs(fd, status);
+  if (result == 0) Convert(there, status);
+  return result;
+}
+
 }  // namespace output
 
 namespace hooks {
@@ -261,21 +276,6 @@ int posix_fadvise(int fd, off_t offset, off_t size, int advice) {
   const int error = result < 0 ? errno : 0;
   errno = before;
   return error;
-}
-
-int fstatfs(int fd, struct statfs* status) {
-  int result;
-  const Payload payload{nullptr, 0, status, sizeof *status};
-  return AtHome(&result, fd, StreamCall::kFileSystem, {}, payload) ? result : real::fstatfs(fd, status);
-}
-
-int fstatvfs(int fd, struct statvfs* status) {
-  int result;
-  struct statfs there {};
-  if (!AtHome(&result, fd, StreamCall::kFileSystem, {}, {nullptr, 0, &there, sizeof there}))
-    return real::fstatvfs(fd, status);
-  if (result == 0) Convert(there, status);
-  return result;
 }
 
 long fpathconf(int fd, int name) {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -37,6 +39,8 @@ ssize_t fgetxattr(int fd, const char* name, void* value, size_t size);
 int fsetxattr(int fd, const char* name, const void* value, size_t size, int flags);
 ssize_t flistxattr(int fd, char* list, size_t size);
 int fremovexattr(int fd, const char* name);
+int fstatfs(int fd, struct statfs* status);
+int fstatvfs(int fd, struct statvfs* status);
 }  // namespace output
 
 }  // namespace elsewhere::preload

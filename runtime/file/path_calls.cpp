@@ -4,9 +4,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 
 #include "runtime/file/tree.h"
+#include "shim/file/extended_attributes.h"
 #include "shim/wire/stream_mark.h"
 
 namespace elsewhere::runtime {
@@ -93,17 +95,22 @@ std::optional<PathCall> ParsePathCall(std::span<const uint8_t> packet, size_t ma
   const auto* text = reinterpret_cast<const char*>(packet.data()) + sizeof request;
   call.first.assign(text, request.first);
   call.second.assign(text + request.first, request.second);
+  if (request.group_count > abi::kFileGroups) return std::nullopt;
+  call.caller.uid = request.uid;
+  call.caller.gid = request.gid;
+  call.caller.groups.assign(request.groups, request.groups + request.group_count);
   return call;
 }
 
 PathAnswer PathCalls::Run(const PathCall& call) {
   PathAnswer answer;
   Map& map = maps_[call.request.map];
+  const file::ActingAs caller(call.caller);
   open_.AbsorbAll();
   if (auto done = Dispatch(map, call, answer); !done) {
     answer.answer.result = -1;
     answer.answer.error = done.error().code;
-    if (done.error().code == EREMOTE) {
+    if (done.error().code == EREMOTE && answer.answer.text_size == 0) {
       const std::string outside = Outside(map, call.first, FollowsLast(call.request));
       // Of a rename the other path may be the one; the caller learns which.
       const bool second = outside.empty();
@@ -125,6 +132,11 @@ Status PathCalls::Dispatch(Map& map, const PathCall& call, PathAnswer& answer) {
     case FileOperation::kResolve:
     case FileOperation::kName:
       return Examine(map, call, answer);
+    case FileOperation::kGetXattr:
+    case FileOperation::kListXattr:
+    case FileOperation::kSetXattr:
+    case FileOperation::kRemoveXattr:
+      return Xattr(map, call, answer);
     default:
       return Change(map, call, answer);
   }
@@ -138,6 +150,8 @@ Status PathCalls::Open(Map& map, const PathCall& call, PathAnswer& answer) {
   auto object = map.files->Open(call.first, flags & ~O_PATH, mode);
   if (!object && object.error().code == EISDIR && (flags & (O_ACCMODE | O_CREAT | O_TRUNC)) == O_RDONLY)
     return OpenDirectory(map, call.first, flags, answer);
+  if (!object && object.error().code == ENXIO && (flags & O_PATH) == 0)
+    return LeadToFifo(map, call.first, (flags & O_NOFOLLOW) == 0, answer);
   if (!object) return object.error();
   auto file = open_.Opened(std::move(*object), call.request.map, flags);
   if (!file) return file.error();
@@ -177,6 +191,62 @@ Status PathCalls::OpenDirectory(Map& map, const std::string& path, int flags, Pa
   answer.descriptor = std::move(directory);
   answer.answer.status.mode = S_IFDIR;
   return Ok{};
+}
+
+Status PathCalls::Xattr(Map& map, const PathCall& call, PathAnswer& answer) {
+  const auto& arguments = call.request.arguments;
+  const bool follow = arguments[1] != 0;
+  file::FileSystem& files = *map.files;
+  // An open file; the mapped directory itself has an empty path too, but no inode.
+  std::shared_ptr<file::ObjectFile> object;
+  if (arguments[3] != 0) {
+    auto file = open_.Find(static_cast<uint64_t>(arguments[2]), static_cast<uint64_t>(arguments[3]));
+    if (file == nullptr) return Error{EBADF, ""};
+    object = file->object;
+  }
+  Result<std::string> text = std::string();
+  Status done = Ok{};
+  switch (static_cast<FileOperation>(call.request.operation)) {
+    case FileOperation::kGetXattr:
+      text = object ? files.GetXattr(object, call.second) : files.GetXattr(call.first, call.second, follow);
+      break;
+    case FileOperation::kListXattr:
+      text = object ? Result<std::string>(file::ExtendedAttributeNames(object->attributes()))
+                    : files.ListXattr(call.first, follow);
+      break;
+    case FileOperation::kSetXattr: {
+      const size_t end = std::min(call.second.find('\0'), call.second.size());
+      const std::string name = call.second.substr(0, end);
+      const std::string value = end < call.second.size() ? call.second.substr(end + 1) : "";
+      const auto flags = static_cast<int>(arguments[0]);
+      done = object ? files.SetXattr(object, name, value, flags)
+                    : files.SetXattr(call.first, name, value, flags, follow);
+      break;
+    }
+    default:
+      done = object ? files.RemoveXattr(object, call.second)
+                    : files.RemoveXattr(call.first, call.second, follow);
+  }
+  if (!text) return text.error();
+  SetText(answer.answer, *text);
+  return done;
+}
+
+// A FIFO of this host for the name: what it connects is this host's own.
+Status PathCalls::LeadToFifo(Map& map, const std::string& path, bool follow, PathAnswer& answer) {
+  auto resolved = map.files->Resolve(path, follow);
+  if (!resolved) return resolved.error();
+  auto attributes = map.files->Stat(resolved->path, false);
+  if (!attributes) return attributes.error();
+  if (!S_ISFIFO(attributes->mode)) return Error{ENXIO, path};
+  char number[20];
+  std::snprintf(number, sizeof number, "%016lx",
+                static_cast<unsigned long>(map.files->InodeOf(resolved->path)));
+  const std::string local = map.tree.substr(0, map.tree.rfind('/')) + "/fifo-" + number;
+  if (mkfifo(local.c_str(), 0600) != 0 && errno != EEXIST)
+    return Error{errno, local + ": " + strerror(errno)};
+  SetText(answer.answer, local);
+  return Error{EREMOTE, path};
 }
 
 Status PathCalls::Examine(Map& map, const PathCall& call, PathAnswer& answer) {
@@ -268,13 +338,28 @@ Status PathCalls::Change(Map& map, const PathCall& call, PathAnswer&) {
       if (made) tree::NameCame(map.tree, bare, S_IFLNK);
       return made;
     }
+    case FileOperation::kMakeNode: {
+      auto made = files.MakeSpecial(path, static_cast<mode_t>(arguments[0]));
+      if (made) tree::NameCame(map.tree, bare, static_cast<mode_t>(arguments[0]) & S_IFMT);
+      return made;
+    }
+    case FileOperation::kLinkFile: {
+      auto file = open_.Find(static_cast<uint64_t>(arguments[2]), static_cast<uint64_t>(arguments[3]));
+      if (file == nullptr) return Error{EBADF, path};
+      auto linked = files.Link(file->object, path);
+      if (linked) tree::NameCame(map.tree, bare, S_IFREG);
+      return linked;
+    }
+    case FileOperation::kHardLink:
+      return files.HardLink(path, call.second);
     case FileOperation::kSetMode:
       return files.SetMode(path, static_cast<mode_t>(arguments[0]), arguments[1] != 0);
     case FileOperation::kSetOwner:
       return files.SetOwner(path, static_cast<uid_t>(arguments[0]), static_cast<gid_t>(arguments[1]),
                             arguments[2] != 0);
     case FileOperation::kSetTimes:
-      return files.SetTimes(path, {Time(arguments[0]), Time(arguments[1])}, arguments[2] != 0);
+      return files.SetTimes(path, {Time(arguments[0]), Time(arguments[1]), arguments[3] != 0},
+                            arguments[2] != 0);
     case FileOperation::kTruncate: {
       auto file = files.Open(path, O_WRONLY, 0);
       if (!file) return file.error();

@@ -17,6 +17,7 @@ struct PathCall {
   abi::FileRequest request{};
   std::string first;
   std::string second;
+  file::Caller caller{};
 };
 // Nothing: it is malformed.
 std::optional<PathCall> ParsePathCall(std::span<const uint8_t> packet, size_t maps);
@@ -40,6 +41,8 @@ class PathCalls {
   Status Open(Map& map, const PathCall& call, PathAnswer& answer);
   Status OpenDirectory(Map& map, const std::string& path, int flags, PathAnswer& answer);
   Status Change(Map& map, const PathCall& call, PathAnswer& answer);
+  Status Xattr(Map& map, const PathCall& call, PathAnswer& answer);
+  Status LeadToFifo(Map& map, const std::string& path, bool follow, PathAnswer& answer);
   Status Examine(Map& map, const PathCall& call, PathAnswer& answer);
   Status Dispatch(Map& map, const PathCall& call, PathAnswer& answer);
 

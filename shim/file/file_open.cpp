@@ -115,6 +115,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
     Forget(key);  // while it is open the file itself is asked, and afterwards the store
     auto writable = file->MakeWritable();
     if (!writable) return writable.error();
+    if (!Who().is_root()) file->NoteOrdinaryWriter();
     if (flags & O_TRUNC) {
       auto cut = file->Truncate(0);
       if (!cut) return cut.error();

@@ -57,9 +57,15 @@ void ObjectFile::MarkWritten(uint64_t offset, uint64_t length, bool appended) {
 void ObjectFile::DropPrivileges() {
   const Caller* who = ActingAs::Current();
   mode_t dropped = attributes_.mode & 010 ? 06000 : 04000;
-  if (!(attributes_.mode & dropped) || !who || who->is_root()) return;
+  bool ordinary = who ? !who->is_root() : ordinary_writer_;
+  if (!(attributes_.mode & dropped) || !ordinary) return;
   attributes_.mode &= ~dropped;
   attributes_changed_ = true;
+}
+
+void ObjectFile::NoteOrdinaryWriter() {
+  std::lock_guard lock(mutex_);
+  ordinary_writer_ = true;
 }
 
 Result<size_t> ObjectFile::Write(std::string_view data, uint64_t offset) {

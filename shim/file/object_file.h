@@ -82,6 +82,8 @@ class ObjectFile {
   Result<uint64_t> SeekData(uint64_t offset) const;
   Result<uint64_t> SeekHole(uint64_t offset) const;
 
+  // Somebody who is not root may write from now on, perhaps without saying who he is: set-ID bits go then.
+  void NoteOrdinaryWriter();
   // Must be called once before the first change: turns a file of the cache into one of our own.
   Status MakeWritable();
   Result<size_t> Write(std::string_view data, uint64_t offset);
@@ -159,7 +161,7 @@ class ObjectFile {
   Extents valid_, fetching_, changed_;
   Extents doubted_;  // appended to that version by a Flush that failed, and perhaps in the store
   bool writable_ = false, truncated_ = false, attributes_changed_ = false, appended_only_ = true,
-       unlinked_ = false, may_be_linked_ = false;
+       unlinked_ = false, may_be_linked_ = false, ordinary_writer_ = false;
   bool flushing_ = false;
   uint64_t truncated_while_flushing_ = UINT64_MAX;
   uint64_t next_expected_ = 0, ahead_ = 0;  // sequential reading

@@ -45,12 +45,22 @@ enum class FileOperation : uint32_t {
   kMakeLink = 9,   // second: the target
   kSetMode = 10,   // arguments: mode, 1 = follow
   kSetOwner = 11,  // arguments: user, group, 1 = follow
-  kSetTimes = 12,  // arguments: atime, mtime in nanoseconds or kTimeOmitted, 1 = follow
+  kSetTimes = 12,  // arguments: atime, mtime in nanoseconds or kTimeOmitted, 1 = follow, 1 = both are now
   kTruncate = 13,  // arguments: size
   kEnter = 14,     // a directory that is to be the current one; text: its path in the host's tree
   kResolve = 15,   // arguments: 1 = the last name may be missing; text: the path without links
   kName = 16,      // no path; arguments: device, inode of an open file's local file. text: path in its map;
                    // result: map
+  // Of a path (second argument: 1 = follow) or, with a path that is empty, of an open file: third and fourth
+  // are device and inode. The attribute's name is `second`; of kSetXattr the name, a zero, the value. Text:
+  // the value, or the names.
+  kGetXattr = 17,
+  kListXattr = 18,
+  kSetXattr = 19,  // arguments: flags
+  kRemoveXattr = 20,
+  kMakeNode = 21,  // arguments: mode with its type (umask applied)
+  kLinkFile = 22,  // a name for an open file without one; arguments: -, -, device, inode
+  kHardLink = 23,  // second: the new path
 };
 
 inline constexpr int64_t kTimeOmitted = INT64_MIN;
@@ -70,6 +80,8 @@ struct FileStatus {
 };
 
 // Followed by `first` and `second` bytes of the two paths, without zeros; both are relative to the map.
+inline constexpr uint32_t kFileGroups = 32;  // supplementary groups that are told
+
 struct FileRequest {
   uint32_t type;  // PacketHeader
   uint32_t size;
@@ -78,8 +90,13 @@ struct FileRequest {
   int64_t arguments[4];
   uint32_t first;
   uint32_t second;
+  uint32_t uid;  // whose permissions count: effective ids
+  uint32_t gid;
+  uint32_t group_count;  // 0 of root, whose groups do not matter
+  uint32_t groups[kFileGroups];
+  uint32_t reserved;
 };
-static_assert(sizeof(FileRequest) == 56);
+static_assert(sizeof(FileRequest) == 200);
 
 // The text is `text_size` bytes, not terminated. EREMOTE: the path leads out of the map, to the absolute
 // `text`.

@@ -91,6 +91,22 @@ TEST_F(PermissionTest, ChangesTakeSetIdBitsAway) {
   EXPECT_EQ(NewHost("other")->Stat("shared/tool")->mode, mode_t(S_IFREG | 0777));
 }
 
+// As a process writes whose file is looked at later, on behalf of nobody.
+TEST_F(PermissionTest, WhoOpenedItCountsWhereTheWriterIsNotSaid) {
+  ASSERT_EQ(CodeOf(WriteFile(*home_, "shared/tool", "text")), 0);
+  ASSERT_EQ(CodeOf(home_->SetMode("shared/tool", 04777)), 0);
+  auto roots = home_->Open("shared/tool", O_WRONLY, 0);
+  ASSERT_TRUE((*roots)->Write("a", 0).ok());
+  EXPECT_EQ((*roots)->attributes().mode, mode_t(S_IFREG | 04777));
+  std::shared_ptr<ObjectFile> file;
+  {
+    ActingAs who(user_);
+    file = *home_->Open("shared/tool", O_WRONLY, 0);
+  }
+  ASSERT_TRUE(file->Write("b", 0).ok());
+  EXPECT_EQ(file->attributes().mode, mode_t(S_IFREG | 0777));
+}
+
 TEST_F(PermissionTest, TheMappedDirectoryHasAttributesToo) {
   ASSERT_EQ(CodeOf(home_->SetMode("", 0750)), 0);
   ASSERT_EQ(CodeOf(home_->SetTimes("", {1'000'000'000, 2'000'000'000})), 0);
