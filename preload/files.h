@@ -75,7 +75,7 @@ struct FileCall {
   int64_t arguments[4] = {0, 0, 0, 0};
   const char* second = nullptr;
   size_t second_size = SIZE_MAX;  // SIZE_MAX: up to its zero
-  int descriptor = -1;  // what came with the answer
+  int descriptor = -1;            // what came with the answer
   abi::FileAnswer answer;
 };
 // result, or -1 with errno; EREMOTE: answer.text (terminated) is where the path leads.

@@ -26,7 +26,7 @@ void Make(const std::string& path, mode_t type) {
   } else if (S_ISLNK(type)) {
     (void)!symlink("elsewhere", path.c_str());
   } else {
-    mknod(path.c_str(), S_IFREG | 0600, 0);
+    mknod(path.c_str(), (S_ISFIFO(type) || S_ISSOCK(type) ? type & S_IFMT : S_IFREG) | 0600, 0);
   }
 }
 

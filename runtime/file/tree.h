@@ -1,4 +1,5 @@
-// The tree of a map: local directories, with empty files and links in them, that look like the mapped ones.
+// The tree of a map: local directories, with empty files, links and FIFOs in them, that look like the mapped
+// ones.
 //
 // A process that opens, lists or enters a mapped directory gets the one in the tree, so that readdir, fchdir,
 // relative paths and /proc work on a kernel object. What a file in the tree contains and its attributes mean
@@ -22,8 +23,8 @@ Status MakeDirectory(const std::string& root, const std::string& path);
 Status List(const std::string& root, const std::string& path,
             const std::vector<file::DirectoryEntry>& entries);
 
-// A name came, of this type (S_IFREG, S_IFDIR, S_IFLNK), or went, with all below it; where its directory is
-// in the tree.
+// A name came, of this type (S_IFREG, S_IFDIR, S_IFLNK, ...), or went, with all below it; where its directory
+// is in the tree.
 void NameCame(const std::string& root, const std::string& path, mode_t type);
 void NameWent(const std::string& root, const std::string& path);
 void NameMoved(const std::string& root, const std::string& from, const std::string& to, mode_t type);
