@@ -11,6 +11,7 @@
 
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/process_files.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "shim/wire/raw_syscall.h"
@@ -42,6 +43,8 @@ void* OpenForGlob(const char* path) {
 namespace hooks {
 
 int chdir(const char* path) {
+  ProcessPath process;
+  if (FindProcess(AT_FDCWD, path, &process)) path = process.path;
   return OnPath(
       AT_FDCWD, path,
       [](const MappedPath& at, FileCall* call) {
@@ -53,7 +56,7 @@ int chdir(const char* path) {
       },
       [](int, const char* name) {
         const int result = real::chdir(name);
-        if (result == 0) NoteDirectory();
+        if (result == 0 && HasMaps()) NoteDirectory();
         return result;
       });
 }
@@ -91,6 +94,10 @@ char* get_current_dir_name() {
 }
 
 DIR* opendir(const char* path) {
+  bool handled;
+  DIR* process = OpenProcessDirectory(path, &handled);
+  if (handled) return process;
+  if (!HasMaps()) return real::opendir(path);
   // What of a mapped directory leads elsewhere comes back as a descriptor, too.
   const int fd = OpenIfMapped(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (fd == -2) return real::opendir(path);

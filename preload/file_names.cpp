@@ -13,6 +13,7 @@
 #include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/output_file.h"
+#include "preload/process_files.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "shim/wire/raw_syscall.h"
@@ -242,6 +243,14 @@ ssize_t Translated(const char* path, char* buffer, ssize_t size, size_t room) {
 }
 
 ssize_t ReadLink(int directory, const char* path, char* buffer, size_t room) {
+  if (const size_t size = SelfLink(path, buffer, room)) return static_cast<ssize_t>(size);
+  ProcessPath process;
+  if (FindProcess(directory, path, &process)) {
+    return OnProcess(
+        process, directory, path,
+        [&](int from, const char* name) { return real::readlinkat(from, name, buffer, room); },
+        [&](const char* name) { return LinkAtHome(name, buffer, room); });
+  }
   return OnPath(
       directory, path,
       [&](const MappedPath& at, FileCall* call) -> ssize_t {
@@ -367,16 +376,19 @@ int creat(const char* path, mode_t mode) {
 int fstatat(int directory, const char* path, struct stat* status, int flags) {
   if (path != nullptr && *path == '\0' && (flags & AT_EMPTY_PATH) != 0 && IsMapped(directory))
     return StatusOfFile(directory, status);
-  return OnPath(directory, path, AskStatus(status, (flags & AT_SYMLINK_NOFOLLOW) == 0),
-                [&](int from, const char* name) { return real::fstatat(from, name, status, flags); });
+  const auto local = [&](int from, const char* name) { return real::fstatat(from, name, status, flags); };
+  ProcessPath process;
+  if (FindProcess(directory, path, &process)) {
+    return OnProcess(process, directory, path, local,
+                     [&](const char* name) { return StatusAtHome(name, status, flags); });
+  }
+  return OnPath(directory, path, AskStatus(status, (flags & AT_SYMLINK_NOFOLLOW) == 0), local);
 }
 int stat(const char* path, struct stat* status) {
-  return OnPath(AT_FDCWD, path, AskStatus(status, true),
-                [&](int, const char* name) { return real::stat(name, status); });
+  return hooks::fstatat(AT_FDCWD, path, status, 0);
 }
 int lstat(const char* path, struct stat* status) {
-  return OnPath(AT_FDCWD, path, AskStatus(status, false),
-                [&](int, const char* name) { return real::lstat(name, status); });
+  return hooks::fstatat(AT_FDCWD, path, status, AT_SYMLINK_NOFOLLOW);
 }
 int __xstat(int, const char* path, struct stat* status) {
   return hooks::stat(path, status);
@@ -393,6 +405,12 @@ int __fxstatat(int, int directory, const char* path, struct stat* status, int fl
 int statx(int directory, const char* path, int flags, unsigned mask, struct statx* status) {
   if (IsOutputFile(directory)) return output::statx(directory, path, flags, mask, status);
   struct stat found;
+  ProcessPath process;
+  if (FindProcess(directory, path, &process)) {
+    const int result = hooks::fstatat(directory, path, &found, flags & AT_SYMLINK_NOFOLLOW);
+    if (result == 0) FillStatx(found, status);
+    return result;
+  }
   MappedPath at;
   const bool by_descriptor =
       path != nullptr && *path == '\0' && (flags & AT_EMPTY_PATH) != 0 && IsMapped(directory);
@@ -406,12 +424,17 @@ int statx(int directory, const char* path, int flags, unsigned mask, struct stat
 }
 
 int faccessat(int directory, const char* path, int mode, int flags) {
+  const auto local = [&](int from, const char* name) { return real::faccessat(from, name, mode, flags); };
+  ProcessPath process;
+  if (FindProcess(directory, path, &process)) {
+    return OnProcess(process, directory, path, local,
+                     [&](const char* name) { return AccessAtHome(name, mode, flags); });
+  }
   return OnPath(directory, path, Ask(FileOperation::kAccess, mode, (flags & AT_SYMLINK_NOFOLLOW) == 0),
-                [&](int from, const char* name) { return real::faccessat(from, name, mode, flags); });
+                local);
 }
 int access(const char* path, int mode) {
-  return OnPath(AT_FDCWD, path, Ask(FileOperation::kAccess, mode, 1),
-                [&](int, const char* name) { return real::access(name, mode); });
+  return hooks::faccessat(AT_FDCWD, path, mode, 0);
 }
 int eaccess(const char* path, int mode) {
   return hooks::faccessat(AT_FDCWD, path, mode, AT_EACCESS);

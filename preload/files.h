@@ -86,6 +86,7 @@ int64_t CallFile(const MappedPath& at, FileCall* call);
 template <class Mapped, class Local>
 auto OnPath(int directory, const char* path, Mapped mapped, Local local) -> decltype(local(directory, path)) {
   using Result = decltype(local(directory, path));
+  if (!HasMaps()) return local(directory, path);
   MappedPath at;
   if (!FindMapped(directory, path, &at)) {
     const Result result = at.left ? local(AT_FDCWD, at.path) : local(directory, path);

@@ -14,6 +14,7 @@
 #include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/output_file.h"
+#include "preload/process_files.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stream.h"
@@ -111,6 +112,8 @@ int OpenForStream(const char* path, const char* mode) {
 namespace hooks {
 
 int open(const char* path, int flags, mode_t mode) {
+  int process;
+  if (OpenProcessFile(AT_FDCWD, path, flags, &process)) return Opened(process, flags);
   if (HasMaps()) {
     const int fd = OpenIfMapped(AT_FDCWD, path, flags, mode);
     if (fd != -2) return fd;
@@ -121,6 +124,8 @@ int open(const char* path, int flags, mode_t mode) {
   return Opened(fd, flags);
 }
 int __open_2(const char* path, int flags) {
+  int process;
+  if (OpenProcessFile(AT_FDCWD, path, flags, &process)) return Opened(process, flags);
   if (HasMaps()) {
     const int fd = OpenIfMapped(AT_FDCWD, path, flags, 0);
     if (fd != -2) return fd;
@@ -131,6 +136,8 @@ int __open_2(const char* path, int flags) {
   return Opened(fd, flags);
 }
 int openat(int directory, const char* path, int flags, mode_t mode) {
+  int process;
+  if (OpenProcessFile(directory, path, flags, &process)) return Opened(process, flags);
   if (HasMaps()) {
     const int fd = OpenIfMapped(directory, path, flags, mode);
     if (fd != -2) return fd;
@@ -141,6 +148,8 @@ int openat(int directory, const char* path, int flags, mode_t mode) {
   return Opened(fd, flags);
 }
 int __openat_2(int directory, const char* path, int flags) {
+  int process;
+  if (OpenProcessFile(directory, path, flags, &process)) return Opened(process, flags);
   if (HasMaps()) {
     const int fd = OpenIfMapped(directory, path, flags, 0);
     if (fd != -2) return fd;
@@ -160,7 +169,9 @@ FILE* fdopen(int fd, const char* mode) {
   return real::fdopen(fd, mode);
 }
 FILE* fopen(const char* path, const char* mode) {
-  const int fd = OpenForStream(path, mode);
+  int fd = -2;
+  const int flags = FlagsOf(mode);
+  if (flags < 0 || !OpenProcessFile(AT_FDCWD, path, flags, &fd)) fd = OpenForStream(path, mode);
   if (fd == -1) return nullptr;
   if (fd >= 0) {
     FILE* stream = real::fdopen(fd, mode);

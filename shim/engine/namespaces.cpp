@@ -98,6 +98,7 @@ struct ChildPlan {
   int go_write;  // the child's copy of the other end, to be closed
   int report;    // where a Failure goes
   bool isolated;
+  std::string most_pids;  // the limit of this process's namespace
 };
 
 [[noreturn]] void ReportAndExit(const ChildPlan& plan, Step step) {
@@ -122,6 +123,15 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+// A program's pids are home's, so their limit is, too (and the width of a column of ps). New kernels have one
+// for each namespace; where this one cannot be set it is larger.
+void LimitPids(const ChildPlan& plan) {
+  const int limit = open("/proc/sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
+  if (limit < 0) return;
+  [[maybe_unused]] const ssize_t written = write(limit, plan.most_pids.data(), plan.most_pids.size());
+  close(limit);
+}
+
 [[noreturn]] void RunChild(const ChildPlan& plan) {
   ResetSignals();
   // Set before the byte is awaited: a parent that dies earlier closes the pipe, one that dies later sends the
@@ -135,6 +145,7 @@ void ResetSignals() {
     if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) ReportAndExit(plan, Step::kMounts);
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
       ReportAndExit(plan, Step::kProc);
+    LimitPids(plan);
   } else if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) {
     ReportAndExit(plan, Step::kSession);
   }
@@ -162,6 +173,13 @@ std::string IdentityOfOwnMap(const char* own_map) {
   unsigned long count = 0;
   while (map >> first >> outside >> count) identity << first << ' ' << first << ' ' << count << '\n';
   return identity.str();
+}
+
+std::string FirstLine(const char* path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
 }
 
 Status WriteIdMaps(pid_t child) {
@@ -212,8 +230,14 @@ Result<StartedProcess> StartProcess(const WorkerCommand& command, bool isolated)
   if (!go.Open() || !report.Open()) return SystemError("make a pipe");
   std::vector<char*> arguments = Pointers(command.arguments);
   std::vector<char*> environment = Pointers(command.environment);
-  ChildPlan plan{arguments.data(), environment.data(), command.descriptors, go.read, go.write, report.write,
-                 isolated};
+  ChildPlan plan{arguments.data(),
+                 environment.data(),
+                 command.descriptors,
+                 go.read,
+                 go.write,
+                 report.write,
+                 isolated,
+                 FirstLine("/proc/sys/kernel/pid_max")};
   Result<StartedProcess> process = Clone(plan);
   if (!process.ok()) return process;
   report.CloseWrite();

@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 7;
+inline constexpr uint32_t kAbiVersion = 8;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -334,6 +334,8 @@ enum class DeputyCall : int64_t {
   kClose,                // arguments: descriptor
   kWatchQueue,           // arguments: descriptor. result: POLL* bits; changes are told from now on
   kExecuted,             // the process has executed a program: what an exec ends ends
+  kReadFile,             // arguments: path, offset, bytes, where to. result: bytes
+  kListDirectory,        // arguments: path, bytes, where to. result: bytes of struct linux_dirent64
 };
 
 struct KernelPacket {
