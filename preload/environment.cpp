@@ -5,6 +5,7 @@
 #include "preload/files.h"
 #include "preload/kernel_call.h"
 #include "preload/self.h"
+#include "preload/stream.h"
 
 namespace elsewhere::preload {
 namespace {
@@ -44,7 +45,7 @@ bool Names(const char* entry, const char* name) {
 
 bool IsOwnVariable(const char* entry) {
   for (const char* name : {abi::kEnvAgent, abi::kEnvSession, abi::kEnvLifeline, abi::kEnvHost, abi::kEnvFork,
-                           abi::kEnvMaps, abi::kEnvPreload, kEnvIdentity, kEnvExecuted}) {
+                           abi::kEnvMaps, abi::kEnvPreload, kEnvIdentity, kEnvExecuted, kEnvStreams}) {
     if (Names(entry, name)) return true;
   }
   return false;
@@ -111,6 +112,7 @@ void BuildEnvironment(char* const* environment, char** entries, char* bytes) {
     add([&] { text.Add(kEnvIdentity).Add("=").Add(self.kernel_pid).Add(":").Add(self.session_pid).End(); });
   }
   if (OnWorker() && HasKernelObjects()) add([&] { text.Add(kEnvExecuted).Add("=1").End(); });
+  if (!OnWorker() && HasStreams()) add([&] { text.Add(kEnvStreams).Add("=1").End(); });
   for (; environment != nullptr && *environment != nullptr; ++environment) {
     if (!IsOwnVariable(*environment)) *entries++ = *environment;
   }

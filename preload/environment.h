@@ -17,7 +17,10 @@ inline constexpr char kEnvIdentity[] = "ELSEWHERE_IDENTITY";
 // Set where the process that execs has queues or segments at home, which the program must end there.
 inline constexpr char kEnvExecuted[] = "ELSEWHERE_EXECUTED";
 
-inline constexpr size_t kOwnVariables = 9;
+// Set where the process that execs at home has been passed descriptors of other hosts' objects.
+inline constexpr char kEnvStreams[] = "ELSEWHERE_STREAMS";
+
+inline constexpr size_t kOwnVariables = 10;
 inline constexpr size_t kOwnVariablesSize = 512;  // all but LD_PRELOAD and the maps
 
 // The value of `name`, or nullptr. A null environment is empty.

@@ -88,7 +88,7 @@ __attribute__((constructor)) void ReadEnvironment(int, char**, char** environmen
     self.lifeline = -1;
   }
   if (Copy(self.maps, FindVariable(environment, abi::kEnvMaps))) ReadMaps(self.maps);
-  if (OnWorker() || HasMaps()) FindStreams();
+  if (OnWorker() || HasMaps() || FindVariable(environment, kEnvStreams) != nullptr) FindStreams();
   if (HasMaps()) FilesAfterExec();
   if (OnWorker()) {
     ReadIdentity(FindVariable(environment, kEnvIdentity));

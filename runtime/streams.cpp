@@ -4,6 +4,7 @@
 
 #include "runtime/stream/mirrors.h"
 #include "runtime/stream/origins.h"
+#include "runtime/stream/passing.h"
 #include "shim/wire/image_view.h"
 
 namespace elsewhere::runtime {
@@ -14,8 +15,12 @@ using stream::Origins;
 
 class Streams : public Component {
  public:
-  explicit Streams(Agent& agent) : agent_(agent), origins_(agent), mirrors_(agent) {
+  explicit Streams(Agent& agent)
+      : agent_(agent), passing_(agent), origins_(agent, passing_), mirrors_(agent, passing_) {
     signal(SIGPIPE, SIG_IGN);
+    passing_.Connect(origins_, mirrors_);
+    agent.OnMessage<wire::StreamShare>(
+        [this](HostId from, wire::StreamShare&& share) { passing_.OnShare(from, share); });
     agent.OnMessage<wire::StreamLast>(
         [this](HostId, wire::StreamLast&& last) { last_[last.incarnation] = std::move(last); });
   }
@@ -33,6 +38,10 @@ class Streams : public Component {
         held = &descriptors[entry.attached].descriptor;
         if (*held < 0) continue;  // another component has taken it
       }
+      if (wire::JobDescriptor mirrored; passing_.GrantMirrored(deputy.runs_on, entry, mirrored)) {
+        job.descriptors.push_back(std::move(mirrored));
+        continue;
+      }
       auto granted = origins_.Grant(deputy.runs_on, entry, view.text(entry.path), *held);
       if (!granted) return Undo(job, granted.error());
       job.descriptors.push_back(std::move(*granted));
@@ -41,7 +50,10 @@ class Streams : public Component {
   }
 
   void JobWithdrawn(const wire::Job& job) override {
-    for (const auto& descriptor : job.descriptors) origins_.Withdraw(descriptor);
+    for (const auto& descriptor : job.descriptors) {
+      origins_.Withdraw(descriptor);
+      passing_.Withdraw(descriptor);
+    }
   }
 
   void Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors, Done done) override {
@@ -66,7 +78,13 @@ class Streams : public Component {
   }
   void CallDropped(CallId id) override { mirrors_.CallDropped(id); }
   void CallCancelled(CallId id) override { mirrors_.CallCancelled(id); }
-  void HostGone(HostId host) override { origins_.HostGone(host); }
+  void HostGone(HostId host) override {
+    origins_.HostGone(host);
+    passing_.HostGone(host);
+  }
+  void ProcessRegistered(const Process& process, const Process* parent) override {
+    mirrors_.ProcessRegistered(process, parent);
+  }
   void ProcessContinued(const Process& process) override { origins_.ProcessContinued(process.incarnation); }
   void SessionEnding() override {
     mirrors_.Clear();
@@ -99,6 +117,7 @@ class Streams : public Component {
   }
 
   Agent& agent_;
+  stream::Passing passing_;
   Origins origins_;
   Mirrors mirrors_;
   std::unordered_map<Incarnation, wire::StreamLast> last_;

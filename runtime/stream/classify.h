@@ -26,6 +26,7 @@ enum class Kind : uint32_t {
   kEpoll = 12,         // epoll instance; its interests are entered again
   kInotify = 13,       // a new, empty instance
   kMessageQueue = 14,  // a stand-in; the deputy keeps the queue
+  kReference = 15,     // passed: a description of the receiver's (passing.h)
 };
 
 inline constexpr bool IsBridged(Kind kind) {

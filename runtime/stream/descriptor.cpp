@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -44,8 +45,46 @@ size_t BytesWaiting(int descriptor) {
   return ioctl(descriptor, FIONREAD, &bytes) == 0 && bytes > 0 ? static_cast<size_t>(bytes) : 0;
 }
 
-ssize_t ReceiveBytes(int socket, std::span<uint8_t> buffer, bool* passed) {
-  constexpr size_t kMostDescriptors = 253;  // SCM_MAX_FD
+namespace {
+
+constexpr size_t kMostDescriptors = 253;  // SCM_MAX_FD
+
+// Looks at the next `size` bytes. True: descriptors came with one of them.
+bool DescriptorsWithin(int socket, std::span<uint8_t> scratch, size_t size, size_t control_size) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+  iovec part{scratch.data(), size};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control_size == 0 ? nullptr : control;
+  message.msg_controllen = control_size;
+  return recvmsg(socket, &message, MSG_DONTWAIT | MSG_PEEK) > 0 && (message.msg_flags & MSG_CTRUNC) != 0;
+}
+
+// How many bytes lie before the next descriptors; buffer.size(): at least that many. The kernel stops behind
+// a piece that descriptors came with but not before it, and says that it had no room for them: so the border
+// is found by looking.
+size_t BytesBeforeDescriptors(int socket, std::span<uint8_t> buffer) {
+  if (!DescriptorsWithin(socket, buffer, buffer.size(), 0)) return buffer.size();
+  // Credentials, where the socket's owner wants them, would be missed in the same way.
+  int credentials = 0;
+  socklen_t size = sizeof credentials;
+  getsockopt(socket, SOL_SOCKET, SO_PASSCRED, &credentials, &size);
+  const size_t control = credentials != 0 ? CMSG_SPACE(sizeof(ucred)) : 0;
+  if (control != 0 && !DescriptorsWithin(socket, buffer, buffer.size(), control)) return buffer.size();
+  size_t without = 0, with = buffer.size();
+  while (with - without > 1) {
+    const size_t middle = without + (with - without) / 2;
+    (DescriptorsWithin(socket, buffer, middle, control) ? with : without) = middle;
+  }
+  return without;
+}
+
+}  // namespace
+
+ssize_t ReceiveBytes(int socket, bool stream, std::span<uint8_t> buffer, std::vector<Descriptor>& passed) {
+  if (const size_t before = stream ? BytesBeforeDescriptors(socket, buffer) : 0; before > 0)
+    buffer = buffer.first(before);
   alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int)) + CMSG_SPACE(sizeof(ucred))];
   iovec part{buffer.data(), buffer.size()};
   msghdr message{};
@@ -61,11 +100,32 @@ ssize_t ReceiveBytes(int socket, std::span<uint8_t> buffer, bool* passed) {
     for (size_t i = 0; i < count; ++i) {
       int descriptor;
       std::memcpy(&descriptor, CMSG_DATA(header) + i * sizeof descriptor, sizeof descriptor);
-      close(descriptor);
+      passed.emplace_back(descriptor);
     }
-    *passed = true;
   }
   return taken;
+}
+
+ssize_t SendBytes(int socket, std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
+  const int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  if (passed.empty()) return send(socket, bytes.data(), bytes.size(), flags);
+  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int))] = {};
+  iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  const size_t count = std::min(passed.size(), kMostDescriptors);
+  message.msg_control = control;
+  message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(count * sizeof(int));
+  for (size_t i = 0; i < count; ++i) {
+    const int descriptor = passed[i].get();
+    std::memcpy(CMSG_DATA(header) + i * sizeof descriptor, &descriptor, sizeof descriptor);
+  }
+  return sendmsg(socket, &message, flags);
 }
 
 short PollNow(int descriptor, short events) {

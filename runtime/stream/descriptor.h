@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "shim/wire/result.h"
 
@@ -60,9 +61,12 @@ Result<Descriptor> Duplicate(int descriptor);
 // FIONREAD: bytes that a read would find. 0 where the object cannot tell.
 size_t BytesWaiting(int descriptor);
 
-// recv with MSG_DONTWAIT. Descriptors that came with the bytes are closed; true in `*passed`: there were
-// some.
-ssize_t ReceiveBytes(int socket, std::span<uint8_t> buffer, bool* passed);
+// recv with MSG_DONTWAIT, and the descriptors that came with the first of the bytes. Of a stream socket what
+// lies before the next descriptors is taken first, so that they keep their place among the bytes.
+ssize_t ReceiveBytes(int socket, bool stream, std::span<uint8_t> buffer, std::vector<Descriptor>& passed);
+
+// send with MSG_DONTWAIT; `passed` goes with the first of the bytes.
+ssize_t SendBytes(int socket, std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed);
 
 // poll without waiting.
 short PollNow(int descriptor, short events);

@@ -162,9 +162,10 @@ size_t LocalObject::RoomFor(size_t wanted) {
   return used >= capacity_ ? 0 : std::min(wanted, capacity_ - used);
 }
 
-Result<size_t> LocalObject::Take(std::span<uint8_t> buffer) {
-  ssize_t taken = kind_ == Kind::kSocket ? ReceiveBytes(agent_end_.get(), buffer, &passed_descriptors_)
-                                         : read(agent_end_.get(), buffer.data(), buffer.size());
+Result<size_t> LocalObject::Take(std::span<uint8_t> buffer, std::vector<Descriptor>& passed) {
+  ssize_t taken = kind_ == Kind::kSocket
+                      ? ReceiveBytes(agent_end_.get(), socket_type_ == SOCK_STREAM, buffer, passed)
+                      : read(agent_end_.get(), buffer.data(), buffer.size());
   if (taken < 0 && errno == EIO && kind_ == Kind::kTerminal) taken = 0;  // the last slave was closed
   if (taken < 0) return Error{errno, "reading from a stream's stand-in"};
   return static_cast<size_t>(taken);
@@ -177,9 +178,9 @@ void LocalObject::Enlarge() {
   fcntl(agent_end_.get(), F_SETPIPE_SZ, kLargePipe);
 }
 
-Result<size_t> LocalObject::Give(std::span<const uint8_t> bytes) {
+Result<size_t> LocalObject::Give(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
   const ssize_t given = kind_ == Kind::kSocket || kind_ == Kind::kEvent
-                            ? send(agent_end_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT)
+                            ? SendBytes(agent_end_.get(), bytes, passed)
                             : write(agent_end_.get(), bytes.data(), bytes.size());
   if (given < 0) return Error{errno, "writing to a stream's stand-in"};
   return static_cast<size_t>(given);

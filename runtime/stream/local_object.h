@@ -72,14 +72,13 @@ class LocalObject {
 
   // One write of a process (of a pipe or a datagram socket), or what there is. 0: no process holds it any
   // more, or, for a socket, shutdown(SHUT_WR). EAGAIN: nothing there.
-  Result<size_t> Take(std::span<uint8_t> buffer);
-  // Socket: since the last call here, a process passed descriptors on, which were closed.
-  bool TakePassedDescriptors() { return std::exchange(passed_descriptors_, false); }
+  // `passed`: descriptors that a process passed over a socket with the first of these bytes.
+  Result<size_t> Take(std::span<uint8_t> buffer, std::vector<Descriptor>& passed);
   // A writer that fills the pipe faster than it is emptied gets a larger one, once: fewer turns for the same
   // bytes.
   void Enlarge();
   // EAGAIN: full. EPIPE: no reader.
-  Result<size_t> Give(std::span<const uint8_t> bytes);
+  Result<size_t> Give(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed = {});
 
   // Read end of a pipe whose readers are gone: what none of them read.
   std::vector<uint8_t> TakeUnread();
@@ -112,7 +111,6 @@ class LocalObject {
   Descriptor path_;         // read end of a pipe: O_PATH, holds the pipe without being an end of it
   Descriptor process_end_;  // until the first OpenForProcesses; of an event counter always
   size_t capacity_ = 0;
-  bool passed_descriptors_ = false;
   bool process_writes_large_ = false;
   bool shown_ = false;  // event counter
 };

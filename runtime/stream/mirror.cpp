@@ -17,14 +17,16 @@ constexpr size_t kLargestDatagram = 256 << 10;
 
 }  // namespace
 
-Mirror::Mirror(Agent& agent, Outbox& outbox, RequestNumbers& numbers, StreamId id, HostId origin, Kind kind,
-               std::function<void(Mirror&)> closed)
+Mirror::Mirror(Agent& agent, Passing& passing, Outbox& outbox, RequestNumbers& numbers,
+               wire::JobDescriptor entry, HostId origin, std::function<void(Mirror&)> closed)
     : agent_(agent),
+      passing_(passing),
       outbox_(outbox),
       numbers_(numbers),
-      id_(id),
+      entry_(std::move(entry)),
+      id_(entry_.stream),
       origin_(origin),
-      kind_(kind),
+      kind_(static_cast<Kind>(entry_.kind)),
       closed_(std::move(closed)) {}
 
 Mirror::~Mirror() {
@@ -145,6 +147,7 @@ void Mirror::ReturnUnread(Place& place) {
   std::vector<uint8_t> unread = place.object->TakeUnread();
   unread.insert(unread.end(), place.backlog.begin(), place.backlog.end());
   place.backlog.clear();
+  place.backlog_passed.clear();
   if (!unread.empty()) agent_.Send(origin_, wire::StreamReturn{id_, std::move(unread)});
 }
 
@@ -168,12 +171,10 @@ void Mirror::Forward(Place* place) {
       for (auto& each : places_) SetInterest(*each);
       return;
     }
-    std::vector<uint8_t> bytes;
-    std::vector<uint32_t> records;
-    more = TakeSome(place, bytes, records, room);
-    if (bytes.size() >= kLargeTake) place->object->Enlarge();
-    if (!bytes.empty() || !records.empty()) SendData(std::move(bytes), std::move(records));
-    if (more) continue;
+    Taken taken;
+    more = TakeSome(place, taken, room);
+    if (taken.bytes.size() >= kLargeTake) place->object->Enlarge();
+    if (!taken.bytes.empty() || !taken.records.empty()) SendData(std::move(taken));
   }
   const bool ended = place->output_ended;
   CheckSent();
@@ -187,20 +188,26 @@ void Mirror::Forward(Place* place) {
 }
 
 // Takes up to `room` bytes. False: there is nothing more for now; at the end of output, output_ended is set.
-bool Mirror::TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records,
-                      uint64_t room) {
+bool Mirror::TakeSome(Place* place, Taken& all, uint64_t room) {
   const int socket_type = place->object->socket_type();
   const bool datagrams = kind_ == Kind::kEvent || (kind_ == Kind::kSocket && socket_type != SOCK_STREAM);
   const bool has_records = datagrams || kind_ == Kind::kPipeWrite;
+  std::vector<uint8_t>& bytes = all.bytes;
+  if (!place->next_passed.empty()) {
+    bytes = std::exchange(place->next, {});
+    all.passed = std::exchange(place->next_passed, {});
+    if (has_records) all.records.push_back(static_cast<uint32_t>(bytes.size()));
+    return true;  // nothing else joins these bytes: a read natively ends with them
+  }
   while (bytes.size() < room) {
     const size_t at = bytes.size();
     const size_t unit = datagrams     ? kLargestDatagram
                         : has_records ? kPipePage
                                       : std::min(std::max(place->object->Untaken(), kPipePage), room - at);
     bytes.resize(at + unit);
-    const auto taken = place->object->Take(std::span(bytes).subspan(at));
+    std::vector<Descriptor> passed;
+    const auto taken = place->object->Take(std::span(bytes).subspan(at), passed);
     bytes.resize(at + (taken ? *taken : 0));
-    if (place->object->TakePassedDescriptors()) NoteLostDescriptors(agent_);
     if (!taken) {
       if (taken.error().code == EINTR) continue;
       if (taken.error().code != EAGAIN) place->output_ended = true;
@@ -211,17 +218,33 @@ bool Mirror::TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uin
       place->output_ended = true;
       return false;
     }
-    if (has_records) records.push_back(static_cast<uint32_t>(*taken));
+    if (!passed.empty() && (at > 0 || !all.records.empty())) {
+      place->next.assign(bytes.begin() + static_cast<ptrdiff_t>(at), bytes.end());
+      place->next_passed = std::move(passed);
+      bytes.resize(at);
+      return true;
+    }
+    if (has_records) all.records.push_back(static_cast<uint32_t>(*taken));
+    if (!passed.empty()) {
+      all.passed = std::move(passed);
+      return true;
+    }
   }
   return true;
 }
 
-void Mirror::SendData(std::vector<uint8_t> bytes, std::vector<uint32_t> records) {
+void Mirror::SendData(Taken taken) {
   const uint64_t position = sent_;
-  sent_ += bytes.size();
+  sent_ += taken.bytes.size();
+  auto passed = passing_.Pack(origin_, std::move(taken.passed));
   if (send_first_) send_first_();
-  outbox_.Send(origin_,
-               wire::StreamData{id_, generation_, position, std::move(records), std::move(bytes), {}});
+  outbox_.Send(origin_, wire::StreamData{id_,
+                                         generation_,
+                                         position,
+                                         std::move(taken.records),
+                                         std::move(taken.bytes),
+                                         {},
+                                         std::move(passed)});
 }
 
 void Mirror::ForwardAll() {
@@ -249,7 +272,7 @@ void Mirror::WhenSent(std::function<void()> action) {
     target = sent_;
   }
   for (const auto& place : places_) {
-    if (!place->output_ended) target += place->object->Untaken();
+    if (!place->output_ended) target += place->next.size() + place->object->Untaken();
   }
   if (target == sent_) return action();
   waiting_.emplace_back(target, std::move(action));

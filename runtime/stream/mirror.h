@@ -14,6 +14,7 @@
 // Everything runs on the agent's loop.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@
 #include "runtime/agent.h"
 #include "runtime/stream/local_object.h"
 #include "runtime/stream/outbox.h"
+#include "runtime/stream/passing.h"
 #include "shim/wire/stream_message.h"
 
 namespace elsewhere::runtime::stream {
@@ -47,11 +49,13 @@ class Mirror {
 
   // `closed` is called when no process here holds the stream any more; it must not destroy the mirror at
   // once.
-  Mirror(Agent& agent, Outbox& outbox, RequestNumbers& numbers, StreamId id, HostId origin, Kind kind,
-         std::function<void(Mirror&)> closed);
+  // `entry`: what the stream's origin said of it. `origin`: where messages to it go.
+  Mirror(Agent& agent, Passing& passing, Outbox& outbox, RequestNumbers& numbers, wire::JobDescriptor entry,
+         HostId origin, std::function<void(Mirror&)> closed);
   ~Mirror();
 
   StreamId id() const { return id_; }
+  const wire::JobDescriptor& entry() const { return entry_; }
   HostId origin() const { return origin_; }
   Kind kind() const { return kind_; }
   bool writable() const { return kind_ != Kind::kPipeRead; }
@@ -102,6 +106,16 @@ class Mirror {
     bool output_ended = false;
     bool input_ended = false;      // a reader was told so and will find it so whenever it looks
     std::vector<uint8_t> backlog;  // pulled, not yet taken by the object
+    // Descriptors that go with the piece [at, end) of the backlog.
+    struct Passed {
+      size_t at;
+      size_t end;
+      std::vector<Descriptor> descriptors;
+    };
+    std::deque<Passed> backlog_passed;
+    // Taken from the object and not yet sent: bytes that descriptors came with begin a message.
+    std::vector<uint8_t> next;
+    std::vector<Descriptor> next_passed;
   };
   struct Request {
     Place* place = nullptr;
@@ -126,14 +140,19 @@ class Mirror {
   void ReturnUnread(Place& place);
 
   void Forward(Place* place);
-  bool TakeSome(Place* place, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records, uint64_t room);
-  void SendData(std::vector<uint8_t> bytes, std::vector<uint32_t> records);
+  struct Taken {
+    std::vector<uint8_t> bytes;
+    std::vector<uint32_t> records;
+    std::vector<Descriptor> passed;  // with the first byte
+  };
+  bool TakeSome(Place* place, Taken& taken, uint64_t room);
+  void SendData(Taken taken);
   void CheckSent();
   uint64_t Room() const;
 
   uint64_t Ask(Place& place, uint64_t bytes, bool wait, bool ahead, Incarnation reader);
   void Withdraw(uint64_t number, Request& request);
-  void Give(Place& place, std::span<const uint8_t> bytes);
+  void Give(Place& place, std::span<const uint8_t> bytes, std::vector<Descriptor> passed);
   void FlushBacklog(Place& place);
   bool IsUnwanted(const Request& request) const;
   void Answer(const Request& request, const wire::StreamPulled& pulled);
@@ -149,8 +168,10 @@ class Mirror {
   short Readiness(const Place& place) const;
 
   Agent& agent_;
+  Passing& passing_;
   Outbox& outbox_;
   RequestNumbers& numbers_;
+  const wire::JobDescriptor entry_;
   const StreamId id_;
   const HostId origin_;
   const Kind kind_;

@@ -89,6 +89,7 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   const auto found = requests_.find(pulled.request);
   if (found == requests_.end()) return;
   Request& request = found->second;
+  auto passed = passing_.Unpack(pulled.passed);
   if (kind_ == Kind::kEvent) return AnswerEvent(found->first, std::move(pulled));
   if (IsUnwanted(request)) {
     request.unwanted.insert(request.unwanted.end(), pulled.bytes.begin(), pulled.bytes.end());
@@ -103,7 +104,7 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
     if (request.place == nullptr) {
       agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes)});
     } else {
-      Give(*request.place, pulled.bytes);
+      Give(*request.place, pulled.bytes, std::move(passed));
       if (places_.empty()) return;
     }
   }
@@ -171,10 +172,14 @@ void Mirror::ServeOthers(Place* place, uint64_t got) {
   }
 }
 
-void Mirror::Give(Place& place, std::span<const uint8_t> bytes) {
+void Mirror::Give(Place& place, std::span<const uint8_t> bytes, std::vector<Descriptor> passed) {
   if (!Hide(place)) {
     agent_.Send(origin_, wire::StreamReturn{id_, {bytes.begin(), bytes.end()}});
     return Gone(&place, false);
+  }
+  if (!passed.empty()) {
+    const size_t at = place.backlog.size();
+    place.backlog_passed.push_back({at, at + bytes.size(), std::move(passed)});
   }
   place.backlog.insert(place.backlog.end(), bytes.begin(), bytes.end());
   FlushBacklog(place);
@@ -182,11 +187,23 @@ void Mirror::Give(Place& place, std::span<const uint8_t> bytes) {
 
 void Mirror::FlushBacklog(Place& place) {
   size_t done = 0;
+  static const std::vector<Descriptor> kNone;
+  auto& passed = place.backlog_passed;
   while (done < place.backlog.size()) {
-    const auto given = place.object->Give(std::span(place.backlog).subspan(done));
+    const bool now = !passed.empty() && passed.front().at == done;
+    const size_t border = passed.empty() ? place.backlog.size()
+                          : now          ? passed.front().end
+                                         : passed.front().at;
+    const auto given = place.object->Give(std::span(place.backlog).subspan(done, border - done),
+                                          now ? passed.front().descriptors : kNone);
     if (!given && given.error().code == EINTR) continue;
     if (!given) break;  // full; or no reader, which is an event of its own
+    if (now) passed.pop_front();
     done += *given;
+  }
+  for (auto& piece : passed) {
+    piece.at -= done;
+    piece.end -= done;
   }
   place.backlog.erase(place.backlog.begin(), place.backlog.begin() + static_cast<ptrdiff_t>(done));
   SetInterest(place);

@@ -1,11 +1,15 @@
 #include "runtime/stream/mirrors.h"
 
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <map>
 
 #include "runtime/stream/rebuild.h"
 
@@ -13,9 +17,15 @@ namespace elsewhere::runtime::stream {
 
 namespace {
 
-// A stream is named by the host that has the object.
-HostId OriginOf(StreamId id) {
-  return static_cast<HostId>(id >> 48);
+// Processes that were never moved have no incarnation.
+Incarnation HolderKey(Incarnation incarnation, int32_t kernel_pid) {
+  constexpr Incarnation kNeverMoved = Incarnation{1} << 63;
+  return incarnation != 0 ? incarnation : kNeverMoved | static_cast<uint32_t>(kernel_pid);
+}
+
+bool SameDescription(int one, int other) {
+  const pid_t self = getpid();
+  return syscall(SYS_kcmp, self, self, KCMP_FILE, one, other) == 0;
 }
 
 }  // namespace
@@ -23,19 +33,30 @@ HostId OriginOf(StreamId id) {
 template <class M, class Handler>
 void Mirrors::Route(Handler handler) {
   agent_.OnMessage<M>([this, handler](HostId, M&& message) {
-    if (Mirror* mirror = OfStream(message.stream)) handler(*mirror, std::move(message));
+    if (Mirror* mirror = OfStream(message.stream)) return handler(*mirror, std::move(message));
+    passing_.ForwardToHolder(std::move(message));
   });
 }
 
-Mirrors::Mirrors(Agent& agent) : agent_(agent), outbox_(agent) {
+// A stream is named by the host that has the object; workers talk to home only.
+HostId Mirrors::NextHop(StreamId id) const {
+  return agent_.is_home() ? wire::HostOf(id) : wire::kHome;
+}
+
+Mirrors::Mirrors(Agent& agent, Passing& passing) : agent_(agent), passing_(passing), outbox_(agent) {
   agent_.OnMessage<wire::StreamCredit>([this](HostId, wire::StreamCredit&& m) {
     if (m.last) unsettled_.erase(m.stream);
-    if (Mirror* mirror = OfStream(m.stream)) mirror->OnCredit(m);
+    if (Mirror* mirror = OfStream(m.stream)) return mirror->OnCredit(m);
+    passing_.ForwardToHolder(m);
   });
-  Route<wire::StreamPulled>([](Mirror& mirror, wire::StreamPulled&& m) { mirror.OnPulled(std::move(m)); });
+  agent_.OnMessage<wire::StreamPulled>([this](HostId, wire::StreamPulled&& m) {
+    if (Mirror* mirror = OfStream(m.stream)) return mirror->OnPulled(std::move(m));
+    passing_.ForwardPulled(std::move(m));
+  });
   Route<wire::StreamReady>([](Mirror& mirror, wire::StreamReady&& m) { mirror.OnReady(m); });
   agent_.OnMessage<wire::StreamBroken>([this](HostId, wire::StreamBroken&& m) {
     if (Mirror* mirror = OfStream(m.stream)) return mirror->OnBroken();
+    if (passing_.IsRelayed(m.stream)) return passing_.ForwardToHolder(m);
     broken_early_.insert(m.stream);
   });
   const auto answer = [this](uint64_t request, int64_t result, int error, std::span<const uint8_t> payload) {
@@ -44,10 +65,13 @@ Mirrors::Mirrors(Agent& agent) : agent_(agent), outbox_(agent) {
     if (!found->second.dropped) agent_.Complete(found->second.call, result, error, payload);
     controls_.erase(found);
   };
-  agent_.OnMessage<wire::StreamControlled>(
-      [answer](HostId, wire::StreamControlled&& m) { answer(m.request, m.result, m.error, m.payload); });
+  agent_.OnMessage<wire::StreamControlled>([this, answer](HostId, wire::StreamControlled&& m) {
+    if (!passing_.ForwardAnswer(m)) answer(m.request, m.result, m.error, m.payload);
+  });
   agent_.OnMessage<wire::StreamDrained>(
-      [answer](HostId, wire::StreamDrained&& m) { answer(m.request, 0, 0, {}); });
+      [this](HostId, wire::StreamDrained&& m) { passing_.Drained(m.request); });
+  agent_.OnCall(abi::Operation::kAdopt, [this](CallId id, const Call& call) { OnAdopt(id, call); });
+  agent_.OnCall(abi::Operation::kPassable, [this](CallId id, const Call& call) { OnPassable(id, call); });
 
   agent_.OnCall(abi::Operation::kPull, [this](CallId id, const Call& call) {
     Mirror* mirror = OfObject(call);
@@ -98,10 +122,8 @@ Mirror* Mirrors::OfObject(const Call& call) {
 Mirror& Mirrors::MirrorFor(const wire::JobDescriptor& entry) {
   auto& mirror = mirrors_[entry.stream];
   if (mirror == nullptr) {
-    const HostId origin = OriginOf(entry.stream);
-    mirror =
-        std::make_unique<Mirror>(agent_, outbox_, numbers_, entry.stream, origin,
-                                 static_cast<Kind>(entry.kind), [this](Mirror& closed) { Forget(closed); });
+    mirror = std::make_unique<Mirror>(agent_, passing_, outbox_, numbers_, entry, NextHop(entry.stream),
+                                      [this](Mirror& closed) { Forget(closed); });
     mirror->SetSendFirst([this] {
       const std::vector<Mirror*> first(narrators_.begin(), narrators_.end());
       for (Mirror* narrator : first) {
@@ -127,6 +149,7 @@ void Mirrors::Index(Mirror& mirror) {
 // Called by the mirror itself: it is found no more from now on, and deleted when nobody is inside it.
 void Mirrors::Forget(Mirror& mirror) {
   narrators_.erase(&mirror);
+  in_transit_.erase(mirror.id());
   std::erase_if(by_object_, [&](const auto& entry) { return entry.second == &mirror; });
   const auto found = mirrors_.find(mirror.id());
   if (found == mirrors_.end()) return;
@@ -171,7 +194,7 @@ Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry) {
   if (!kept) return kept;
   PlainFile& file = files_[entry.stream];
   file.descriptor = std::move(*kept);
-  file.origin = OriginOf(entry.stream);
+  file.origin = NextHop(entry.stream);
   file.offset = lseek(file.descriptor.get(), 0, SEEK_CUR);
   file.grants = traits.grant;
   return opened;
@@ -181,6 +204,35 @@ Result<Descriptor> Mirrors::Open(const wire::JobDescriptor& entry) {
   const auto kind = static_cast<Kind>(entry.kind);
   if (IsBridged(kind)) return OpenBridged(entry);
   return kind == Kind::kPlainFile ? OpenPlainFile(entry) : Rebuild(entry);
+}
+
+Result<Descriptor> Mirrors::OpenPassed(const wire::JobDescriptor& entry) {
+  auto opened = Open(entry);
+  if (opened && entry.stream != 0) in_transit_.insert(entry.stream);
+  return opened;
+}
+
+StreamId Mirrors::StreamOf(const ObjectId& object) const {
+  const auto found = by_object_.find(object);
+  return found == by_object_.end() ? 0 : found->second->id();
+}
+
+StreamId Mirrors::StreamOf(int descriptor) {
+  const auto status = Stat(descriptor);
+  if (!status) return 0;
+  if (const StreamId id = StreamOf(IdOf(*status)); id != 0) return id;
+  for (auto& [id, file] : files_) {
+    if (!SameDescription(descriptor, file.descriptor.get())) continue;
+    const off_t now = lseek(descriptor, 0, SEEK_CUR);
+    if (now >= 0 && now != file.offset) agent_.Send(file.origin, wire::StreamOffset{id, file.offset = now});
+    return id;
+  }
+  return 0;
+}
+
+const wire::JobDescriptor* Mirrors::EntryOf(StreamId id) {
+  const Mirror* mirror = OfStream(id);
+  return mirror == nullptr ? nullptr : &mirror->entry();
 }
 
 // Every entry is a grant, also where two numbers share one description: the close must count the last one.
@@ -224,8 +276,44 @@ Status Mirrors::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descr
 // ---- Processes ----
 
 Mirrors::StreamSet Mirrors::StreamsOf(const Process& process) const {
-  const auto found = streams_of_process_.find(process.incarnation);
+  const auto found = streams_of_process_.find(HolderKey(process.incarnation, process.kernel_pid));
   return found == streams_of_process_.end() ? nullptr : found->second;
+}
+
+void Mirrors::ProcessRegistered(const Process& process, const Process* parent) {
+  const StreamSet streams = parent == nullptr ? nullptr : StreamsOf(*parent);
+  if (streams != nullptr) streams_of_process_[HolderKey(process.incarnation, process.kernel_pid)] = streams;
+}
+
+void Mirrors::OnAdopt(CallId id, const Call& call) {
+  Mirror* mirror = OfObject(call);
+  if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
+  in_transit_.erase(mirror->id());
+  StreamSet& held = streams_of_process_[HolderKey(call.incarnation, call.kernel_pid)];
+  if (held == nullptr || !std::binary_search(held->begin(), held->end(), mirror->id())) {
+    auto more = std::make_shared<std::vector<StreamId>>();
+    if (held != nullptr) *more = *held;
+    more->insert(std::upper_bound(more->begin(), more->end(), mirror->id()), mirror->id());
+    held = std::move(more);
+  }
+  agent_.Complete(id, 0);
+}
+
+// Where the kernel does not let its descriptors be looked at, the message goes and the summary tells.
+void Mirrors::OnPassable(CallId id, const Call& call) {
+  const Process* process = agent_.FindKernelPid(call.kernel_pid);
+  for (size_t at = 0; process != nullptr && at + sizeof(int32_t) <= call.payload.size();
+       at += sizeof(int32_t)) {
+    int32_t number;
+    std::memcpy(&number, call.payload.data() + at, sizeof number);
+    const Descriptor copy(static_cast<int>(syscall(SYS_pidfd_getfd, process->pidfd, number, 0)));
+    if (!copy) continue;
+    const Status passable = passing_.Check(copy.get());
+    if (passable) continue;
+    passing_.NoteLost(passable.error());
+    return agent_.Complete(id, -1, EOPNOTSUPP);
+  }
+  agent_.Complete(id, 0);
 }
 
 void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
@@ -289,7 +377,7 @@ void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::
 
 void Mirrors::SayLast(Incarnation incarnation, const StreamSet& streams, bool quiet) {
   const auto open = Unacknowledged(streams);
-  if (!open.empty()) agent_.Send(OriginOf(open.front()), wire::StreamLast{incarnation, open, quiet});
+  if (!open.empty()) agent_.Send(NextHop(open.front()), wire::StreamLast{incarnation, open, quiet});
 }
 
 std::vector<StreamId> Mirrors::Unacknowledged(const StreamSet& streams) {
@@ -310,7 +398,7 @@ void Mirrors::ProcessGone(const Process& process) {
   quiet_.erase(process.kernel_pid);
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return;
-  streams_of_process_.erase(process.incarnation);
+  streams_of_process_.erase(HolderKey(process.incarnation, process.kernel_pid));
   ReleaseFiles(streams);
   for (const StreamId id : *streams) {
     Mirror* mirror = OfStream(id);
@@ -325,7 +413,8 @@ bool Mirrors::IsHeld(StreamId id) const {
   const auto has = [id](const auto& entry) {
     return entry.second != nullptr && std::binary_search(entry.second->begin(), entry.second->end(), id);
   };
-  return std::any_of(streams_of_process_.begin(), streams_of_process_.end(), has) ||
+  return in_transit_.count(id) != 0 ||
+         std::any_of(streams_of_process_.begin(), streams_of_process_.end(), has) ||
          std::any_of(streams_of_job_.begin(), streams_of_job_.end(), has);
 }
 
@@ -357,17 +446,21 @@ void Mirrors::ReleaseFiles(const StreamSet& streams) {
 // ---- Calls ----
 
 void Mirrors::OnDrain(CallId id, const Call& call) {
-  const auto process = streams_of_process_.find(call.incarnation);
+  const auto process = streams_of_process_.find(HolderKey(call.incarnation, call.kernel_pid));
   if (process == streams_of_process_.end()) return agent_.Complete(id, 0);
   const StreamSet streams = process->second;
   CarryOffsets(streams);
   WhenSent(streams, [this, id, streams] {
-    const auto open = Unacknowledged(streams);
+    // Home may hold streams of several workers; a worker asks home, which asks them.
+    std::map<HostId, std::vector<StreamId>> open;
+    for (const StreamId stream : Unacknowledged(streams)) open[NextHop(stream)].push_back(stream);
     if (open.empty()) return agent_.Complete(id, 0);
-    const HostId origin = OriginOf(open.front());
-    const uint64_t request = numbers_.Next();
-    controls_[request] = Control{id};
-    agent_.Send(origin, wire::StreamDrain{request, open});
+    const uint64_t last = numbers_.Next();
+    controls_[last] = Control{id};
+    passing_.DrainAt(open, [this, last] {
+      auto control = controls_.extract(last);
+      if (!control.empty() && !control.mapped().dropped) agent_.Complete(control.mapped().call, 0);
+    });
   });
 }
 

@@ -17,11 +17,22 @@ namespace elsewhere::runtime::stream {
 
 class Mirrors {
  public:
-  explicit Mirrors(Agent& agent);
+  Mirrors(Agent& agent, Passing& passing);
 
   // Makes the job's descriptors; all or none.
   Status Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors);
   void ProcessStarted(const Process& process, const Process* parent);
+  // Home: it may hold what its parent was passed.
+  void ProcessRegistered(const Process& process, const Process* parent);
+
+  // A descriptor that came outside of a job.
+  Result<Descriptor> OpenPassed(const wire::JobDescriptor& entry);
+  // The stream that a descriptor, or a local object, stands for; 0: none.
+  StreamId StreamOf(int descriptor);
+  StreamId StreamOf(const ObjectId& object) const;
+  // What its origin said of a stream; nullptr: nobody here holds it.
+  const wire::JobDescriptor* EntryOf(StreamId id);
+  uint64_t NextRequest() { return numbers_.Next(); }
   // Runs `done` when what the process wrote has been sent, or will never be.
   void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done);
   void ProcessGone(const Process& process);
@@ -60,6 +71,9 @@ class Mirrors {
   Mirror* OfStream(StreamId id);
   void CarryOffsets(const StreamSet& streams);
   void ReleaseFiles(const StreamSet& streams);
+  HostId NextHop(StreamId id) const;
+  void OnAdopt(CallId id, const Call& call);
+  void OnPassable(CallId id, const Call& call);
   StreamSet StreamsOf(const Process& process) const;
   bool IsHeld(StreamId id) const;
   void SayLast(Incarnation incarnation, const StreamSet& streams, bool quiet);
@@ -72,6 +86,7 @@ class Mirrors {
   void Route(Handler handler);
 
   Agent& agent_;
+  Passing& passing_;
   Outbox outbox_;
   RequestNumbers numbers_;
   std::unordered_map<StreamId, std::unique_ptr<Mirror>> mirrors_;
@@ -80,8 +95,9 @@ class Mirrors {
   std::unordered_set<Mirror*> narrators_;      // what other streams let go first
   std::unordered_set<StreamId> unsettled_;     // closed here before all their bytes were acknowledged
   std::unordered_set<StreamId> broken_early_;  // told before the job that names them
-  std::unordered_map<Incarnation, StreamSet> streams_of_job_;  // until the process has started
-  std::unordered_map<Incarnation, StreamSet> streams_of_process_;
+  std::unordered_map<Incarnation, StreamSet> streams_of_job_;      // until the process has started
+  std::unordered_map<Incarnation, StreamSet> streams_of_process_;  // by HolderKey
+  std::unordered_set<StreamId> in_transit_;  // passed, and no process has said yet that it has them
   std::unordered_map<uint64_t, Control> controls_;
   std::unordered_set<int32_t> quiet_;  // ended, not yet drained, and never wrote anything
 };

@@ -13,7 +13,7 @@
 #include "runtime/stream/job_control.h"
 #include "runtime/stream/origin_call.h"
 #include "runtime/stream/origin_stream.h"
-#include "runtime/stream/outbox.h"
+#include "runtime/stream/passing.h"
 #include "runtime/stream/readers.h"
 
 namespace elsewhere::runtime::stream {
@@ -23,7 +23,7 @@ constexpr uint64_t kSmallRead = 4096;
 
 }  // namespace
 
-Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer) {
+Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer, std::vector<Descriptor>& passed) {
   if (!returned_.empty()) {
     const size_t taken = std::min(buffer.size(), returned_.size());
     std::copy_n(returned_.begin(), taken, buffer.begin());
@@ -33,9 +33,8 @@ Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer) {
   ssize_t taken;
   do {
     if (kind_ == Kind::kSocket) {
-      bool passed = false;
-      taken = ReceiveBytes(descriptor_.get(), buffer, &passed);
-      if (passed) NoteLostDescriptors(agent_);
+      taken = passes_ ? ReceiveBytes(descriptor_.get(), socket_type_ == SOCK_STREAM, buffer, passed)
+                      : recv(descriptor_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     } else if (no_wait_reads_) {
       const iovec part{buffer.data(), buffer.size()};
       taken = preadv2(descriptor_.get(), &part, 1, -1, RWF_NOWAIT);
@@ -159,7 +158,7 @@ void OriginStream::ServeRequests() {
 bool OriginStream::Serve(const Request& asked) {
   Request request = asked;
   if (request.room > request.bytes && MayReadAhead()) request.bytes = request.room;
-  std::vector<uint8_t> part;
+  Part part;
   uint64_t sent = 0;
   const bool one_read = kind_ == Kind::kTerminal || borders_ == Borders::kDatagram;
   while (sent < request.bytes || sent == 0) {
@@ -168,8 +167,9 @@ bool OriginStream::Serve(const Request& asked) {
     const uint64_t limit = borders_ == Borders::kDatagram ? there
                            : one_read                     ? request.bytes
                                                           : std::min(request.bytes - sent, wire::kStreamPart);
-    std::vector<uint8_t> buffer(std::min(limit, there));
-    const auto taken = ReadNow(buffer);
+    Part next;
+    next.bytes.resize(std::min(limit, there));
+    const auto taken = ReadNow(next.bytes, next.passed);
     if (!taken) {
       if (sent != 0) break;
       if (taken.error().code == EAGAIN) return false;
@@ -181,9 +181,9 @@ bool OriginStream::Serve(const Request& asked) {
       Answer(request, 0, true, true, {});
       return true;
     }
-    buffer.resize(*taken);
+    next.bytes.resize(*taken);
     if (sent != 0) Answer(request, 0, false, false, std::move(part));
-    part = std::move(buffer);
+    part = std::move(next);
     sent += *taken;
     if (one_read) break;
   }
@@ -191,12 +191,13 @@ bool OriginStream::Serve(const Request& asked) {
   return true;
 }
 
-void OriginStream::Answer(const Request& request, int error, bool last, bool end,
-                          std::vector<uint8_t> bytes) {
+void OriginStream::Answer(const Request& request, int error, bool last, bool end, Part part) {
   const auto share = shares_.find(request.share);
   if (share == shares_.end()) return;
-  agent_.Send(share->second.host,
-              wire::StreamPulled{request.share, request.request, error, last, end, std::move(bytes)});
+  const HostId to = share->second.host;
+  auto passed = passing_.Pack(to, std::move(part.passed));
+  agent_.Send(to, wire::StreamPulled{request.share, request.request, error, last, end, std::move(part.bytes),
+                                     std::move(passed)});
 }
 
 void OriginStream::OnReturn(wire::StreamReturn&& message) {

@@ -11,22 +11,24 @@
 #include <cstring>
 
 #include "runtime/stream/job_control.h"
+#include "runtime/stream/passing.h"
 
 namespace elsewhere::runtime::stream {
 
-Result<std::unique_ptr<OriginStream>> OriginStream::Create(Agent& agent, Kind kind, Descriptor descriptor,
-                                                           int flags,
+Result<std::unique_ptr<OriginStream>> OriginStream::Create(Agent& agent, Passing& passing, Kind kind,
+                                                           Descriptor descriptor, int flags,
                                                            std::function<void(OriginStream&)> unused) {
   std::unique_ptr<OriginStream> stream(
-      new OriginStream(agent, kind, std::move(descriptor), flags, std::move(unused)));
+      new OriginStream(agent, passing, kind, std::move(descriptor), flags, std::move(unused)));
   if (auto opened = stream->OpenPump(); !opened) return opened.error();
   stream->UpdateInterest();
   return stream;
 }
 
-OriginStream::OriginStream(Agent& agent, Kind kind, Descriptor descriptor, int flags,
+OriginStream::OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor descriptor, int flags,
                            std::function<void(OriginStream&)> unused)
     : agent_(agent),
+      passing_(passing),
       kind_(kind),
       descriptor_(std::move(descriptor)),
       flags_(flags),
@@ -46,6 +48,9 @@ Status OriginStream::OpenPump() {
     if (getsockopt(descriptor_.get(), SOL_SOCKET, SO_TYPE, &socket_type_, &size) != 0)
       return SystemError("SO_TYPE");
     if (socket_type_ != SOCK_STREAM) borders_ = Borders::kDatagram;
+    int domain = 0;
+    size = sizeof domain;
+    passes_ = getsockopt(descriptor_.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
     return Ok{};
   }
   if (!Pollable()) return Ok{};
@@ -212,7 +217,9 @@ void OriginStream::OnData(wire::StreamData&& data) {
   if (share.base + data.position != share.received) return;  // sent again after a lost connection
   share.received += data.bytes.size();
   if (broken_ != 0) return Written(data.stream, data.bytes.size());
-  queue_.Push(data.stream, std::move(data.bytes), std::move(data.records));
+  auto passed = passing_.Unpack(data.passed);
+  if (!passes_) passed.clear();  // the kernel ignores them
+  queue_.Push(data.stream, std::move(data.bytes), std::move(data.records), std::move(passed));
   Flush();
 }
 
@@ -223,11 +230,11 @@ void OriginStream::OnShutdown(const wire::StreamShutdown& message) {
   EndIfWritten(message.stream);
 }
 
-Result<size_t> OriginStream::WriteNow(std::span<const uint8_t> bytes) {
+Result<size_t> OriginStream::WriteNow(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
   ssize_t written;
   if (kind_ == Kind::kEvent) return AddToEvent(bytes);
   if (kind_ == Kind::kSocket) {
-    written = send(descriptor_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    written = SendBytes(descriptor_.get(), bytes, passed);
   } else if (no_wait_reads_) {
     const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
     written = pwritev2(descriptor_.get(), &part, 1, -1, RWF_NOWAIT);
@@ -261,7 +268,10 @@ void OriginStream::Flush() {
   if (closed_ || broken_ != 0) return;
   std::map<StreamId, uint64_t> progress;
   const auto flushed = queue_.Flush(
-      borders_, [this](std::span<const uint8_t> bytes) { return WriteNow(bytes); },
+      borders_,
+      [this](std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
+        return WriteNow(bytes, passed);
+      },
       [&](StreamId share, size_t bytes) { progress[share] += bytes; });
   const int error = flushed ? 0 : flushed.error().code;
   UpdateInterest();

@@ -31,13 +31,15 @@
 namespace elsewhere::runtime::stream {
 
 using wire::StreamId;
+class Passing;
 
 class OriginStream {
  public:
   // `descriptor`: a dup of the description. `unused` is called when the last share has ended; everything is
   // closed by then. It must not destroy the stream at once.
-  static Result<std::unique_ptr<OriginStream>> Create(Agent& agent, Kind kind, Descriptor descriptor,
-                                                      int flags, std::function<void(OriginStream&)> unused);
+  static Result<std::unique_ptr<OriginStream>> Create(Agent& agent, Passing& passing, Kind kind,
+                                                      Descriptor descriptor, int flags,
+                                                      std::function<void(OriginStream&)> unused);
   ~OriginStream();
 
   Kind kind() const { return kind_; }
@@ -98,15 +100,15 @@ class OriginStream {
     uint64_t request;
   };
 
-  OriginStream(Agent& agent, Kind kind, Descriptor descriptor, int flags,
+  OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor descriptor, int flags,
                std::function<void(OriginStream&)> unused);
   Status OpenPump();
   bool Pollable() const { return kind_ != Kind::kOutputFile && kind_ != Kind::kPlainFile; }
   int pump() const { return pump_ ? pump_.get() : descriptor_.get(); }
 
-  Result<size_t> WriteNow(std::span<const uint8_t> bytes);
+  Result<size_t> WriteNow(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed);
   Result<size_t> AddToEvent(std::span<const uint8_t> bytes);
-  Result<size_t> ReadNow(std::span<uint8_t> buffer);
+  Result<size_t> ReadNow(std::span<uint8_t> buffer, std::vector<Descriptor>& passed);
   short ReadableNow() const;
 
   void Flush();
@@ -119,7 +121,11 @@ class OriginStream {
 
   void ServeRequests();
   bool Serve(const Request& request);
-  void Answer(const Request& request, int error, bool last, bool end, std::vector<uint8_t> bytes);
+  struct Part {
+    std::vector<uint8_t> bytes;
+    std::vector<Descriptor> passed;
+  };
+  void Answer(const Request& request, int error, bool last, bool end, Part part);
   void EnlargePipe(uint64_t wanted);
   bool MayReadAhead();
   bool MustWaitForTurn(const Request& request) const;
@@ -130,6 +136,7 @@ class OriginStream {
   void UpdateInterest();
 
   Agent& agent_;
+  Passing& passing_;
   const Kind kind_;
   Descriptor descriptor_;
   Descriptor pump_;
@@ -139,6 +146,7 @@ class OriginStream {
   bool writable_ = false;
   bool no_wait_reads_ = false;  // could not be opened again: every call says RWF_NOWAIT
   int socket_type_ = 0;
+  bool passes_ = false;  // a Unix socket: descriptors may come and go with bytes
   Borders borders_ = Borders::kNone;
 
   std::map<StreamId, Share> shares_;

@@ -4,6 +4,7 @@
 #include <linux/kcmp.h>
 #include <sys/syscall.h>
 
+#include "runtime/stream/passing.h"
 #include "runtime/stream/rebuild.h"
 
 namespace elsewhere::runtime::stream {
@@ -28,20 +29,30 @@ std::vector<uint8_t> Pack(const T& record) {
 
 }  // namespace
 
-// Messages name a share; one that is unknown has ended meanwhile, which its host will learn or has caused.
+// Messages name a share; one that is unknown has ended meanwhile, which its host will learn or has caused, or
+// is another worker's, and home's agent passes the message on.
 template <class M, class Handler>
 void Origins::Route(Handler handler) {
   agent_.OnMessage<M>([this, handler](HostId, M&& message) {
-    if (OriginStream* stream = OfShare(message.stream)) handler(*stream, std::move(message));
+    if (OriginStream* stream = OfShare(message.stream)) return handler(*stream, std::move(message));
+    passing_.ForwardToOrigin(std::move(message));
   });
 }
 
-Origins::Origins(Agent& agent) : agent_(agent) {
+Origins::Origins(Agent& agent, Passing& passing) : agent_(agent), passing_(passing) {
   agent_.OnMessage<wire::StreamData>([this](HostId, wire::StreamData&& m) {
-    const auto pulls = std::move(m.pulls);
-    if (OriginStream* stream = OfShare(m.stream)) stream->OnData(std::move(m));
+    const auto pulls = std::exchange(m.pulls, {});
+    if (OriginStream* stream = OfShare(m.stream)) {
+      stream->OnData(std::move(m));
+    } else {
+      passing_.ForwardData(std::move(m));
+    }
     for (const wire::StreamPull& pull : pulls) {
-      if (OriginStream* stream = OfShare(pull.stream)) stream->OnPull(pull);
+      if (OriginStream* stream = OfShare(pull.stream)) {
+        stream->OnPull(pull);
+      } else {
+        passing_.ForwardToOrigin(pull);
+      }
     }
   });
   Route<wire::StreamClose>([](OriginStream& stream, wire::StreamClose&& m) { stream.OnClose(m); });
@@ -53,6 +64,7 @@ Origins::Origins(Agent& agent) : agent_(agent) {
   Route<wire::StreamOffset>([](OriginStream& stream, wire::StreamOffset&& m) { stream.OnOffset(m.offset); });
   agent_.OnMessage<wire::StreamControl>([this](HostId from, wire::StreamControl&& m) {
     if (OriginStream* stream = OfShare(m.stream)) return stream->OnControl(m);
+    if (passing_.ForwardControl(from, m)) return;
     agent_.Send(from, wire::StreamControlled{m.request, -1, EBADF, {}});
   });
   agent_.OnMessage<wire::StreamDrain>([this](HostId from, wire::StreamDrain&& m) {
@@ -77,7 +89,7 @@ OriginStream* Origins::Find(const Key& key, Kind kind, int held) {
 
 Result<OriginStream*> Origins::Adopt(const Key& key, Kind kind, int& held, int flags) {
   if (held < 0) return Error{EBADF, "a descriptor of the process was not handed over"};
-  auto created = OriginStream::Create(agent_, kind, Descriptor(std::exchange(held, -1)), flags,
+  auto created = OriginStream::Create(agent_, passing_, kind, Descriptor(std::exchange(held, -1)), flags,
                                       [this](OriginStream& stream) { Forget(stream); });
   if (!created) return created.error();
   OriginStream* stream = created->get();
@@ -159,7 +171,22 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   return job;
 }
 
+Descriptor Origins::Open(StreamId share) {
+  OriginStream* const stream = OfShare(share);
+  auto copy = stream == nullptr ? Result<Descriptor>(Descriptor()) : Duplicate(stream->descriptor());
+  return copy ? std::move(*copy) : Descriptor();
+}
+
+bool Origins::AddShare(StreamId stream, StreamId share, HostId host) {
+  OriginStream* const found = OfShare(stream);
+  if (found == nullptr) return false;
+  by_share_[share] = found;
+  found->Grant(share, host);
+  return true;
+}
+
 void Origins::Withdraw(const wire::JobDescriptor& descriptor) {
+  if (descriptor.kind == static_cast<uint32_t>(Kind::kReference)) return;
   OriginStream* stream = descriptor.stream == 0 ? nullptr : OfShare(descriptor.stream);
   if (stream == nullptr) return;
   wire::Reader reader(descriptor.extra);
@@ -174,11 +201,12 @@ void Origins::WhenWritten(const std::vector<StreamId>& streams, std::function<vo
     if (OriginStream* stream = OfShare(id)) awaited.emplace_back(id, stream);
   }
   // Counts down to the last one; one more for this function, so that it cannot end in the middle.
-  auto left = std::make_shared<size_t>(awaited.size() + 1);
+  auto left = std::make_shared<size_t>(awaited.size() + 2);
   auto one_less = [left, done = std::move(done)] {
     if (--*left == 0) done();
   };
   for (const auto& [id, stream] : awaited) stream->WhenWritten(id, one_less);
+  passing_.WhenWritten(streams, one_less);
   one_less();
 }
 

@@ -19,13 +19,17 @@ namespace elsewhere::runtime::stream {
 
 class Origins {
  public:
-  explicit Origins(Agent& agent);
+  Origins(Agent& agent, Passing& passing);
 
   // Fills in how `entry` of a captured process gets to `target`. `held`: a dup that was handed over, taken if
   // it is kept; -1 where the capture relied on an earlier one. An error is the reason why the process must
   // stay.
   Result<wire::JobDescriptor> Grant(HostId target, const image::Descriptor& entry, const std::string& link,
                                     int& held);
+  // A dup of the description that `share` names; empty: there is no such share (any more).
+  Descriptor Open(StreamId share);
+  // `share` is another name of it for `host`. False: `stream` has ended.
+  bool AddShare(StreamId stream, StreamId share, HostId host);
   // Takes back what Grant gave for this entry.
   void Withdraw(const wire::JobDescriptor& descriptor);
 
@@ -61,6 +65,7 @@ class Origins {
   void Route(Handler handler);
 
   Agent& agent_;
+  Passing& passing_;
   std::unordered_map<OriginStream*, Entry> entries_;
   std::unordered_multimap<Key, OriginStream*, KeyHash> by_key_;
   std::unordered_map<StreamId, OriginStream*> by_share_;

@@ -11,16 +11,6 @@
 
 namespace elsewhere::runtime::stream {
 
-// The summary says that a program relied on what cannot be done.
-inline void NoteLostDescriptors(Agent& agent) {
-  const std::string text = "descriptors that were passed over a socket between two hosts were closed";
-  if (agent.is_home()) {
-    ++agent.report().notes[text];
-  } else {
-    agent.Send(wire::kHome, wire::Note{text});
-  }
-}
-
 class Outbox {
  public:
   explicit Outbox(Agent& agent) : agent_(agent) {}

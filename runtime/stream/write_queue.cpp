@@ -5,9 +5,10 @@
 
 namespace elsewhere::runtime::stream {
 
-void WriteQueue::Push(wire::StreamId share, std::vector<uint8_t> bytes, std::vector<uint32_t> records) {
+void WriteQueue::Push(wire::StreamId share, std::vector<uint8_t> bytes, std::vector<uint32_t> records,
+                      std::vector<Descriptor> passed) {
   if (bytes.empty() && records.empty()) return;
-  pieces_.push_back(Piece{share, std::move(bytes), std::move(records)});
+  pieces_.push_back(Piece{share, std::move(bytes), std::move(records), std::move(passed)});
 }
 
 size_t WriteQueue::Drop(wire::StreamId share) {
@@ -47,12 +48,13 @@ Result<bool> WriteQueue::Flush(Borders borders, const Write& write, const Writte
   while (!pieces_.empty()) {
     Piece& piece = pieces_.front();
     const size_t batch = NextBatch(piece, borders);
-    const auto result = write(std::span(piece.bytes).subspan(piece.done, batch));
+    const auto result = write(std::span(piece.bytes).subspan(piece.done, batch), piece.passed);
     if (!result) {
       if (result.error().code == EINTR) continue;
       if (result.error().code == EAGAIN) return false;
       return result.error();
     }
+    piece.passed.clear();
     const auto share = piece.share;
     if (borders == Borders::kDatagram) {  // goes whole or not at all, an empty one too
       piece.done += batch;

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/stream/descriptor.h"
 #include "shim/wire/message.h"
 #include "shim/wire/result.h"
 
@@ -26,12 +27,15 @@ enum class Borders {
 class WriteQueue {
  public:
   // A non-blocking write to the object; an error of EAGAIN means that it is full.
-  using Write = std::function<Result<size_t>(std::span<const uint8_t>)>;
+  using Write =
+      std::function<Result<size_t>(std::span<const uint8_t>, const std::vector<Descriptor>& passed)>;
   using Written = std::function<void(wire::StreamId share, size_t bytes)>;
 
   bool empty() const { return pieces_.empty(); }
-  // `records`: sizes that add up to bytes.size(), or empty.
-  void Push(wire::StreamId share, std::vector<uint8_t> bytes, std::vector<uint32_t> records);
+  // `records`: sizes that add up to bytes.size(), or empty. `passed`: descriptors that go with the first
+  // byte.
+  void Push(wire::StreamId share, std::vector<uint8_t> bytes, std::vector<uint32_t> records,
+            std::vector<Descriptor> passed = {});
   // Throws away what `share` has here; returns how many bytes that was.
   size_t Drop(wire::StreamId share);
 
@@ -44,9 +48,10 @@ class WriteQueue {
     wire::StreamId share;
     std::vector<uint8_t> bytes;
     std::vector<uint32_t> records;
-    size_t record = 0;  // first one that is not wholly written
-    size_t done = 0;    // bytes
-    size_t torn = 0;    // of these, bytes of that record
+    std::vector<Descriptor> passed;  // until the first write
+    size_t record = 0;               // first one that is not wholly written
+    size_t done = 0;                 // bytes
+    size_t torn = 0;                 // of these, bytes of that record
   };
   static size_t NextBatch(const Piece& piece, Borders borders);
   static void Advance(Piece& piece, size_t bytes);

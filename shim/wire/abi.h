@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 8;
+inline constexpr uint32_t kAbiVersion = 9;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -93,6 +93,9 @@ enum class Operation : uint32_t {
   kStat = 20,   // arguments: dev, ino. payload: struct stat of the object at its origin.
   kIoctl = 21,  // arguments: dev, ino, request; payload: argument in and out (terminal attributes and size).
   kAtOrigin = 22,  // arguments: dev, ino, wire::StreamCall, then its three arguments.
+  kAdopt = 23,     // arguments: dev, ino: the caller got this descriptor from another process.
+  kPassable = 24,  // payload: int32_t descriptors of the caller. -1: one of them cannot be passed to another
+                   // host; error says why.
   // IPC family. Semaphores: argument 0 is the object id found in the promoted word.
   kSemOpen = 32,    // arguments: flags, mode, value; payload: name. result: index of the cell.
   kSemClose = 33,   // arguments: cell.

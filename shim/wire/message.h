@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 2;
+inline constexpr uint16_t kMessageVersion = 3;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -84,6 +84,7 @@ enum class MessageType : uint16_t {
   kStreamDrained = 61,
   kStreamLast = 62,
   kStreamOffset = 63,
+  kStreamShare = 64,
   kSegmentDiff = 80,  // 80 to 95: shim/wire/memory_message.h
   kSemaphoreGrant = 81,
   kSegmentJoin = 82,
@@ -99,7 +100,7 @@ enum class MessageType : uint16_t {
   kKernelResult = 97,
   kKernelCancel = 98,
   kKernelEvent = 99,
-  kFilesChanged = 112,  // shim/wire/file_message.h
+  kFilesChanged = 112,   // shim/wire/file_message.h
   kSharedRequest = 116,  // 116 to 119: shim/wire/shared_message.h
   kSharedAnswer = 117,
 };

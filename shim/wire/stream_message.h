@@ -52,9 +52,11 @@ struct StreamData {
   std::vector<uint32_t> records;
   std::vector<uint8_t> bytes;
   std::vector<StreamPull> pulls;  // sent right behind: who has answered usually reads next
+  // Passed over a socket, with the first of the bytes (runtime/stream/passing.h).
+  std::vector<JobDescriptor> passed;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.generation, s.position, s.records, s.bytes, s.pulls);
+    return std::tie(s.stream, s.generation, s.position, s.records, s.bytes, s.pulls, s.passed);
   }
 };
 // Everything before `position` is in (or thrown away): the sender may be kStreamWindow ahead of it.
@@ -108,9 +110,10 @@ struct StreamPulled {
   bool last = true;   // of this request
   bool end = false;   // end of file
   std::vector<uint8_t> bytes;
+  std::vector<JobDescriptor> passed;  // as of StreamData
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.request, s.error, s.last, s.end, s.bytes);
+    return std::tie(s.stream, s.request, s.error, s.last, s.end, s.bytes, s.passed);
   }
 };
 // Bytes that were pulled and that nobody read: the next request of anyone gets them first.
@@ -206,6 +209,17 @@ struct StreamLast {
   template <class Self>
   static auto Fields(Self& s) {
     return std::tie(s.incarnation, s.streams, s.quiet);
+  }
+};
+// Home to a stream's origin: `share` is from now on another name for it, granted once; for a third host, or
+// for home itself.
+struct StreamShare {
+  static constexpr MessageType kType = MessageType::kStreamShare;
+  StreamId stream = 0;  // a share that the origin knows
+  StreamId share = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.share);
   }
 };
 // Where the process left the shared offset of a plain file that was opened again by name.

@@ -22,7 +22,8 @@ struct Sink {
 
 Result<bool> Flush(WriteQueue& queue, Borders borders, Sink& sink) {
   return queue.Flush(
-      borders, [&](std::span<const uint8_t> bytes) { return sink(bytes); }, [](auto, auto) {});
+      borders, [&](std::span<const uint8_t> bytes, const std::vector<Descriptor>&) { return sink(bytes); },
+      [](auto, auto) {});
 }
 
 TEST(WriteQueue, SmallWritesShareOneUpToPipeBuf) {
