@@ -67,6 +67,16 @@ void WorkerJobs::RegisterCalls() {
   });
 }
 
+// A restored process can call before its restorer's word that it has begun was read here; that word is on its
+// way by then.
+Incarnation WorkerJobs::CallerOf(int32_t kernel_pid) {
+  const auto known = by_kernel_pid_.find(kernel_pid);
+  const bool begun = known != by_kernel_pid_.end() && FindStarting(known->second) == nullptr;
+  if (!begun && !starting_.empty()) zygote_->ReadReports();
+  const Process* process = core_.FindKernelPid(kernel_pid);
+  return process == nullptr ? Incarnation{0} : process->incarnation;
+}
+
 void WorkerJobs::Ask(const Call& call, Question question) {
   const Process* process = core_.FindKernelPid(call.kernel_pid);
   questions_.emplace(call.kernel_pid, std::move(question));

@@ -62,6 +62,7 @@ WorkerJobs::WorkerJobs(AgentCore& core, image::PackCache& packs,
   core_.OnMessage<wire::Kill>([this](HostId, wire::Kill&& kill) { OnKill(kill); });
   core_.OnMessage<wire::Signal>([this](HostId, wire::Signal&& signal) { OnSignal(signal); });
   core_.OnMessage<wire::NestedForked>([this](HostId, wire::NestedForked&& m) { OnNestedForked(m); });
+  core_.calls().SetIncarnationOf([this](int32_t kernel_pid) { return CallerOf(kernel_pid); });
   RegisterCalls();
 }
 

@@ -95,6 +95,7 @@ class WorkerJobs {
 
   // worker_calls.cpp
   void RegisterCalls();
+  Incarnation CallerOf(int32_t kernel_pid);
   void NestedFork(CallId id, const Call& call);
   void OnNestedForked(const wire::NestedForked& forked);
   // What a process asks that home must answer; a nested child's waits until its deputy exists.
