@@ -106,6 +106,19 @@ auto OnPath(int directory, const char* path, Mapped mapped, Local local) -> decl
   return static_cast<Result>(-1);
 }
 
+// A call of that operation and nothing more, as OnPath wants it.
+inline auto Ask(abi::FileOperation operation, int64_t first = 0, int64_t second = 0, int64_t third = 0,
+                int64_t fourth = 0) {
+  return [=](const MappedPath& at, FileCall* call) {
+    call->operation = operation;
+    call->arguments[0] = first;
+    call->arguments[1] = second;
+    call->arguments[2] = third;
+    call->arguments[3] = fourth;
+    return CallFile(at, call) < 0 ? -1 : 0;
+  };
+}
+
 // open(2) of a mapped path: the new descriptor.
 int OpenMapped(const MappedPath& at, int flags, mode_t mode, FileCall* call);
 // Of a path that is mapped; -2: it is not.
