@@ -94,44 +94,23 @@ long MissingFunction() {
   return -1;
 }
 
-#define REAL(R, name, P, A) \
-  R FirstCall_##name P {    \
-    ResolveRealFunctions(); \
-    return real::name A;    \
+#define EVERY(R, name, P, A) \
+  R FirstCall_##name P {     \
+    ResolveRealFunctions();  \
+    return real::name A;     \
   }
-#define HOOK(R, name, P, A) REAL(R, name, P, A)
-#define GUARD(R, name, P, A, condition) REAL(R, name, P, A)
-#define READS(R, name, P, A, fd, bytes, flags) REAL(R, name, P, A)
-#define WRITES(R, name, P, A, fd, bytes) REAL(R, name, P, A)
-#define READS_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
-#define WRITES_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
-#define ASSEMBLER(R, name, P, A) REAL(R, name, P, A)
 #include "preload/hooks.def"
 
 }  // namespace
 
 namespace real {
-#define REAL(R, name, P, A) constinit RealFunction<R P> name{FirstCall_##name};
-#define HOOK(R, name, P, A) REAL(R, name, P, A)
-#define GUARD(R, name, P, A, condition) REAL(R, name, P, A)
-#define READS(R, name, P, A, fd, bytes, flags) REAL(R, name, P, A)
-#define WRITES(R, name, P, A, fd, bytes) REAL(R, name, P, A)
-#define READS_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
-#define WRITES_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
-#define ASSEMBLER(R, name, P, A) REAL(R, name, P, A)
+#define EVERY(R, name, P, A) constinit RealFunction<R P> name{FirstCall_##name};
 #include "preload/hooks.def"
 }  // namespace real
 
 namespace {
 
-#define REAL(R, name, P, A) Entry{#name, GnuHash(#name), &real::name},
-#define HOOK(R, name, P, A) REAL(R, name, P, A)
-#define GUARD(R, name, P, A, condition) REAL(R, name, P, A)
-#define READS(R, name, P, A, fd, bytes, flags) REAL(R, name, P, A)
-#define WRITES(R, name, P, A, fd, bytes) REAL(R, name, P, A)
-#define READS_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
-#define WRITES_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
-#define ASSEMBLER(R, name, P, A) REAL(R, name, P, A)
+#define EVERY(R, name, P, A) Entry{#name, GnuHash(#name), &real::name},
 constinit const Entry kEntries[] = {
 #include "preload/hooks.def"
 };

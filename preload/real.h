@@ -25,14 +25,7 @@ class RealFunction<R(A...)> {
 };
 
 namespace real {
-#define REAL(R, name, P, A) extern RealFunction<R P> name;
-#define HOOK(R, name, P, A) REAL(R, name, P, A)
-#define GUARD(R, name, P, A, condition) REAL(R, name, P, A)
-#define READS(R, name, P, A, fd, bytes, flags) REAL(R, name, P, A)
-#define WRITES(R, name, P, A, fd, bytes) REAL(R, name, P, A)
-#define READS_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
-#define WRITES_AT(R, name, P, A, fd, bytes, offset) REAL(R, name, P, A)
-#define ASSEMBLER(R, name, P, A) REAL(R, name, P, A)
+#define EVERY(R, name, P, A) extern RealFunction<R P> name;
 #include "preload/hooks.def"
 }  // namespace real
 
