@@ -2,6 +2,8 @@
 // home's pid and user, so that undo, GETPID, order among waiters and removal are the kernel's own.
 //
 // A blocked semop, msgsnd or msgrcv fails with EINTR after any handler, SA_RESTART or not (man 7 signal).
+#include "preload/system_v.h"
+
 #include <errno.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
@@ -19,6 +21,10 @@ namespace {
 constexpr size_t kMostOperations = 32000;  // SEMOPM's maximum
 constexpr size_t kMostMessage = 16 << 20;
 constexpr size_t kType = sizeof(long);  // in front of a message's text
+constexpr ControlStructures kSemaphoreSets{SEM_STAT,         SEM_STAT_ANY,    SEM_INFO,
+                                           sizeof(semid_ds), sizeof(seminfo), sizeof(seminfo)};
+constexpr ControlStructures kMessageQueues{MSG_STAT,         MSG_STAT_ANY,    MSG_INFO,
+                                           sizeof(msqid_ds), sizeof(msginfo), sizeof(msginfo)};
 
 int64_t SemaphoreCount(int id) {
   struct semid_ds status {};
@@ -52,30 +58,15 @@ int semop(int id, struct sembuf* operations, size_t count) {
 int semctl(int id, int number, int command, void* argument) {
   KernelCall call(SYS_semctl);
   call.Number(id).Number(number).Number(command);
-  switch (command) {
-    case IPC_STAT:
-    case SEM_STAT:
-    case SEM_STAT_ANY:
-      call.Out(argument, sizeof(struct semid_ds));
-      break;
-    case IPC_SET:
-      call.In(argument, sizeof(struct semid_ds));
-      break;
-    case IPC_INFO:
-    case SEM_INFO:
-      call.Out(argument, sizeof(struct seminfo));
-      break;
-    case GETALL:
-    case SETALL: {
-      const int64_t count = SemaphoreCount(id);
-      if (count < 0) return -1;
-      const size_t size = static_cast<size_t>(count) * sizeof(unsigned short);
-      if (command == GETALL) call.Out(argument, size);
-      if (command == SETALL) call.In(argument, size);
-      break;
-    }
-    default:
-      call.Number(reinterpret_cast<intptr_t>(argument));
+  if (AddStructure(kSemaphoreSets, command, argument, &call)) return static_cast<int>(call.Make());
+  if (command == GETALL || command == SETALL) {
+    const int64_t count = SemaphoreCount(id);
+    if (count < 0) return -1;
+    const size_t size = static_cast<size_t>(count) * sizeof(unsigned short);
+    if (command == GETALL) call.Out(argument, size);
+    if (command == SETALL) call.In(argument, size);
+  } else {
+    call.Number(reinterpret_cast<intptr_t>(argument));
   }
   return static_cast<int>(call.Make());
 }
@@ -106,22 +97,7 @@ ssize_t msgrcv(int id, void* message, size_t size, long type, int flags) {
 int msgctl(int id, int command, struct msqid_ds* buffer) {
   KernelCall call(SYS_msgctl);
   call.Number(id).Number(command);
-  switch (command) {
-    case IPC_STAT:
-    case MSG_STAT:
-    case MSG_STAT_ANY:
-      call.Out(buffer, sizeof *buffer);
-      break;
-    case IPC_SET:
-      call.In(buffer, sizeof *buffer);
-      break;
-    case IPC_INFO:
-    case MSG_INFO:
-      call.Out(buffer, sizeof(struct msginfo));
-      break;
-    default:
-      break;
-  }
+  AddStructure(kMessageQueues, command, buffer, &call);
   return static_cast<int>(call.Make());
 }
 

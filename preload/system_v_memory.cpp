@@ -19,6 +19,7 @@
 #include "preload/memory.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/system_v.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -26,6 +27,8 @@ namespace {
 
 constexpr uintptr_t kPage = 4096;
 constexpr uintptr_t kBeingMade = 1;
+constexpr ControlStructures kSegments{SHM_STAT,         SHM_STAT_ANY,    SHM_INFO,
+                                      sizeof(shmid_ds), sizeof(shminfo), sizeof(shm_info)};
 
 // What this process has attached; copied by forks and images.
 struct Attached {
@@ -262,24 +265,7 @@ int shmctl(int id, int command, struct shmid_ds* buffer) {
   }
   KernelCall call(SYS_shmctl);
   call.Number(id).Number(command);
-  switch (command) {
-    case IPC_STAT:
-    case SHM_STAT:
-    case SHM_STAT_ANY:
-      call.Out(buffer, sizeof *buffer);
-      break;
-    case IPC_SET:
-      call.In(buffer, sizeof *buffer);
-      break;
-    case IPC_INFO:
-      call.Out(buffer, sizeof(struct shminfo));
-      break;
-    case SHM_INFO:
-      call.Out(buffer, sizeof(struct shm_info));
-      break;
-    default:
-      break;
-  }
+  AddStructure(kSegments, command, buffer, &call);
   return static_cast<int>(call.Make());
 }
 

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
+
 #define VALUE(call)                                                                                \
   do {                                                                                             \
     errno = 0;                                                                                     \
@@ -47,20 +49,6 @@ static int operate(int number, int change, int flags) {
 }
 static void wait_until(int command, int number, int count) {  // somebody waits; nothing else tells
   while (semctl(set, number, command) != count) usleep(1000);
-}
-
-static pid_t start(void (*run)(void)) {
-  fflush(stdout);
-  const pid_t child = fork();
-  if (child != 0) return child;
-  run();
-  fflush(stdout);
-  _exit(0);
-}
-static void finish(pid_t child) {
-  int status;
-  waitpid(child, &status, 0);
-  printf("status %#x\n", status);
 }
 
 static void send_all(void) {

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
+
 static int segment, set;
 static char *shared;
 
@@ -32,20 +34,6 @@ static long attachments(int id) {
   struct shmid_ds status;
   return shmctl(id, IPC_STAT, &status) == 0 ? (long)status.shm_nattch : -errno;
 }
-static pid_t start(void (*run)(void)) {
-  fflush(stdout);
-  const pid_t child = fork();
-  if (child != 0) return child;
-  run();
-  fflush(stdout);
-  _exit(0);
-}
-static void finish(pid_t child) {
-  int status;
-  waitpid(child, &status, 0);
-  printf("status %#x\n", status);
-}
-
 static void sees_and_writes(void) {
   printf("%s, attached by %ld\n", shared, attachments(segment));
   strcpy(shared + 5000, "from the child");
