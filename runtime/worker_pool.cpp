@@ -104,9 +104,4 @@ bool WorkerPool::Starting() const {
   return std::any_of(workers_.begin(), workers_.end(), [](const auto& entry) { return !entry.second.ready; });
 }
 
-size_t WorkerPool::ready_count() const {
-  return static_cast<size_t>(
-      std::count_if(workers_.begin(), workers_.end(), [](const auto& entry) { return entry.second.ready; }));
-}
-
 }  // namespace elsewhere::runtime

@@ -40,7 +40,6 @@ class WorkerPool {
   bool OnThisMachine(wire::HostId host) const;
   bool Has(wire::HostId host) const { return workers_.contains(host); }
   bool Starting() const;
-  size_t ready_count() const;
 
  private:
   struct Worker {

@@ -237,8 +237,4 @@ void LocalObject::EndOutput() {
   }
 }
 
-void LocalObject::Resize(const winsize& size) {
-  if (kind_ == Kind::kTerminal) ioctl(agent_end_.get(), TIOCSWINSZ, &size);
-}
-
 }  // namespace elsewhere::runtime::stream

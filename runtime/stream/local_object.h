@@ -94,7 +94,6 @@ class LocalObject {
 
   void EndInput();   // reads see the end of file from now on
   void EndOutput();  // writes see EPIPE from now on
-  void Resize(const winsize& size);
 
  private:
   LocalObject() = default;
