@@ -58,14 +58,21 @@ Status FileSystem::KeepDirectory(const std::string& key) {
   return Ok{};
 }
 
-Status FileSystem::MakeDirectory(const std::string& path, mode_t mode) {
+Result<std::string> FileSystem::FreeKey(const std::string& path, bool directory) {
   auto key = ResolveForChange(path);
   if (!key) return key.error().code == EBUSY ? Fail(EEXIST, path) : key.error();
   auto known = Lookup(*key);
   if (known) return Fail(EEXIST, path);
   if (known.error().code != ENOENT) return known.error();
+  if (!directory && path.ends_with('/')) return Fail(ENOENT, path);
   auto allowed = AllowedIn(ParentOf(*key), W_OK | X_OK);
-  if (!allowed) return allowed;
+  if (!allowed) return allowed.error();
+  return key;
+}
+
+Status FileSystem::MakeDirectory(const std::string& path, mode_t mode) {
+  auto key = FreeKey(path, true);
+  if (!key) return key.error();
   auto put = PutDirectory(*key, NewAttributes(*key, S_IFDIR | (mode & 01777)), true);
   if (!put) return SaysItExists(put.error()) ? Fail(EEXIST, path) : put.error();
   NoteName(*key, true);

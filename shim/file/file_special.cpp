@@ -24,14 +24,8 @@ Attributes FileSystem::NewAttributes(const std::string& key, mode_t mode) {
 }
 
 Status FileSystem::MakeObject(const std::string& path, mode_t mode, std::string_view content) {
-  auto key = ResolveForChange(path);
-  if (!key) return key.error().code == EBUSY ? Fail(EEXIST, path) : key.error();
-  auto known = Lookup(*key);
-  if (known) return Fail(EEXIST, path);
-  if (known.error().code != ENOENT) return known.error();
-  if (path.ends_with('/')) return Fail(ENOENT, path);
-  auto allowed = AllowedIn(ParentOf(*key), W_OK | X_OK);
-  if (!allowed) return allowed;
+  auto key = FreeKey(path);
+  if (!key) return key.error();
   if (S_ISCHR(mode) || S_ISBLK(mode)) return Fail(EPERM, path);
   Attributes attributes = NewAttributes(*key, mode);
   auto put = Store().Put(
@@ -69,13 +63,8 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenAnonymous(const std::string&
 }
 
 Status FileSystem::Link(const std::shared_ptr<ObjectFile>& file, const std::string& to) {
-  auto key = ResolveForChange(to);
-  if (!key) return key.error().code == EBUSY ? Fail(EEXIST, to) : key.error();
-  auto known = Lookup(*key);
-  if (known) return Fail(EEXIST, to);
-  if (known.error().code != ENOENT) return known.error();
-  auto allowed = AllowedIn(ParentOf(*key), W_OK | X_OK);
-  if (!allowed) return allowed;
+  auto key = FreeKey(to);
+  if (!key) return key.error();
   if (!file->unlinked()) return Fail(EPERM, to);
   auto named = file->GiveName(*key);
   if (!named) return SaysItExists(named.error()) ? Fail(EEXIST, to) : named;
@@ -87,13 +76,8 @@ Status FileSystem::Link(const std::shared_ptr<ObjectFile>& file, const std::stri
 Status FileSystem::HardLink(const std::string& from, const std::string& to) {
   auto source = Stat(from, false);
   if (!source) return source.error();
-  auto key = ResolveForChange(to);
-  if (!key) return key.error().code == EBUSY ? Fail(EEXIST, to) : key.error();
-  auto known = Lookup(*key);
-  if (known) return Fail(EEXIST, to);
-  if (known.error().code != ENOENT) return known.error();
-  auto allowed = AllowedIn(ParentOf(*key), W_OK | X_OK);
-  if (!allowed) return allowed;
+  auto key = FreeKey(to);
+  if (!key) return key.error();
   return Fail(EPERM, to);
 }
 

@@ -171,6 +171,9 @@ class FileSystem {
   // Either end of a change: resolved path without a final '/'.
   // A path that ends in "." or ".." fails with `dot_code`.
   Result<std::string> ResolveForChange(const std::string& path, int dot_code = EEXIST);
+  // The key of a name that does not exist yet and that the caller may make. Only a directory's may end in
+  // '/'.
+  Result<std::string> FreeKey(const std::string& path, bool directory = false);
 
   uint64_t Generation();
   // What was asked of the store in an earlier generation is not remembered.

@@ -17,6 +17,7 @@ TEST_F(SpecialFileTest, AnonymousFilesGetTheirNameAtOnce) {
   EXPECT_EQ(Names(*home_, "d"), Strings{});
   ASSERT_EQ(CodeOf(WriteFile(*home_, "d/taken", "x")), 0);
   EXPECT_EQ(CodeOf(home_->Link(*file, "d/taken")), EEXIST);
+  EXPECT_EQ(CodeOf(home_->Link(*file, "d/name/")), ENOENT) << "only a directory's new name may end in /";
   ASSERT_EQ(CodeOf(home_->Link(*file, "d/name")), 0);
   auto other = NewHost("other");
   EXPECT_EQ(ReadFile(*other, "d/name"), "content");
