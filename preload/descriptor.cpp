@@ -43,6 +43,7 @@ constexpr DescriptorOperations kKinds[] = {
     {nullptr, nullptr, nullptr},              // kSignals
     {FetchBeforeInput, nullptr, SeekFile},    // kMappedFile
     {nullptr, nullptr, nullptr},              // kMappedDirectory
+    {PullStream, nullptr, nullptr},           // kTimer, as kEvent
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

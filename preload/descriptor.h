@@ -57,6 +57,7 @@ enum class DescriptorKind : uint8_t {
   // Of a mapped directory (preload/files.h):
   kMappedFile = 10,
   kMappedDirectory = 11,
+  kTimer = 12,  // a timerfd of another host, as kEvent
 };
 
 inline DescriptorKind KindOf(int fd) {

@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <linux/fs.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -42,6 +42,8 @@ DescriptorKind KindOfMark(long mark) {
       return DescriptorKind::kOutputFile;
     case wire::StreamMark::kEvent:
       return DescriptorKind::kEvent;
+    case wire::StreamMark::kTimer:
+      return DescriptorKind::kTimer;
     case wire::StreamMark::kMessageQueue:
       return DescriptorKind::kMessageQueue;
     case wire::StreamMark::kSignals:
@@ -190,7 +192,9 @@ int AskForInput(int fd, size_t bytes, bool wait) {
 bool PullStream(int fd, size_t bytes, int flags) {
   const long status = raw::Syscall(SYS_fcntl, fd, F_GETFL);
   const bool wait = (flags & MSG_DONTWAIT) == 0 && (status < 0 || (status & O_NONBLOCK) == 0);
-  if ((flags & MSG_WAITALL) == 0) return AskForInput(fd, bytes, wait) >= 0;
+  if ((flags & MSG_WAITALL) == 0) {
+    return AskForInput(fd, bytes, wait) >= 0;
+  }
   for (size_t there = Waiting(fd); there < bytes;) {
     bool stranger;
     // More than is there must be asked for although something is.

@@ -26,7 +26,8 @@ inline bool HasStreams() {
 inline bool IsStreamInput(int fd) {
   const DescriptorKind kind = KindOf(fd);
   return kind == DescriptorKind::kPipeRead || kind == DescriptorKind::kSocket ||
-         kind == DescriptorKind::kTerminal || kind == DescriptorKind::kEvent;
+         kind == DescriptorKind::kTerminal || kind == DescriptorKind::kEvent ||
+         kind == DescriptorKind::kTimer;
 }
 
 // Looks at every open descriptor for a mark: in a program that was just executed or restored on a worker.

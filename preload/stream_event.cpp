@@ -1,5 +1,5 @@
-// Descriptors of which whole records are read: event counters (eventfd) whose count is elsewhere, and signals
-// (signalfd), whose pids are translated.
+// Descriptors of which whole records are read: counters (eventfd, timerfd) whose count is elsewhere, and
+// signals (signalfd), whose pids are translated.
 //
 // Values are not bytes of a stream: the local object, a socket, refuses nothing and never has one to be read.
 // A read is a call whose answer is the value; a write is checked here and then goes the way of all output.
@@ -17,6 +17,10 @@
 
 namespace elsewhere::preload {
 namespace {
+
+bool IsCounter(int fd) {
+  return KindOf(fd) == DescriptorKind::kEvent || KindOf(fd) == DescriptorKind::kTimer;
+}
 
 ssize_t ReadEvent(int fd, void* to, size_t room) {
   uint64_t value = 0;
@@ -56,7 +60,7 @@ namespace hooks {
 
 ssize_t read(int fd, void* buffer, size_t size) {
   if (KindOf(fd) == DescriptorKind::kSignals) return ReadSignals(fd, buffer, size);
-  if (KindOf(fd) == DescriptorKind::kEvent) return ReadEvent(fd, buffer, size);
+  if (IsCounter(fd)) return ReadEvent(fd, buffer, size);
   return BeforeInput(fd, size, 0) ? real::read(fd, buffer, size) : -1;
 }
 ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {
@@ -68,7 +72,7 @@ ssize_t readv(int fd, const iovec* parts, int count) {
   if (KindOf(fd) == DescriptorKind::kSignals && count > 0) {
     return ReadSignals(fd, parts[0].iov_base, parts[0].iov_len);
   }
-  if (KindOf(fd) != DescriptorKind::kEvent) {
+  if (!IsCounter(fd)) {
     return BeforeInput(fd, TotalSize(parts, count), 0) ? real::readv(fd, parts, count) : -1;
   }
   // A value that is spread over several parts is for the kernel to refuse; nobody does that.
@@ -76,6 +80,10 @@ ssize_t readv(int fd, const iovec* parts, int count) {
 }
 ssize_t write(int fd, const void* buffer, size_t size) {
   if (KindOf(fd) == DescriptorKind::kEvent) return WriteEvent(fd, buffer, size);
+  if (KindOf(fd) == DescriptorKind::kTimer) {
+    errno = EINVAL;
+    return -1;
+  }
   if (IsMappedFile(fd)) {
     OutputPlace place;
     if (!BeforeFileOutput(fd, size, -1, &place)) return -1;
@@ -90,6 +98,23 @@ int eventfd_read(int fd, eventfd_t* value) {
 }
 int eventfd_write(int fd, eventfd_t value) {
   return hooks::write(fd, &value, sizeof value) == sizeof value ? 0 : -1;
+}
+
+int timerfd_settime(int fd, int flags, const struct itimerspec* wanted, struct itimerspec* old) {
+  struct itimerspec before;
+  bool stranger;
+  if (wanted == nullptr) return real::timerfd_settime(fd, flags, wanted, old);
+  const auto result = static_cast<int>(CallAtOrigin(
+      fd, wire::StreamCall::kSetTimer, {flags}, {wanted, sizeof *wanted, &before, sizeof before}, &stranger));
+  if (stranger) return real::timerfd_settime(fd, flags, wanted, old);
+  if (result == 0 && old != nullptr) *old = before;
+  return result;
+}
+int timerfd_gettime(int fd, struct itimerspec* left) {
+  bool stranger;
+  const auto result = static_cast<int>(
+      CallAtOrigin(fd, wire::StreamCall::kGetTimer, {}, {nullptr, 0, left, sizeof *left}, &stranger));
+  return stranger ? real::timerfd_gettime(fd, left) : result;
 }
 
 }  // namespace hooks

@@ -43,7 +43,8 @@ void TakePassed(int fd) {
     case DescriptorKind::kSocket:
     case DescriptorKind::kTerminal:
     case DescriptorKind::kOutputFile:
-    case DescriptorKind::kEvent: {
+    case DescriptorKind::kEvent:
+    case DescriptorKind::kTimer: {
       bool stranger;
       CallAboutStream(abi::Operation::kAdopt, fd, 0, 0, {}, Interruption::kNone, &stranger);
       break;

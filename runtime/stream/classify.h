@@ -21,7 +21,7 @@ enum class Kind : uint32_t {
   kReopened = 7,    // directory or stateless device: opened again by name
   kAnonymousFile = 8,  // memfd or unlinked file: made anew with its bytes, or shared memory's own object
   kEvent = 9,          // bridged: eventfd, whose count is one for all
-  kTimer = 10,         // timerfd with what is left
+  kTimer = 10,         // bridged: timerfd, whose expirations are there for one reader
   kSignal = 11,        // signalfd with its mask
   kEpoll = 12,         // epoll instance; its interests are entered again
   kInotify = 13,       // a new, empty instance
@@ -29,8 +29,13 @@ enum class Kind : uint32_t {
   kReference = 15,     // passed: a description of the receiver's (passing.h)
 };
 
+// A read takes a number of eight bytes.
+inline constexpr bool IsCounter(Kind kind) {
+  return kind == Kind::kEvent || kind == Kind::kTimer;
+}
+
 inline constexpr bool IsBridged(Kind kind) {
-  return kind <= Kind::kOutputFile || kind == Kind::kEvent;
+  return kind <= Kind::kOutputFile || IsCounter(kind);
 }
 
 // Do calls on the object come after the bytes that were written before? Those of a pipe or socket may stay

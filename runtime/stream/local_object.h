@@ -87,9 +87,7 @@ class LocalObject {
   // process holds it.
   void ShowReadable();
   Status HideReadable();
-  bool shows_readable() const {
-    return kind_ == Kind::kEvent ? shown_ : kind_ == Kind::kPipeRead && !agent_end_;
-  }
+  bool shows_readable() const { return IsCounter(kind_) ? shown_ : kind_ == Kind::kPipeRead && !agent_end_; }
   // Processes holding it may be gone without an event while it shows readable.
 
   void EndInput();   // reads see the end of file from now on

@@ -190,7 +190,7 @@ void Mirror::Forward(Place* place) {
 // Takes up to `room` bytes. False: there is nothing more for now; at the end of output, output_ended is set.
 bool Mirror::TakeSome(Place* place, Taken& all, uint64_t room) {
   const int socket_type = place->object->socket_type();
-  const bool datagrams = kind_ == Kind::kEvent || (kind_ == Kind::kSocket && socket_type != SOCK_STREAM);
+  const bool datagrams = IsCounter(kind_) || (kind_ == Kind::kSocket && socket_type != SOCK_STREAM);
   const bool has_records = datagrams || kind_ == Kind::kPipeWrite;
   std::vector<uint8_t>& bytes = all.bytes;
   if (!place->next_passed.empty()) {
@@ -317,7 +317,7 @@ void Mirror::HolderKilled() {
 // An eventfd's stand-in has all its ends here. At the end of a pipe's input the agent has no end of it left,
 // and must not open one to look: a process that was told of the end would wait for it for ever.
 bool Mirror::holders_unseen() const {
-  return kind_ == Kind::kEvent ||
+  return IsCounter(kind_) ||
          std::any_of(places_.begin(), places_.end(), [](const auto& place) { return place->input_ended; });
 }
 

@@ -39,7 +39,7 @@ void Mirror::Pull(CallId call, Incarnation reader, const ObjectId& object, uint6
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
     return agent_.Complete(call, -1, EBADF);
   }
-  if (kind_ == Kind::kEvent) ForwardAll();  // a process reads what it has written itself
+  if (IsCounter(kind_)) ForwardAll();  // a process reads what it has written itself
   if (!Hide(*place)) return agent_.Complete(call, -1, EBADF);
   if (const size_t unread = place->object->Unread(); unread > 0 && mode != PullMode::kMore) {
     return agent_.Complete(call, static_cast<int64_t>(unread));
@@ -90,7 +90,7 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   if (found == requests_.end()) return;
   Request& request = found->second;
   auto passed = passing_.Unpack(pulled.passed);
-  if (kind_ == Kind::kEvent) return AnswerEvent(found->first, std::move(pulled));
+  if (IsCounter(kind_)) return AnswerEvent(found->first, std::move(pulled));
   if (IsUnwanted(request)) {
     request.unwanted.insert(request.unwanted.end(), pulled.bytes.begin(), pulled.bytes.end());
     pulled.bytes.clear();
@@ -212,7 +212,7 @@ void Mirror::FlushBacklog(Place& place) {
 // ---- Readiness ----
 
 void Mirror::Show(Place& place) {
-  if ((kind_ != Kind::kPipeRead && kind_ != Kind::kEvent) || place.object->shows_readable()) return;
+  if ((kind_ != Kind::kPipeRead && !IsCounter(kind_)) || place.object->shows_readable()) return;
   if (kind_ == Kind::kPipeRead) Unregister(place);
   place.object->ShowReadable();
 }
@@ -254,7 +254,7 @@ void Mirror::Watch(CallId call, const Call& watcher, const ObjectId& object, Wat
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
     return agent_.Complete(call, -1, EBADF);
   }
-  if (kind_ == Kind::kEvent) ForwardAll();
+  if (IsCounter(kind_)) ForwardAll();
   const int32_t process = watcher.kernel_pid;
   watcher_ = watcher.incarnation;
   const short now = Readiness(*place);

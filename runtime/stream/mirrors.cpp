@@ -169,7 +169,7 @@ Result<Descriptor> Mirrors::OpenBridged(const wire::JobDescriptor& entry) {
   auto opened = mirror.OpenForJob(traits, entry.status_flags);
   if (opened) Index(mirror);
   const bool speaks = mirror.writable() && (entry.number == STDOUT_FILENO || entry.number == STDERR_FILENO);
-  if (opened && (speaks || mirror.kind() == Kind::kEvent)) NoteNarrator(mirror);
+  if (opened && (speaks || IsCounter(mirror.kind()))) NoteNarrator(mirror);
   return opened;
 }
 

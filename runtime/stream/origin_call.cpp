@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
@@ -41,6 +42,18 @@ int64_t SetTimes(int descriptor, const wire::StreamControl& control) {
   if (control.payload.size() != sizeof times) return futimens(descriptor, nullptr);
   std::memcpy(times, control.payload.data(), sizeof times);
   return futimens(descriptor, times);
+}
+
+int64_t SetTimer(int descriptor, const wire::StreamControl& control, wire::StreamControlled& answer) {
+  itimerspec wanted, old{};
+  if (control.payload.size() != sizeof wanted) {
+    errno = EFAULT;
+    return -1;
+  }
+  std::memcpy(&wanted, control.payload.data(), sizeof wanted);
+  const int result = timerfd_settime(descriptor, static_cast<int>(control.first), &wanted, &old);
+  SetAnswer(answer, old);
+  return result;
 }
 
 int64_t WriteAt(int descriptor, const wire::StreamControl& control) {
@@ -140,6 +153,14 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
       socklen_t size = sizeof peer;
       const int result = getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size);
       SetAnswer(answer, peer);
+      return result;
+    }
+    case StreamCall::kSetTimer:
+      return SetTimer(descriptor, control, answer);
+    case StreamCall::kGetTimer: {
+      itimerspec left{};
+      const int result = timerfd_gettime(descriptor, &left);
+      SetAnswer(answer, left);
       return result;
     }
     case StreamCall::kRemoveAttribute:

@@ -200,8 +200,23 @@ void OriginStream::Answer(const Request& request, int error, bool last, bool end
                                      std::move(passed)});
 }
 
+// A timer takes nothing back: they are for the next reader of another host. Kept as one number, as it was
+// read.
+void OriginStream::KeepExpirations(std::span<const uint8_t> bytes) {
+  uint64_t sum = 0, value = 0;
+  if (returned_.size() == sizeof sum) std::memcpy(&sum, returned_.data(), sizeof sum);
+  for (size_t at = 0; at + sizeof value <= bytes.size(); at += sizeof value) {
+    std::memcpy(&value, bytes.data() + at, sizeof value);
+    sum += value;
+  }
+  returned_.resize(sizeof sum);
+  std::memcpy(returned_.data(), &sum, sizeof sum);
+}
+
 void OriginStream::OnReturn(wire::StreamReturn&& message) {
-  if (kind_ == Kind::kEvent) {
+  if (kind_ == Kind::kTimer) {
+    KeepExpirations(message.bytes);
+  } else if (kind_ == Kind::kEvent) {
     // Into the count again, where everybody finds it.
     for (size_t at = 0; !closed_ && at + sizeof(uint64_t) <= message.bytes.size(); at += sizeof(uint64_t))
       static_cast<void>(AddToEvent(std::span(message.bytes).subspan(at, sizeof(uint64_t))));

@@ -33,8 +33,7 @@ OriginStream::OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor
       descriptor_(std::move(descriptor)),
       flags_(flags),
       unused_(std::move(unused)) {
-  readable_ =
-      kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal || kind == Kind::kEvent;
+  readable_ = kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal || IsCounter(kind);
   writable_ = kind != Kind::kPipeRead && kind != Kind::kPlainFile;
 }
 
@@ -54,14 +53,15 @@ Status OriginStream::OpenPump() {
     return Ok{};
   }
   if (!Pollable()) return Ok{};
-  if (kind_ == Kind::kEvent) {
+  if (IsCounter(kind_)) {
     borders_ = Borders::kDatagram;
     no_wait_reads_ = true;
-    // One byte is too little for an eventfd; a kernel that cannot read it without waiting says so before.
+    // One byte is too little for a counter; a kernel that cannot read it without waiting says so before.
     uint8_t byte;
     const iovec part{&byte, sizeof byte};
     if (preadv2(descriptor_.get(), &part, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP)
-      return Error{ENOTSUP, "an eventfd cannot move to another host on this kernel"};
+      return Error{ENOTSUP, kind_ == Kind::kEvent ? "an eventfd cannot move to another host on this kernel"
+                                                  : "a timerfd cannot move to another host on this kernel"};
     return Ok{};
   }
   if (kind_ == Kind::kPipeWrite) borders_ = Borders::kAtomic;
@@ -232,7 +232,7 @@ void OriginStream::OnShutdown(const wire::StreamShutdown& message) {
 
 Result<size_t> OriginStream::WriteNow(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
   ssize_t written;
-  if (kind_ == Kind::kEvent) return AddToEvent(bytes);
+  if (IsCounter(kind_)) return AddToEvent(bytes);
   if (kind_ == Kind::kSocket) {
     written = SendBytes(descriptor_.get(), bytes, passed);
   } else if (no_wait_reads_) {
@@ -251,7 +251,7 @@ Result<size_t> OriginStream::AddToEvent(std::span<const uint8_t> bytes) {
   uint64_t value = 0;
   if (bytes.size() != sizeof value) return bytes.size();
   std::memcpy(&value, bytes.data(), sizeof value);
-  if (value == UINT64_MAX) return bytes.size();
+  if (value == UINT64_MAX || kind_ == Kind::kTimer) return bytes.size();
   if ((PollNow(descriptor_.get(), POLLOUT) & POLLOUT) == 0) return Error{EAGAIN, "the event's count is full"};
   constexpr uint64_t kLarge = uint64_t{1} << 32;
   const int flags = value >= kLarge ? fcntl(descriptor_.get(), F_GETFL) : O_NONBLOCK;

@@ -108,6 +108,7 @@ class OriginStream {
 
   Result<size_t> WriteNow(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed);
   Result<size_t> AddToEvent(std::span<const uint8_t> bytes);
+  void KeepExpirations(std::span<const uint8_t> bytes);
   Result<size_t> ReadNow(std::span<uint8_t> buffer, std::vector<Descriptor>& passed);
   short ReadableNow() const;
 

@@ -12,7 +12,7 @@ namespace {
 
 // Descriptions with nothing but these in common may still be two.
 bool IdentityNeedsCompare(Kind kind) {
-  return kind == Kind::kPlainFile || kind == Kind::kOutputFile || kind == Kind::kEvent;
+  return kind == Kind::kPlainFile || kind == Kind::kOutputFile || IsCounter(kind);
 }
 
 bool SameDescription(int one, int other) {

@@ -6,7 +6,6 @@
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
-#include <sys/timerfd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -20,32 +19,18 @@ namespace {
 
 // State of an anonymous descriptor, as /proc/self/fdinfo tells it.
 struct State {
-  uint64_t value = 0;     // signalfd: mask; anonymous file: size
-  uint32_t option = 0;    // timerfd: clock
-  int64_t left[2] = {};   // timerfd: seconds, nanoseconds until it expires
-  int64_t again[2] = {};  // and its interval
+  uint64_t value = 0;  // signalfd: mask; anonymous file: size
   std::vector<uint8_t> bytes;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.value, s.option, s.left[0], s.left[1], s.again[0], s.again[1], s.bytes);
+    return std::tie(s.value, s.bytes);
   }
 };
 
 // The lines of fdinfo that interest us; false where a line speaks of something that cannot be made anew.
 bool ReadLine(Kind kind, const char* line, State& state) {
   unsigned long long number = 0;
-  unsigned flag = 0;
-  long long seconds = 0, nanoseconds = 0;
   if (kind == Kind::kSignal && sscanf(line, "sigmask: %llx", &number) == 1) state.value = number;
-  if (kind == Kind::kTimer && sscanf(line, "clockid: %u", &flag) == 1) state.option = flag;
-  if (kind == Kind::kTimer && sscanf(line, "it_value: (%lld, %lld)", &seconds, &nanoseconds) == 2) {
-    state.left[0] = seconds;
-    state.left[1] = nanoseconds;
-  }
-  if (kind == Kind::kTimer && sscanf(line, "it_interval: (%lld, %lld)", &seconds, &nanoseconds) == 2) {
-    state.again[0] = seconds;
-    state.again[1] = nanoseconds;
-  }
   if (kind == Kind::kEpoll && strncmp(line, "tfd:", 4) == 0) return false;
   return !(kind == Kind::kInotify && strncmp(line, "inotify wd:", 11) == 0);
 }
@@ -84,16 +69,6 @@ Status ReadAnonymousFile(int descriptor, const std::string& link, State& state) 
 Result<Descriptor> Made(int descriptor, const char* what) {
   if (descriptor < 0) return SystemError(what);
   return Descriptor(descriptor);
-}
-
-Result<Descriptor> MakeTimer(const State& state) {
-  auto timer = Made(timerfd_create(static_cast<int>(state.option), TFD_CLOEXEC), "timerfd_create");
-  if (!timer) return timer;
-  itimerspec when{};
-  when.it_value = {state.left[0], state.left[1]};
-  when.it_interval = {state.again[0], state.again[1]};
-  if (timerfd_settime(timer->get(), 0, &when, nullptr) != 0) return SystemError("timerfd_settime");
-  return timer;
 }
 
 Result<Descriptor> MakeSignal(const State& state) {
@@ -153,8 +128,6 @@ Result<Descriptor> Make(const wire::JobDescriptor& job, const State& state) {
       return OpenByName(job);
     case Kind::kAnonymousFile:
       return MakeAnonymousFile(job, state);
-    case Kind::kTimer:
-      return MakeTimer(state);
     case Kind::kSignal:
       return MakeSignal(state);
     case Kind::kEpoll:

@@ -27,6 +27,8 @@ enum class StreamCall : int64_t {
   kListAttributes = 18,   // answer: list. result: its size
   kRemoveAttribute = 19,  // payload: name
   kPeer = 20,             // answer: struct ucred of a socket's SO_PEERCRED
+  kSetTimer = 21,         // flags of timerfd_settime; payload: struct itimerspec. answer: the old one
+  kGetTimer = 22,         // answer: struct itimerspec
 };
 
 }  // namespace elsewhere::wire

@@ -13,9 +13,10 @@ namespace elsewhere::wire {
 
 enum class StreamMark : int {
   kNone = 0,
+  kTimer = 54,            // a timerfd: as kEvent
   kMappedFile = 55,       // the local file of a mapped one (shim/wire/file_call.h)
   kMappedDirectory = 56,  // its likeness in the host's tree
-  kPipeRead = 57,    // read end of a pipe or FIFO: empty until bytes are asked for
+  kPipeRead = 57,         // read end of a pipe or FIFO: empty until bytes are asked for
   kPipeWrite = 58,   // write end: the local pipe is in packet mode (O_DIRECT), which is not the program's
   kSocket = 59,      // one end of a local socketpair
   kTerminal = 60,    // local pseudo-terminal in raw mode with VMIN 0
@@ -24,7 +25,7 @@ enum class StreamMark : int {
   kMessageQueue = 63,  // a local queue that stands for one of home's (preload/message_queue.h)
   kSignals = 64,       // a signalfd of this host: its contents have the host's pids
 };
-inline constexpr int kFirstStreamMark = static_cast<int>(StreamMark::kMappedFile);
+inline constexpr int kFirstStreamMark = static_cast<int>(StreamMark::kTimer);
 inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kSignals);
 
 }  // namespace elsewhere::wire
