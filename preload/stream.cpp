@@ -188,11 +188,33 @@ int AskForInput(int fd, size_t bytes, bool wait) {
   return result > 0 ? 1 : static_cast<int>(result);
 }
 
+// What a peek asked for stays here, and the next call may want more than that: it gets what there is, as
+// natively. One descriptor is remembered; of another one peeked at meanwhile less is seen at first.
+void AskBehindPeek(int fd, size_t bytes, int flags) {
+  constinit static std::atomic<int> peeked{-1};
+  const bool peeks = (flags & MSG_PEEK) != 0;
+  const bool peeked_before = peeked.load(std::memory_order_relaxed) == fd;
+  if (peeks == peeked_before && !peeks) return;
+  const size_t there = Waiting(fd);
+  int type = 0;
+  socklen_t size = sizeof type;
+  raw::Syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, raw::Address(&type), raw::Address(&size));
+  if (type != SOCK_STREAM) return;  // a message is here whole
+  bool stranger;
+  const int before = errno;
+  if (there > 0 && there < bytes)
+    CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes - there), 3, {},
+                    Interruption::kNone, &stranger);
+  errno = before;
+  peeked.store(peeks ? fd : -1, std::memory_order_relaxed);
+}
+
 // The end of file needs no word from here: the real call sees it on the local object.
 bool PullStream(int fd, size_t bytes, int flags) {
   const long status = raw::Syscall(SYS_fcntl, fd, F_GETFL);
   const bool wait = (flags & MSG_DONTWAIT) == 0 && (status < 0 || (status & O_NONBLOCK) == 0);
   if ((flags & MSG_WAITALL) == 0) {
+    AskBehindPeek(fd, bytes, flags);
     return AskForInput(fd, bytes, wait) >= 0;
   }
   for (size_t there = Waiting(fd); there < bytes;) {

@@ -45,7 +45,7 @@ class Mirror {
   // What a watching process wants to know; the result of abi::Operation::kWatch.
   enum class WatchMode : int64_t { kOff = 0, kOnce = 1, kUntilClosed = 2, kQuery = 3, kForget = 4 };
   // kIfEmpty: only where nothing is here to be read; kMore: in any case (MSG_WAITALL).
-  enum class PullMode : int64_t { kIfEmpty = 0, kAtOnce = 1, kMore = 2 };
+  enum class PullMode : int64_t { kIfEmpty = 0, kAtOnce = 1, kMore = 2, kMoreAtOnce = 3 };
 
   // `closed` is called when no process here holds the stream any more; it must not destroy the mirror at
   // once.

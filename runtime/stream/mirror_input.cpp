@@ -34,14 +34,15 @@ void Mirror::Withdraw(uint64_t number, Request& request) {
 
 void Mirror::Pull(CallId call, Incarnation reader, const ObjectId& object, uint64_t bytes, PullMode mode,
                   bool continues) {
-  const bool wait = mode != PullMode::kAtOnce;
+  const bool wait = mode != PullMode::kAtOnce && mode != PullMode::kMoreAtOnce;
+  const bool more = mode == PullMode::kMore || mode == PullMode::kMoreAtOnce;
   Place* const place = Find(object);
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
     return agent_.Complete(call, -1, EBADF);
   }
   if (IsCounter(kind_)) ForwardAll();  // a process reads what it has written itself
   if (!Hide(*place)) return agent_.Complete(call, -1, EBADF);
-  if (const size_t unread = place->object->Unread(); unread > 0 && mode != PullMode::kMore) {
+  if (const size_t unread = place->object->Unread(); unread > 0 && !more) {
     return agent_.Complete(call, static_cast<int64_t>(unread));
   }
   // Somebody watches a socket, and its bytes are on their way already: they are this call's. A terminal's

@@ -81,7 +81,7 @@ enum class Operation : uint32_t {
                  // stopped where it runs too.
   // Descriptor family. A description is named by the (device, inode) of the local kernel object that stands
   // for it.
-  kPull = 16,   // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here; with
+  kPull = 16,   // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here, 3 = both; with
                 // kPullContinues or without; or kPullBack alone. result: bytes now readable here, 0 at end of
                 // file.
   kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask; 1 =

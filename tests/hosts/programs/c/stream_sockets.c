@@ -39,6 +39,10 @@ static void Child(int s) {
   Say("next", recv(s, b, 4, 0));
   printf("<%s>\n", b);
   while (recv(s, b, sizeof b, MSG_DONTWAIT) > 0) continue;
+  Say("send for more", send(s, "more", 4, 0));
+  Say("look at one", recv(s, b, 1, MSG_PEEK));
+  Say("look at three", recv(s, b, 3, MSG_PEEK));
+  Say("take all", recv(s, b, sizeof b, 0));
   Say("nothing", OrError(recv(s, b, sizeof b, MSG_DONTWAIT)));
   Say("send", send(s, "from child", 10, 0));
   struct pollfd wait = {s, POLLIN | POLLRDHUP, 0};
@@ -65,6 +69,8 @@ int main(void) {
       Child(s[1]);
     }
     close(s[1]);
+    recv(s[0], answers[0], 4, 0);
+    send(s[0], "0123456789", 10, 0);
     const long first = recv(s[0], answers[0], 10, 0);
     shutdown(s[0], SHUT_WR);
     const long second = recv(s[0], answers[1], 10, 0), end = recv(s[0], answers[2], 10, 0);
