@@ -18,7 +18,8 @@ import time
 
 import leftovers
 
-SECONDS = 10
+# What is asked for where nothing else runs; on a busy machine every process gets its time in shares.
+SECONDS = 10 * max(1.0, os.getloadavg()[0] / os.cpu_count())
 HERE = os.path.dirname(os.path.abspath(__file__))
 VICTIMS = ["launcher", "agent", "worker", "redis", "root", "child", "nobody"]
 
@@ -117,7 +118,7 @@ def finish(job, session):
     try:
         return job.communicate(timeout=SECONDS)[0], []
     except subprocess.TimeoutExpired:
-        wrong = [f"not ended after {SECONDS} s", *leftovers.of(session.id)]
+        wrong = [f"not ended after {SECONDS:.0f} s", *leftovers.of(session.id)]
         session.kill_all()
         job.kill()
         return job.communicate()[0], wrong

@@ -51,7 +51,7 @@ def one_round(launcher, generator):
         try:
             job.wait(kill_one.SECONDS)
         except subprocess.TimeoutExpired:
-            wrong.append(f"not ended after {kill_one.SECONDS} s: {leftovers.of(session)}")
+            wrong.append(f"not ended after {kill_one.SECONDS:.0f} s: {leftovers.of(session)}")
         kill_one.until(lambda: not leftovers.of(session))
         wrong += ["left: " + what for what in leftovers.of(session)]
         for pid in leftovers.of_session(session):
