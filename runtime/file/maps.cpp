@@ -96,6 +96,7 @@ Result<std::unique_ptr<Maps>> Maps::Open(const FileOptions& options, const std::
     file::FileSystemOptions wanted;
     wanted.mount_point = rule.directory;
     wanted.read_only = rule.read_only;
+    wanted.plain = rule.plain;
     wanted.caller = {geteuid(), getegid(), Groups()};
     wanted.defaults.uid = geteuid();
     wanted.defaults.gid = getegid();

@@ -18,7 +18,7 @@ namespace elsewhere::runtime {
 
 // As the launcher was told; the same on every host but for the cache's directory.
 struct FileOptions {
-  std::string maps;      // DIRECTORY=URL[:ro], joined by ';'; empty: no maps
+  std::string maps;      // DIRECTORY=URL[:ro][:plain], joined by ';'; empty: no maps
   std::string endpoint;  // of S3; empty: from the environment
   std::string cache;     // directory of the file cache
   uint64_t cache_bytes = uint64_t{10} << 30;

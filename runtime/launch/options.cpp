@@ -230,10 +230,11 @@ gc      removes what killed sessions and writers left, here and in stores: elsew
                         rediss://... (TLS) or unix:///path (default: a private one) ELSEWHERE_REDIS
   --store URL           keep images here: dir:/absolute/path or s3://bucket/prefix
                         (default: private)                                          ELSEWHERE_STORE
-  --map DIRECTORY=URL[:ro]
+  --map DIRECTORY=URL[:ro][:plain]
                         files below DIRECTORY are objects: s3://bucket/prefix or
-                        dir:/absolute/path; :ro makes it read-only. May be repeated,
-                        the variable separates several by ';'                       ELSEWHERE_MAP
+                        dir:/absolute/path; :ro makes it read-only, :plain takes
+                        modes and times from listings (no links, fast walks). May
+                        be repeated, the variable separates several by ';'          ELSEWHERE_MAP
   --endpoint URL        the S3 server of the maps (default: AWS_ENDPOINT_URL, AWS)  ELSEWHERE_ENDPOINT
   --cache-size BYTES    what each host keeps of mapped files, K M G T allowed
                         (default: 10G)                                              ELSEWHERE_CACHE_SIZE

@@ -30,7 +30,7 @@ struct Options {
   uint32_t workers = 0;                       // 0: as many as there are cores
   std::string redis;                          // empty: a private one
   std::string store;                          // empty: a directory of the session
-  std::string maps;                           // DIRECTORY=URL[:ro], joined by ';'
+  std::string maps;                           // DIRECTORY=URL[:ro][:plain], joined by ';'
   std::string endpoint;                       // of S3; empty: from the environment
   uint64_t cache_bytes = uint64_t{10} << 30;  // of the mapped files' cache on each host
   bool fork_remote = true;

@@ -61,6 +61,7 @@ Attributes AttributesOf(const std::string& key, const store::ObjectInfo& info, c
   attributes.gid = defaults.gid;
   attributes.size = directory ? 0 : info.size;
   attributes.mtime_ns = attributes.atime_ns = attributes.ctime_ns = info.modified_ns;
+  attributes.stored_ns = info.modified_ns;
   attributes.etag = info.etag;
   attributes.content_type = info.content_type;
   int64_t mtime = info.modified_ns;

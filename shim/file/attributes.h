@@ -21,7 +21,8 @@ struct Attributes {
   gid_t gid = 0;
   uint64_t size = 0;  // bytes
   int64_t mtime_ns = 0, atime_ns = 0, ctime_ns = 0;
-  std::string etag{};  // of the object; empty for a directory without one
+  int64_t stored_ns = 0;  // when the store says that it was stored
+  std::string etag{};     // of the object; empty for a directory without one
   std::string content_type{};
   store::Metadata other{};  // metadata of other programs, kept as it is
 

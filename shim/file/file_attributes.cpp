@@ -38,9 +38,13 @@ Status FileSystem::Change(const std::shared_ptr<ObjectFile>& file, const Changer
     wanted.ctime_ns = NowNs();
     auto allowed = change(wanted);
     if (!allowed) return allowed;
+    if (options_.plain) return KeptByPlainObject(file->attributes(), wanted);
     file->SetAttributes(wanted);
     Forget(file->key());
-    return pending ? Status(Ok{}) : file->Flush();
+    if (pending) return Ok{};
+    auto sent = file->Flush();
+    Forget(file->key());
+    return sent;
   }
   auto wanted = file->attributes();
   wanted.ctime_ns = NowNs();
@@ -49,12 +53,22 @@ Status FileSystem::Change(const std::shared_ptr<ObjectFile>& file, const Changer
   return allowed;
 }
 
+// What a listing cannot tell would be gone at the next look.
+Status FileSystem::KeptByPlainObject(const Attributes& before, const Attributes& wanted) const {
+  bool kept = before.mode == wanted.mode && before.uid == wanted.uid && before.gid == wanted.gid &&
+              before.mtime_ns == wanted.mtime_ns && before.atime_ns == wanted.atime_ns &&
+              before.other == wanted.other;
+  if (!kept) return Fail(EPERM, "");
+  return Ok{};
+}
+
 Status FileSystem::ChangeKey(const std::string& key, const Attributes& known, const Changer& change) {
   if (auto open = FindOpen(key)) return Change(open, change);
   Attributes wanted = known;
   wanted.ctime_ns = NowNs();
   auto allowed = change(wanted);
   if (!allowed) return allowed;
+  if (options_.plain && !known.is_directory()) return KeptByPlainObject(known, wanted);
   Forget(key);
   if (known.is_directory()) {
     auto put = PutDirectory(key, wanted, false);
@@ -71,6 +85,7 @@ Status FileSystem::ChangeKey(const std::string& key, const Attributes& known, co
   auto copied = Store().Copy(
       key, key,
       {.if_match = known.etag, .metadata = MetadataOf(wanted), .content_type = ContentTypeOf(wanted)});
+  Forget(key);
   if (!copied) return copied.error();
   return Ok{};
 }

@@ -277,6 +277,7 @@ Status FileSystem::RenameDirectory(const std::string& from, const std::string& t
   auto below = [&](const std::string& key) {
     return key == from || key.starts_with(from + "/") || key == to || key.starts_with(to + "/");
   };
+  Changes().NoteAll();
   std::erase_if(remembered_, [&](auto& entry) { return below(entry.first); });
   std::erase_if(listings_, [&](auto& entry) { return below(entry.first); });
   std::erase_if(kept_directories_, [&](auto& key) { return below(key); });

@@ -12,11 +12,7 @@ namespace elsewhere::file {
 namespace {
 
 constexpr int kLinksFollowed = 40;
-constexpr size_t kLookedUpTogether = 64;
-constexpr size_t kRemembered = 200'000;
-constexpr size_t kListings = 256;
 constexpr size_t kDirectoryTimes = 100'000;
-constexpr uint64_t kLongestTarget = 4096;  // of a link, in bytes with its end
 constexpr size_t kLongestName = 255, kLongestKey = 1024;
 
 }  // namespace
@@ -37,6 +33,11 @@ std::string NameOf(const std::string& key) {
 FileSystem::FileSystem(std::shared_ptr<FileContext> context, FileSystemOptions options)
     : context_(std::move(context)), options_(std::move(options)) {}
 
+FileSystem::~FileSystem() {
+  std::unique_lock lock(mutex_);
+  looked_.wait(lock, [this] { return looking_.empty(); });
+}
+
 Error FileSystem::Fail(int code, const std::string& path) const {
   return Error{code, options_.mount_point + "/" + path + ": " + strerror(code)};
 }
@@ -52,15 +53,9 @@ uint64_t FileSystem::InodeOf(const std::string& path) const {
   return hash ? hash : 1;
 }
 
-uint64_t FileSystem::Generation() {
-  std::lock_guard lock(mutex_);
-  return generation_;
-}
-
 void FileSystem::ForgetAll() {
   std::lock_guard lock(mutex_);
-  ++generation_;
-  remembered_.clear();
+  Changes().NoteAll();
   listings_.clear();
 }
 
@@ -69,17 +64,9 @@ void FileSystem::RemovedElsewhere(const std::string& key) {
   if (auto open = FindOpen(key)) open->RemovedElsewhere();
 }
 
-void FileSystem::Remember(const std::string& key, const std::optional<Attributes>& attributes,
-                          uint64_t generation) {
-  std::lock_guard lock(mutex_);
-  if (generation != generation_) return;  // it was looked up before a change
-  if (remembered_.size() >= kRemembered) remembered_.clear();
-  remembered_[key] = {attributes, NowNs() + int64_t(options_.remember_ms) * 1'000'000};
-}
-
 void FileSystem::Forget(const std::string& key) {
   std::lock_guard lock(mutex_);
-  ++generation_;
+  Changes().Note(key);
   remembered_.erase(key);
   searched_.erase(key);
 }
@@ -87,7 +74,8 @@ void FileSystem::Forget(const std::string& key) {
 // Keeps the listing of its directory right after a change of ours; nothing: the name is gone.
 void FileSystem::NoteName(const std::string& key, std::optional<bool> directory) {
   std::lock_guard lock(mutex_);
-  ++generation_;
+  Changes().Note(key);
+  Changes().Note(ParentOf(key) + "/");
   remembered_.erase(key);
   searched_.erase(key);
   if (!directory) kept_directories_.erase(key);
@@ -96,8 +84,8 @@ void FileSystem::NoteName(const std::string& key, std::optional<bool> directory)
   changed_at_[ParentOf(key)] = NowNs();
   auto listing = listings_.find(ParentOf(key));
   if (listing == listings_.end()) return;
-  if (directory) listing->second.names[NameOf(key)] = {*directory, *directory};
-  if (!directory) listing->second.names.erase(NameOf(key));
+  if (directory) listing->second->names[NameOf(key)] = {.directory = *directory, .certain = *directory};
+  if (!directory) listing->second->names.erase(NameOf(key));
 }
 
 std::shared_ptr<ObjectFile> FileSystem::FindOpen(const std::string& key) {
@@ -142,39 +130,50 @@ Result<Attributes> FileSystem::LookupName(const std::string& key, bool fresh) {
   // What was changed here and not sent yet is newer than anything that the store knows; an open file without
   // changes keeps its version, the name may have gone on to another.
   if (auto open = FindOpen(key); open && open->ahead_of_store()) return open->attributes();
-  if (!fresh) {
+  while (!fresh) {
     std::unique_lock lock(mutex_);
-    int64_t now = NowNs();
-    for (bool again : {true, false}) {
-      auto found = remembered_.find(key);
-      if (found != remembered_.end() && found->second.until_ns > now) {
-        if (!found->second.attributes) return Fail(ENOENT, key);
-        return *found->second.attributes;
-      }
-      auto listing = key.empty() ? listings_.end() : listings_.find(ParentOf(key));
-      if (!again || listing == listings_.end() || listing->second.until_ns <= now) break;
-      auto name = listing->second.names.find(NameOf(key));
-      if (name == listing->second.names.end()) return Fail(ENOENT, key);
-      // Whoever asks for one name of a listing asks for the next ones too.
-      lock.unlock();
-      LookAhead(key);
-      lock.lock();
+    const int64_t now = NowNs();
+    if (auto known = Known(key, now)) {
+      if (!known->attributes) return Fail(ENOENT, key);
+      return std::move(*known->attributes);
     }
+    if (looking_.contains(key)) {
+      looked_.wait(lock, [&] { return !looking_.contains(key); });
+      continue;
+    }
+    if (key.empty()) break;
+    const std::string parent = ParentOf(key);
+    if (Listing* listing = FreshListing(parent, now)) {
+      LookAhead(parent, NameOf(key), *listing);
+      break;
+    }
+    if (!IsWorthListing(parent, now)) break;
+    const size_t most_pages = asked_[parent].pages;
+    lock.unlock();
+    if (!List(parent, most_pages)) break;
   }
-  const uint64_t generation = Generation();
+  const uint64_t changes = Changes().Now();
   auto found = LookupInStore(key);
   if (found) {
-    Remember(key, *found, generation);
+    Remember(key, *found, changes);
   } else if (found.error().code == ENOENT) {
-    Remember(key, std::nullopt, generation);
+    Remember(key, std::nullopt, changes);
   }
   return found;
+}
+
+Attributes FileSystem::AttributesOfObject(const std::string& key, store::ObjectInfo info) const {
+  if (options_.plain) {
+    info.modified_ns -= info.modified_ns % 1'000'000'000;  // HEAD tells seconds only
+    for (auto name : {"mode", "uid", "gid", "mtime", "atime", "ctime"}) info.metadata.erase(name);
+  }
+  return AttributesOf(key, info, options_.defaults);
 }
 
 Result<Attributes> FileSystem::LookupInStore(const std::string& key) {
   if (key.empty()) return LookupDirectory(key);
   auto info = Store().Head(key);
-  if (info) return AttributesOf(key, *info, options_.defaults);
+  if (info) return AttributesOfObject(key, std::move(*info));
   if (info.error().code != ENOENT) return info.error();
   return LookupDirectory(key);
 }
@@ -193,32 +192,6 @@ Result<Attributes> FileSystem::LookupDirectory(const std::string& key) {
   std::lock_guard lock(mutex_);
   kept_directories_.insert(key);
   return AttributesOf(key + "/", *info, options_.defaults);
-}
-
-// Looks up the name and those that follow it in its directory's listing, side by side.
-void FileSystem::LookAhead(const std::string& key) {
-  std::vector<std::pair<std::string, bool>> wanted;
-  {
-    std::lock_guard lock(mutex_);
-    std::string parent = ParentOf(key), base = parent.empty() ? "" : parent + "/";
-    auto listing = listings_.find(parent);
-    if (listing == listings_.end()) return;
-    int64_t now = NowNs();
-    auto& names = listing->second.names;
-    for (auto at = names.find(NameOf(key)); at != names.end() && wanted.size() < kLookedUpTogether; ++at) {
-      auto known = remembered_.find(base + at->first);
-      if (known == remembered_.end() || known->second.until_ns <= now)
-        wanted.emplace_back(base + at->first, at->second.directory);
-    }
-  }
-  const uint64_t generation = Generation();
-  // An error shows again for the name that is really asked for.
-  (void)context_->workers->ForEach(wanted.size(), [&](size_t i) -> Status {
-    auto& [name, directory] = wanted[i];
-    auto found = directory ? LookupDirectory(name) : LookupInStore(name);
-    if (found) Remember(name, *found, generation);
-    return Ok{};
-  });
 }
 
 // ENOTDIR when something on the way is a file; else ENOENT.
@@ -333,54 +306,6 @@ Result<std::string> FileSystem::ReadLink(const std::string& path) {
   auto target = Store().Get(resolved->path);
   if (!target) return target.error();
   return std::move(target->body);
-}
-
-Result<FileSystem::Listing> FileSystem::List(const std::string& key) {
-  const uint64_t generation = Generation();
-  Listing listing;
-  std::string prefix = key.empty() ? "" : key + "/";
-  store::ListRequest request{.prefix = prefix, .folders = true};
-  do {
-    auto page = Store().List(request);
-    if (!page) return page.error();
-    for (auto& entry : page->objects)
-      if (entry.key != prefix)
-        listing.names.emplace(entry.key.substr(prefix.size()), Name{false, entry.size >= kLongestTarget});
-    // A name that is both a file and a directory is a file, as a lookup says too. "//" has no name.
-    for (auto& folder : page->folders)
-      if (folder.size() > prefix.size() + 1)
-        listing.names.emplace(folder.substr(prefix.size(), folder.size() - prefix.size() - 1),
-                              Name{true, true});
-    request.token = page->next_token;
-  } while (!request.token.empty());
-  for (auto& [open_key, file] : OpenBelow(prefix))
-    if (ParentOf(open_key) == key) listing.names.emplace(NameOf(open_key), Name{});
-  listing.until_ns = NowNs() + int64_t(options_.remember_ms) * 1'000'000;
-  std::lock_guard lock(mutex_);
-  if (listings_.size() >= kListings) listings_.clear();
-  if (generation == generation_) listings_[key] = listing;
-  return listing;
-}
-
-Result<std::vector<DirectoryEntry>> FileSystem::ReadDirectory(const std::string& path) {
-  auto resolved = Resolve(path, true);
-  if (!resolved) return resolved.error();
-  if (!resolved->outside.empty()) return Fail(EREMOTE, path);
-  auto allowed = AllowedIn(resolved->path, R_OK);
-  if (!allowed) return allowed.error();
-  auto listing = List(resolved->path);
-  if (!listing) return listing.error();
-  std::vector<DirectoryEntry> entries;
-  std::string base = resolved->path.empty() ? "" : resolved->path + "/";
-  std::lock_guard lock(mutex_);
-  for (auto& [name, kind] : listing->names) {
-    mode_t type = kind.directory ? S_IFDIR : kind.certain ? S_IFREG : 0;
-    auto known = type ? remembered_.end() : remembered_.find(base + name);
-    if (known != remembered_.end() && known->second.attributes)
-      type = known->second.attributes->mode & S_IFMT;
-    entries.push_back({name, type, InodeOf(base + name)});
-  }
-  return entries;
 }
 
 }  // namespace elsewhere::file

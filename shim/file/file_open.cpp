@@ -64,7 +64,8 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, in
   if (known && IsSpecial(*known)) return Fail(Allowed(*known, WantedBy(flags)) ? ENXIO : EACCES, path);
   if (Writes(flags) && options_.read_only && (known || (flags & O_CREAT))) return Fail(EROFS, path);
   if (known) {
-    auto file = OpenExisting(key, flags, &*known);
+    // A listing does not tell all that a writer has to keep.
+    auto file = OpenExisting(key, flags, options_.plain ? nullptr : &*known);
     if (file || file.error().code != ENOENT) return file;
     NoteName(key, std::nullopt);  // somebody else removed it
   }
@@ -75,8 +76,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, in
 
 bool FileSystem::IsRemembered(const std::string& key) {
   std::lock_guard lock(mutex_);
-  auto found = remembered_.find(key);
-  return found != remembered_.end() && found->second.until_ns > NowNs();
+  return Known(key, NowNs()).has_value();
 }
 
 // `known`: what a lookup said, perhaps a moment ago. That suffices for writers, who replace one version and
@@ -96,7 +96,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
       auto answer = Store().Get(key, {.range = {0, kFetchedAtOpen}, .if_none_match = etag});
       if (!answer) return answer.error();
       got = std::move(*answer);
-      if (!got.not_modified) attributes = AttributesOf(key, got.info, options_.defaults);
+      if (!got.not_modified) attributes = AttributesOfObject(key, got.info);
     }
     if (got.not_modified || (open && attributes.etag == etag)) {
       file = open;

@@ -26,7 +26,7 @@ Attributes FileSystem::NewAttributes(const std::string& key, mode_t mode) {
 Status FileSystem::MakeObject(const std::string& path, mode_t mode, std::string_view content) {
   auto key = FreeKey(path);
   if (!key) return key.error();
-  if (S_ISCHR(mode) || S_ISBLK(mode)) return Fail(EPERM, path);
+  if (S_ISCHR(mode) || S_ISBLK(mode) || (options_.plain && !S_ISREG(mode))) return Fail(EPERM, path);
   Attributes attributes = NewAttributes(*key, mode);
   auto put = Store().Put(
       *key, content,

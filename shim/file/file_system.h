@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <sys/statvfs.h>
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -45,6 +46,8 @@ inline bool SaysItExists(const Error& error) {
 struct FileSystemOptions {
   std::string mount_point;  // absolute; where absolute link targets may lead back into the map
   bool read_only = false;
+  // Every object is a plain file, of whose attributes only those count that a listing tells.
+  bool plain = false;
   Defaults defaults{};
   uint64_t remember_ms = 1000;
   // Whose permissions are checked where no ActingAs is in force; root may do all.
@@ -60,6 +63,9 @@ struct DirectoryEntry {
 class FileSystem {
  public:
   FileSystem(std::shared_ptr<FileContext> context, FileSystemOptions options);
+  ~FileSystem();
+  FileSystem(const FileSystem&) = delete;
+  FileSystem& operator=(const FileSystem&) = delete;
 
   struct Resolved {
     std::string path;       // in this map, free of links but perhaps its last name
@@ -132,19 +138,40 @@ class FileSystem {
   struct Remembered {
     std::optional<Attributes> attributes;  // nothing: there is no such name
     int64_t until_ns = 0;
+    bool settled = false;  // Name::settled, in the listing before it was looked up
+    uint64_t number = 0;   // of the change after which it was looked up
   };
   struct Name {
     bool directory = false;
     bool certain = false;  // else it may also be a link, FIFO or socket
+    // Stored so long before the listing that whatever changes it afterwards shows another time.
+    bool settled = false;
+    uint64_t size = 0;
+    int64_t stored_ns = 0;
+    std::string etag{};
+
+    bool IsThat(const Attributes& attributes) const;
   };
   struct Listing {
     std::map<std::string, Name> names;
-    int64_t until_ns = 0;
+    int64_t begun_ns = 0, until_ns = 0;
+    uint64_t number = 0;  // of the change after which it was there
+    size_t pages = 0;
+    // Look-ahead: how far it has come, how many names at once, and how many were asked for since.
+    std::string looked_to{};
+    size_t window = 0, used = 0;
+  };
+  // Names of a directory that were asked for one by one.
+  struct Asked {
+    size_t times = 0, pages = 1;
+    int64_t since_ns = 0;
   };
 
   store::ObjectStore& Store() { return *context_->store; }
+  ChangeNumbers& Changes() const { return *context_->changes; }
   Error Fail(int code, const std::string& path) const;
   Status Writable(const std::string& path) const;
+  Attributes AttributesOfObject(const std::string& key, store::ObjectInfo info) const;
 
   // file_access.cpp
   const Caller& Who() const;
@@ -162,9 +189,16 @@ class FileSystem {
   Result<Attributes> LookupName(const std::string& key, bool fresh);
   Result<Attributes> LookupInStore(const std::string& key);
   Result<Attributes> LookupDirectory(const std::string& key);
-  void LookAhead(const std::string& key);
+  // Under the lock. What is known of a name without asking the store: perhaps that there is none.
+  std::optional<Remembered> Known(const std::string& key, int64_t now);
+  Listing* FreshListing(const std::string& directory, int64_t now);
+  void LookAhead(const std::string& directory, const std::string& asked, Listing& listing);
+  void LookUpAside(const std::string& key, bool directory);
+  // Whoever asks for name after name of a directory is answered from its listing.
+  bool IsWorthListing(const std::string& directory, int64_t now);
   Error WhyMissing(const std::string& key);
-  Result<Listing> List(const std::string& key);
+  // EFBIG: it has more pages than that.
+  Result<std::shared_ptr<Listing>> List(const std::string& key, size_t most_pages = SIZE_MAX);
   // Takes "." and ".." out of a path; the answer ends in '/' if it can only be a directory.
   Result<Resolved> WithoutDots(const std::string& path, int* links_left);
   Result<Resolved> ResolveLinks(const std::string& path, bool follow_last, int* links_left);
@@ -175,9 +209,8 @@ class FileSystem {
   // '/'.
   Result<std::string> FreeKey(const std::string& path, bool directory = false);
 
-  uint64_t Generation();
-  // What was asked of the store in an earlier generation is not remembered.
-  void Remember(const std::string& key, const std::optional<Attributes>& attributes, uint64_t generation);
+  // What was asked of the store before a change of that name, by its number, is not remembered.
+  void Remember(const std::string& key, const std::optional<Attributes>& attributes, uint64_t changes);
   void Forget(const std::string& key);
   void NoteName(const std::string& key, std::optional<bool> directory);
   std::shared_ptr<ObjectFile> FindOpen(const std::string& key);
@@ -199,6 +232,7 @@ class FileSystem {
   using Changer = std::function<Status(Attributes&)>;
   Status Change(const std::string& path, bool follow, const Changer& change);
   Status Change(const std::shared_ptr<ObjectFile>& file, const Changer& change);
+  Status KeptByPlainObject(const Attributes& before, const Attributes& wanted) const;
   Status ChangeKey(const std::string& key, const Attributes& known, const Changer& change);
   Changer ModeChange(mode_t mode) const;
   Changer OwnerChange(uid_t uid, gid_t gid) const;
@@ -214,9 +248,11 @@ class FileSystem {
   const std::shared_ptr<FileContext> context_;
   const FileSystemOptions options_;
   std::mutex mutex_;
-  uint64_t generation_ = 0;  // counts changes
   std::map<std::string, Remembered> remembered_;
-  std::map<std::string, Listing> listings_;
+  std::map<std::string, std::shared_ptr<Listing>> listings_;
+  std::map<std::string, Asked> asked_;
+  std::set<std::string> looking_;   // names that tasks of ours are looking up
+  std::condition_variable looked_;  // one of them is done
   std::map<std::string, std::weak_ptr<ObjectFile>> open_;
   std::set<std::string> kept_directories_;     // known to have an object of their own
   std::map<std::string, int64_t> changed_at_;  // directories in which this host has changed names, ns

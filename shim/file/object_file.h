@@ -38,6 +38,7 @@
 
 #include "shim/file/attributes.h"
 #include "shim/file/cache.h"
+#include "shim/file/change_numbers.h"
 #include "shim/file/extents.h"
 #include "shim/file/upload_plan.h"
 #include "shim/file/workers.h"
@@ -50,6 +51,7 @@ struct FileContext {
   std::shared_ptr<store::ObjectStore> store;
   std::shared_ptr<FileCache> cache;
   std::shared_ptr<Workers> workers;
+  std::shared_ptr<ChangeNumbers> changes = std::make_shared<ChangeNumbers>();
 };
 
 class ObjectFile {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint64_t kWhole = 8 << 20;           // up to this size in one request
 constexpr uint64_t kLargestCopy = 5ull << 30;  // of one request, by S3's rules
-constexpr unsigned kStreamPartsAtOnce = 4;     // beyond, the writer waits
+constexpr unsigned kStreamPartsAtOnce = 8;     // beyond, the writer waits
 constexpr int kConflictsBorne = 16;
 constexpr uint64_t kCompared = 4 << 20;  // bytes of one request
 
@@ -117,6 +117,7 @@ Status ObjectFile::FlushOnce() {
   Snapshot snapshot = Begin();
   lock.unlock();
   auto sent = Send(snapshot);
+  context_->changes->Note(snapshot.key);
   lock.lock();
   End(snapshot, sent);
   if (!sent) return sent.error();

@@ -32,7 +32,7 @@ std::string Normalize(std::string_view directory, std::string_view path) {
 Result<PathRule> ParsePathRule(std::string_view text) {
   auto wrong = [&](std::string_view why) {
     return Error{EINVAL, "map " + std::string(text) + ": " + std::string(why) +
-                             "; write /directory=s3://bucket/prefix[:ro]"};
+                             "; write /directory=s3://bucket/prefix[:ro][:plain]"};
   };
   size_t equals = text.find('=');
   if (equals == text.npos) return wrong("there is no '='");
@@ -40,9 +40,13 @@ Result<PathRule> ParsePathRule(std::string_view text) {
   if (!rule.directory.starts_with('/')) return wrong("the directory must be absolute");
   rule.directory = Normalize("/", rule.directory);
   if (rule.directory == "/") return wrong("the root directory cannot be mapped");
-  if (rule.url.ends_with(":ro")) {
-    rule.read_only = true;
-    rule.url.resize(rule.url.size() - 3);
+  for (bool more = true; more;) {
+    more = false;
+    for (auto [option, meant] : {std::pair(":ro", &rule.read_only), std::pair(":plain", &rule.plain)}) {
+      if (!rule.url.ends_with(option)) continue;
+      *meant = more = true;
+      rule.url.resize(rule.url.size() - std::string_view(option).size());
+    }
   }
   if (!rule.url.starts_with("s3://") && !rule.url.starts_with("dir:"))
     return wrong("this is no URL of a store");

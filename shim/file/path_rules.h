@@ -3,6 +3,7 @@
 //
 //   /data=s3://bucket/prefix        /data/x is the object prefix/x
 //   /data/in=s3://other/set:ro      read only: every change fails with EROFS
+//   /data/set=s3://set:plain        plain files: a listing tells all of their attributes that count
 //   /scratch=dir:/path              any store that OpenStore knows
 //
 // Paths are compared as text after Normalize: the mapped directory itself need not exist, and a symbolic link
@@ -23,9 +24,10 @@ struct PathRule {
   std::string directory;  // absolute, normalised, without a final '/'
   std::string url;
   bool read_only = false;
+  bool plain = false;
 };
 
-// "DIRECTORY=URL[:ro]"; EINVAL says what is wrong with it.
+// "DIRECTORY=URL[:ro][:plain]"; EINVAL says what is wrong with it.
 Result<PathRule> ParsePathRule(std::string_view text);
 
 // Absolute path without "." and "", with ".." taken textually, from `path` seen from the absolute

@@ -2,6 +2,7 @@
 // sizes and versions of what is left.
 #include <dirent.h>
 #include <fcntl.h>
+#include <time.h>
 
 #include <algorithm>
 #include <cstring>
@@ -69,13 +70,15 @@ class Walk {
 }  // namespace
 
 Result<ListPage> DirectoryStore::List(const ListRequest& request) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
   Walk walk(root_.get(), request);
   walk.Visit("objects", "");
   auto& items = walk.items;
   size_t count = std::min<size_t>(items.size(), std::max(1u, request.max_keys));
   std::partial_sort(items.begin(), items.begin() + ptrdiff_t(count), items.end());
 
-  ListPage page;
+  ListPage page{.at_ns = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec};
   for (size_t i = 0; i < count; ++i) {
     if (items[i].path.empty()) {
       page.folders.push_back(items[i].key);

@@ -98,6 +98,7 @@ struct ListPage {
   std::vector<ListEntry> objects{};    // in byte order of their keys
   std::vector<std::string> folders{};  // with their prefix and a final '/', in byte order
   std::string next_token{};            // empty: this was the last page
+  int64_t at_ns = 0;                   // the store's own time when it was asked; 0: unknown
 };
 
 // One part of a multipart upload, as CompleteUpload wants it back.

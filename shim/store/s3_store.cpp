@@ -3,6 +3,7 @@
 #include <openssl/rand.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -339,6 +340,7 @@ Result<ListPage> S3Store::List(const ListRequest& request) {
   } else if (!request.start_after.empty()) {
     call.query["start-after"] = FullKey(request.start_after);
   }
+  const auto begin = std::chrono::steady_clock::now();
   auto answer = Send(call, "list " + request.prefix);
   if (!answer) return answer.error();
   auto page = ParseListing(answer->http.body);
@@ -346,6 +348,10 @@ Result<ListPage> S3Store::List(const ListRequest& request) {
   auto strip = [this](std::string& key) { key.erase(0, std::min(key.size(), prefix_.size())); };
   for (auto& entry : page->objects) strip(entry.key);
   for (auto& folder : page->folders) strip(folder);
+  // The answer is dated when it is sent.
+  const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - begin;
+  if (int64_t sent = ParseTime(std::string(answer->http.header("date"))); sent > 0)
+    page->at_ns = sent - took.count();
   // The marker of our own prefix as a directory is no object of this store.
   std::erase_if(page->objects, [](auto& entry) { return entry.key.empty(); });
   return page;

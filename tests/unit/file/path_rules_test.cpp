@@ -22,6 +22,7 @@ TEST(PathRules, TheLongestMapDecides) {
     auto found = rules->Find(path);
     return found ? rules->rules()[found->rule].url + "|" + found->path : "local";
   };
+  EXPECT_TRUE(PathRules::Parse({"/data=s3://bucket/x:plain:ro"})->rules()[0].plain);
   EXPECT_EQ(find("/data"), "s3://bucket|");
   EXPECT_EQ(find("/data/a/b"), "s3://bucket|a/b");
   EXPECT_EQ(find("/data/in/a"), "s3://other/set|a");

@@ -1,0 +1,204 @@
+// What is known of names by listings: shim/file/file_listing.cpp.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "forwarding_store.h"
+#include "shim/file/file_system.h"
+#include "test_store.h"
+
+namespace elsewhere::file {
+namespace {
+
+constexpr int kFiles = 60;
+
+class CountingStore final : public ForwardingStore {
+ public:
+  using ForwardingStore::ForwardingStore;
+  // As if everything had been stored an hour before it is listed.
+  bool all_is_old = false;
+
+  int Taken(const std::string& verb) {
+    std::lock_guard lock(mutex_);
+    return std::exchange(requests_[verb], 0);
+  }
+  Result<store::ListPage> List(const store::ListRequest& request) override {
+    auto page = ForwardingStore::List(request);
+    if (page && all_is_old) page->at_ns += 3600ll * 1'000'000'000;
+    return page;
+  }
+  // HEADs wait for this.
+  void Hold() {
+    std::lock_guard lock(mutex_);
+    held_ = true;
+  }
+  void Release() {
+    std::lock_guard lock(mutex_);
+    held_ = false;
+    released_.notify_all();
+  }
+
+ private:
+  void OnRequest(std::string_view verb, uint64_t) override {
+    std::unique_lock lock(mutex_);
+    ++requests_[std::string(verb)];
+    released_.wait(lock, [&] { return !held_ || verb != "HEAD"; });
+  }
+  std::mutex mutex_;
+  std::condition_variable released_;
+  bool held_ = false;
+  std::map<std::string, int> requests_;
+};
+
+class ListingTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(direct_->Put("d/", "").ok());
+    for (int i = 0; i < kFiles; ++i) ASSERT_TRUE(direct_->Put(Name(i), "text").ok());
+    Start(60'000, false);
+  }
+  static std::string Name(int i) { return "d/" + std::to_string(100 + i); }
+  void Start(unsigned remember_ms, bool plain) {
+    counting_ = std::make_shared<CountingStore>(direct_);
+    auto context = std::make_shared<FileContext>();
+    context->store = counting_;
+    context->cache = *FileCache::Open(directory_.path() + "/cache", 1ull << 30);
+    context->workers = std::make_shared<Workers>(4);
+    files_ = std::make_unique<FileSystem>(
+        context,
+        FileSystemOptions{.mount_point = "/data", .plain = plain, .remember_ms = remember_ms, .caller = {}});
+  }
+  // Every name once; the sum of their modes' permission bits.
+  int Walk() {
+    int modes = 0;
+    for (int i = 0; i < kFiles; ++i) {
+      auto found = files_->Stat(Name(i));
+      if (!found) ADD_FAILURE() << found.error().message;
+      if (found) modes += int(found->mode & 07777);
+    }
+    return modes;
+  }
+
+  store::ScratchDirectory directory_;
+  TestStore test_store_;
+  std::shared_ptr<store::ObjectStore> direct_ = test_store_.Open();
+  std::shared_ptr<CountingStore> counting_;
+  std::unique_ptr<FileSystem> files_;
+};
+
+TEST_F(ListingTest, WhoAsksForManyNamesIsAnsweredFromAListing) {
+  EXPECT_EQ(Walk(), kFiles * 0644);
+  EXPECT_EQ(counting_->Taken("LIST"), 1);
+  EXPECT_LE(counting_->Taken("HEAD"), kFiles) << "each is looked up once";
+  for (int i = 0; i < kFiles; ++i) EXPECT_EQ(files_->Stat("d/none" + std::to_string(i)).error().code, ENOENT);
+  EXPECT_LE(counting_->Taken("LIST") + counting_->Taken("HEAD"), 3)
+      << "what is not there costs nothing but its directory";
+}
+
+TEST_F(ListingTest, AThousandNewFilesAreAsManyPutsAndAFewListings) {
+  for (int i = 0; i < kFiles; ++i) {
+    auto file = files_->Open("d/new" + std::to_string(i), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ASSERT_TRUE(file.ok());
+    ASSERT_TRUE((*file)->Write("text", 0).ok());
+    ASSERT_TRUE((*file)->Flush().ok());
+  }
+  EXPECT_EQ(counting_->Taken("PUT"), kFiles);
+  EXPECT_LE(counting_->Taken("HEAD") + counting_->Taken("LIST"), 20);
+}
+
+TEST_F(ListingTest, OneNameIsNotWorthAListing) {
+  ASSERT_TRUE(files_->Stat(Name(7)).ok());
+  EXPECT_EQ(counting_->Taken("LIST"), 0);
+  EXPECT_EQ(counting_->Taken("HEAD"), 1);
+}
+
+TEST_F(ListingTest, AttributesHoldWhileListingsShowTheSame) {
+  counting_->all_is_old = true;
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  Walk();
+  files_->ForgetAll();
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  counting_->Taken("HEAD");
+  EXPECT_EQ(Walk(), kFiles * 0644);
+  EXPECT_EQ(counting_->Taken("HEAD"), 0);
+}
+
+TEST_F(ListingTest, WhatWasStoredJustBeforeAListingIsLookedUpAgain) {
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  Walk();
+  files_->ForgetAll();
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  counting_->Taken("HEAD");
+  Walk();
+  EXPECT_GE(counting_->Taken("HEAD"), kFiles);
+}
+
+TEST_F(ListingTest, AChangedModeShows) {
+  counting_->all_is_old = true;
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  Walk();
+  auto info = direct_->Head(Name(3));
+  ASSERT_TRUE(info.ok());
+  // By another program, with the same content; a listing shows another time.
+  ASSERT_TRUE(direct_->Copy(Name(3), Name(3), {.metadata = store::Metadata{{"mode", "33152"}}}).ok());
+  ASSERT_NE(direct_->List({.prefix = Name(3)})->objects[0].modified_ns, info->modified_ns);
+  files_->ForgetAll();
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  EXPECT_EQ(Walk(), (kFiles - 1) * 0644 + 0600);
+}
+
+// A look-ahead that is under way while a file is changed here knows the old one only.
+TEST_F(ListingTest, AChangeOvertakesALookup) {
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  auto file = files_->Open(Name(1), O_WRONLY, 0);
+  ASSERT_TRUE(file.ok());
+  counting_->Hold();
+  std::thread asking([&] { (void)files_->Stat(Name(0)); });
+  while (counting_->Taken("HEAD") == 0) std::this_thread::yield();
+  ASSERT_TRUE((*file)->Append("more").ok());
+  counting_->Release();
+  ASSERT_TRUE((*file)->Flush().ok());
+  file->reset();
+  asking.join();
+  EXPECT_EQ(files_->Stat(Name(1))->size, 8u);
+}
+
+TEST_F(ListingTest, PlainFilesAreWhatAListingTells) {
+  ASSERT_TRUE(direct_->Put("d/link", "100", {.metadata = {{"mode", "41471"}}}).ok());
+  Start(60'000, true);
+  auto listed = files_->ReadDirectory("d");
+  ASSERT_TRUE(listed.ok());
+  for (auto& entry : *listed) EXPECT_EQ(entry.type, mode_t{S_IFREG});
+  counting_->Taken("HEAD");
+  EXPECT_EQ(Walk(), kFiles * 0644);
+  EXPECT_EQ(files_->Stat("d/link")->size, 3u);
+  EXPECT_EQ(counting_->Taken("HEAD"), 0);
+  EXPECT_EQ(files_->SetMode(Name(0), 0600).error().code, EPERM);
+  EXPECT_TRUE(files_->SetMode(Name(0), 0644).ok()) << "it is that";
+  EXPECT_EQ(files_->MakeLink("100", "d/other").error().code, EPERM);
+  auto listed_time = files_->Stat(Name(0))->mtime_ns;
+  Start(60'000, true);
+  EXPECT_EQ(files_->Stat(Name(0))->mtime_ns, listed_time) << "the same by a HEAD";
+}
+
+TEST_F(ListingTest, ChangedPlainFilesKeepWhatOthersSaid) {
+  ASSERT_TRUE(
+      direct_->Put("d/typed", "text", {.content_type = "text/plain", .metadata = {{"by", "us"}}}).ok());
+  Start(60'000, true);
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  auto file = files_->Open("d/typed", O_WRONLY, 0);
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE((*file)->Append("more").ok());
+  ASSERT_TRUE((*file)->Flush().ok());
+  auto info = direct_->Head("d/typed");
+  EXPECT_EQ(info->size, 8u);
+  EXPECT_EQ(info->content_type, "text/plain");
+  EXPECT_EQ(info->metadata["by"], "us");
+}
+
+}  // namespace
+}  // namespace elsewhere::file
