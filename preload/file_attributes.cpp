@@ -220,24 +220,5 @@ int fstatvfs(int fd, struct statvfs* status) {
   return 0;
 }
 
-// ---- Another user
-
-int setuid(uid_t user) {
-  KeepFileConnection();
-  return real::setuid(user);
-}
-int seteuid(uid_t user) {
-  KeepFileConnection();
-  return real::seteuid(user);
-}
-int setreuid(uid_t user, uid_t effective) {
-  KeepFileConnection();
-  return real::setreuid(user, effective);
-}
-int setresuid(uid_t user, uid_t effective, uid_t saved) {
-  KeepFileConnection();
-  return real::setresuid(user, effective, saved);
-}
-
 }  // namespace hooks
 }  // namespace elsewhere::preload

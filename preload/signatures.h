@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <grp.h>
 #include <linux/fs.h>
 #include <mqueue.h>
 #include <poll.h>

@@ -6,9 +6,11 @@
 // with it (PR_SET_PDEATHSIG). So the session can outlive the launcher, and one death takes everything of
 // ours.
 //
-// Session directory (mode 0700, owner the user):
+// Session directory (mode 0700, owner the user; root's may be passed through, 0711, because a process of
+// root's can become another user's and still belongs to the session: its agent is found under a name that
+// nobody can list):
 //   lock          flock held by launcher and agent; held by nobody: the session is dead and may be removed
-//   agent.sock    home agent, SOCK_SEQPACKET (shim/wire/abi.h)
+//   agent.sock    home agent, SOCK_SEQPACKET (shim/wire/abi.h); of root's sessions below h-SECRET/
 //   host-N.sock   agent of local worker N, the same
 //   redis.sock    private redis-server
 //   store/        object store when --store is not given;  cache-N/  host cache of worker N
@@ -44,6 +46,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 
@@ -63,14 +66,21 @@ inline constexpr char kEnd[] = "end";
 
 inline constexpr char kEnvRedis[] = "ELSEWHERE_REDIS";
 
-// Paths below one session directory.
+inline constexpr char kSocketsPrefix[] = "h-";
+
+// Paths below one session directory, which is there.
 class SessionLayout {
  public:
-  explicit SessionLayout(std::string directory) : directory_(std::move(directory)) {}
+  explicit SessionLayout(std::string directory) : directory_(std::move(directory)), sockets_(directory_) {
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_, none)) {
+      if (entry.path().filename().string().starts_with(kSocketsPrefix)) sockets_ = entry.path();
+    }
+  }
   const std::string& directory() const { return directory_; }
   std::string Lock() const { return directory_ + "/lock"; }
   std::string AgentSocket(uint32_t host) const {
-    return host == 0 ? directory_ + "/agent.sock" : directory_ + "/host-" + std::to_string(host) + ".sock";
+    return sockets_ + (host == 0 ? "/agent.sock" : "/host-" + std::to_string(host) + ".sock");
   }
   std::string RedisSocket() const { return directory_ + "/redis.sock"; }
   std::string Store() const { return directory_ + "/store"; }
@@ -85,6 +95,7 @@ class SessionLayout {
 
  private:
   std::string directory_;
+  std::string sockets_;
 };
 
 // Totals of a session, as the report carries them (flat JSON object; "fallbacks" is an object reason ->

@@ -51,7 +51,7 @@ Result<int> Listen(const std::string& path) {
   int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (listener < 0) return SystemError("make a socket");
   if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      listen(listener, kListenBacklog) != 0) {
+      (geteuid() == 0 && chmod(path.c_str(), 0666) != 0) || listen(listener, kListenBacklog) != 0) {
     Error error = SystemError("listen on " + path);
     close(listener);
     return error;

@@ -22,7 +22,9 @@ namespace {
 constexpr char kPrefix[] = "elsewhere-";
 constexpr char kNewPrefix[] = ".elsewhere-new-";
 constexpr size_t kIdSize = 32;
-constexpr size_t kLongestBase = 50;  // sun_path has 108 bytes, and our names need some 55
+constexpr size_t kLongestBase = 50;      // sun_path has 108 bytes, and our names need some 55,
+constexpr size_t kLongestRootBase = 28;  // root's some 78 (session.h)
+constexpr size_t kSecretSize = 16;
 constexpr uint64_t kLeastRoom = 256ULL << 20;
 constexpr time_t kHalfMadeSeconds = 60;
 
@@ -42,7 +44,8 @@ bool IsTmpfsWithRoom(const std::string& path) {
 
 bool IsUsable(const std::string& path) {
   struct stat status;
-  return !path.empty() && path[0] == '/' && path.size() <= kLongestBase &&
+  return !path.empty() && path[0] == '/' &&
+         path.size() <= (geteuid() == 0 ? kLongestRootBase : kLongestBase) &&
          path.find_first_of(" :") == path.npos && stat(path.c_str(), &status) == 0 &&
          S_ISDIR(status.st_mode) && access(path.c_str(), W_OK | X_OK) == 0;
 }
@@ -90,13 +93,26 @@ void ForEachDead(const std::string& base,
 
 }  // namespace
 
+namespace {
+
+// For processes of the session that have become another user's.
+bool OpenToOtherUsers(const std::string& directory) {
+  if (geteuid() != 0) return true;
+  const std::string sockets = directory + "/" + kSocketsPrefix + MakeSessionId().substr(0, kSecretSize);
+  return mkdir(sockets.c_str(), 0711) == 0 && chmod(sockets.c_str(), 0711) == 0 &&
+         chmod(directory.c_str(), 0711) == 0;
+}
+
+}  // namespace
+
 Result<SessionDirectory> SessionDirectory::Make(const std::string& base, const std::string& id) {
   const std::string unfinished = base + "/" + kNewPrefix + id;
   const std::string path = base + "/" + kPrefix + id;
   if (mkdir(unfinished.c_str(), 0700) != 0)
     return SystemError("cannot make the session directory " + unfinished);
   int lock = OpenLock(unfinished, O_CREAT | O_EXCL);
-  if (lock < 0 || flock(lock, LOCK_SH | LOCK_NB) != 0 || rename(unfinished.c_str(), path.c_str()) != 0) {
+  if (lock < 0 || flock(lock, LOCK_SH | LOCK_NB) != 0 || !OpenToOtherUsers(unfinished) ||
+      rename(unfinished.c_str(), path.c_str()) != 0) {
     Error error = SystemError("cannot lock the session directory " + unfinished);
     if (lock >= 0) close(lock);
     RemoveTree(unfinished);

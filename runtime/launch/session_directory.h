@@ -17,7 +17,7 @@ namespace elsewhere::runtime {
 
 class SessionDirectory {
  public:
-  // Makes and locks the directory of session `id` (32 hexadecimal digits) below `base`, mode 0700.
+  // Makes and locks the directory of session `id` (32 hexadecimal digits) below `base`.
   static Result<SessionDirectory> Make(const std::string& base, const std::string& id);
 
   SessionDirectory(SessionDirectory&& other) noexcept;

@@ -91,6 +91,9 @@ Result<std::unique_ptr<PrivateRedis>> PrivateRedis::Begin(const Options& options
   redis->url_.path = options.directory + "/redis.sock";
   redis->log_path_ = options.directory + "/redis.log";
   redis->start_limit_ = options.start_limit;
+  // The server would make it as its mask says.
+  const int log = open(redis->log_path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (log >= 0) close(log);
   const std::string notify_path = options.directory + "/redis.ready";
   auto notify = OpenNotifySocket(notify_path);
   if (!notify) return notify.error();

@@ -35,12 +35,18 @@ TEST_F(SessionDirectoryTest, IdsAreLongAndDiffer) {
   EXPECT_NE(MakeSessionId(), MakeSessionId());
 }
 
-TEST_F(SessionDirectoryTest, OnlyTheUserMayEnter) {
+TEST_F(SessionDirectoryTest, NobodyElseMayLookIntoIt) {
   Result<SessionDirectory> made = SessionDirectory::Make(base_, MakeSessionId());
   ASSERT_TRUE(made.ok()) << made.error().message;
   struct stat status;
   ASSERT_EQ(0, stat(made->layout().directory().c_str(), &status));
-  EXPECT_EQ(0700U, status.st_mode & 07777U);
+  const bool root = geteuid() == 0;
+  EXPECT_EQ(root ? 0711U : 0700U, status.st_mode & 07777U);
+  // What root's processes find after they became another user's cannot be listed.
+  const std::string sockets = std::filesystem::path(made->layout().AgentSocket(0)).parent_path();
+  EXPECT_EQ(root, sockets != made->layout().directory());
+  ASSERT_EQ(0, stat(sockets.c_str(), &status));
+  EXPECT_EQ(root ? 0711U : 0700U, status.st_mode & 07777U);
 }
 
 TEST_F(SessionDirectoryTest, ALivingSessionIsLeftAlone) {
