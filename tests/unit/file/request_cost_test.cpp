@@ -91,12 +91,14 @@ TEST_F(RequestCostTest, StatOfADirectoryOrOfNothing) {
 }
 
 TEST_F(RequestCostTest, ARandomReadIsOneRange) {
-  auto file = host_->Open("d/large", O_RDONLY, 0);
+  auto file = *host_->Open("d/large", O_RDONLY, 0);
   counting_->Taken();
-  EXPECT_EQ(Read(**file, 20'000'000, 4096).size(), 4096u);
+  EXPECT_EQ(Read(*file, 18'000'000, 4096).size(), 4096u);
   EXPECT_EQ(counting_->Taken(), 1);
-  EXPECT_EQ(Read(**file, 20'004'096, 4096).size(), 4096u);
-  EXPECT_LE(counting_->Taken(), 1) << "the neighbour came along, at most the read-ahead is new";
+  EXPECT_EQ(Read(*file, 18'004'096, 4096).size(), 4096u);
+  file.reset();
+  host_.reset();  // what was begun in the background is done with
+  EXPECT_EQ(counting_->Taken(), 1) << "the neighbour came along, the read-ahead is new";
 }
 
 TEST_F(RequestCostTest, ASmallNewFileIsOnePutAtItsClose) {
