@@ -71,14 +71,18 @@ class Facts(OnTerminal):
 
 class Launcher(OnTerminal):
     """`elsewhere run` as a job of an interactive shell."""
-    # The child says when it is continued and ends by Ctrl-C.
+    # The child says when it is continued and ends by Ctrl-C. Its handler's byte in a pipe ends the read also when the
+    # signal comes right before it; of a pause, python's own handler would then have to wait for the next signal.
     JOB = ("import os, signal, sys\n"
            "child = os.fork()\n"
            "if child == 0:\n"
            "    signal.signal(signal.SIGCONT, lambda *_: os.write(1, b'<continued>'))\n"
+           "    came, woken = os.pipe()\n"
+           "    os.set_blocking(woken, False)\n"
+           "    signal.set_wakeup_fd(woken)\n"
            "    signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
            "    os.write(1, b'<ready>')\n"
-           "    while True: signal.pause()\n"
+           "    while True: os.read(came, 1)\n"
            "signal.signal(signal.SIGINT, lambda *_: None)\n"
            "print('<child %d>' % os.waitpid(child, 0)[1])\n"
            "sys.exit(7)\n")
