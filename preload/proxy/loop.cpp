@@ -39,22 +39,25 @@ constexpr int kSignalChild = 17, kSignalContinue = 18, kSignalKill = 9;
   for (;;) raw::Syscall(SYS_exit_group, status);
 }
 
-void Raise(int number) {
-  const long self = raw::Syscall(SYS_getpid);
-  raw::Syscall(SYS_kill, self, number);
-}
-
 uint64_t BitOf(int number) {
   return uint64_t{1} << (number - 1);
 }
 
-// The signal's default action happens to this process.
-void ActBy(int number) {
+bool IsContinued() {
+  uint64_t pending = 0;
+  raw::Syscall(SYS_rt_sigpending, raw::Address(&pending), 8);
+  return (pending & BitOf(kSignalContinue)) != 0;
+}
+
+// The signal's default action happens to this process. `unless_continued`: a stop signal throws a pending
+// SIGCONT away, so one that has come is looked for right before.
+void ActBy(int number, bool unless_continued = false) {
   const uint64_t default_action[4] = {};
   raw::Syscall(SYS_rt_sigaction, number, raw::Address(default_action), 0, 8);
   const uint64_t mask = ~BitOf(number), all = ~uint64_t{0};
+  const long self = raw::Syscall(SYS_getpid);
   raw::Syscall(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, raw::Address(&mask), 0, 8);
-  Raise(number);
+  if (!unless_continued || !IsContinued()) raw::Syscall(SYS_kill, self, number);
   raw::Syscall(SYS_rt_sigprocmask, 2, raw::Address(&all), 0, 8);
 }
 
@@ -113,17 +116,9 @@ bool TakeSignal(State* state) {
   return true;
 }
 
-bool IsContinued() {
-  uint64_t pending = 0;
-  raw::Syscall(SYS_rt_sigpending, raw::Address(&pending), 8);
-  return (pending & BitOf(kSignalContinue)) != 0;
-}
-
 void Stop(State* state, const abi::StopPacket& packet) {
-  // A stop signal throws a pending SIGCONT away, so one that came since the last look is looked for until the
-  // last moment.
-  if (packet.continues != state->continues || IsContinued()) return;
-  ActBy(packet.signal);
+  if (packet.continues != state->continues) return;
+  ActBy(packet.signal, true);
   // Whoever was stopped runs again by a SIGCONT, which waits in the signalfd.
   if (IsContinued()) return;
   signalfd_siginfo info{};
