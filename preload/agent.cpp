@@ -9,7 +9,11 @@
 // takes this processor as soon as it is rung for, so that is no rare moment; signals are therefore blocked
 // over the hand-over, and one that is pending then counts as come while the call waited. The pending bit is
 // set before the summary's bit and both before the doorbell, and the agent clears in the opposite order, so
-// that none is missed.
+// that none is missed. The doorbell is rung only for an agent that says it is asleep: it says so before it
+// looks at the summary for the last time.
+//
+// A call that nobody waits for goes kPending -> kFree, by the agent. One in kHeardAmong of a thread is waited
+// for all the same, so that who makes nothing else does not fill the table.
 #include "preload/agent.h"
 
 #include <errno.h>
@@ -45,6 +49,8 @@ struct Connection {
 constinit Connection connection{kNone, nullptr, -1, -1};
 
 constinit thread_local uint32_t calls_of_thread = 0;
+constinit thread_local uint32_t unheard_of_thread = 0;
+constexpr uint32_t kHeardAmong = 16;
 
 // What the child of a vfork had to say and could not; the last one of several.
 constinit char left_note[abi::kSlotPayload] = {};
@@ -160,13 +166,15 @@ abi::Slot* ClaimSlot(abi::Table* table, uint32_t* index) {
     auto expected = static_cast<uint32_t>(abi::SlotState::kFree);
     if (slot->state.compare_exchange_strong(expected, static_cast<uint32_t>(abi::SlotState::kClaimed),
                                             std::memory_order_acquire, std::memory_order_relaxed)) {
+      slot->ticket = first;
       return slot;
     }
   }
   return nullptr;
 }
 
-void RingDoorbell() {
+void RingDoorbell(abi::Table* table) {
+  if (table->header.asleep.exchange(0, std::memory_order_seq_cst) == 0) return;
   const uint64_t one = 1;
   raw::Syscall(SYS_write, connection.doorbell, raw::Address(&one), sizeof one);
 }
@@ -176,7 +184,7 @@ void HandOver(abi::Table* table, abi::Slot* slot, uint32_t index) {
   const uint32_t word = index / 64;
   table->header.pending[word].fetch_or(uint64_t{1} << (index % 64), std::memory_order_seq_cst);
   table->header.pending_summary[word / 64].fetch_or(uint64_t{1} << (word % 64), std::memory_order_seq_cst);
-  RingDoorbell();
+  RingDoorbell(table);
 }
 
 void Cancel(abi::Table* table, abi::Slot* slot, uint32_t index) {
@@ -186,7 +194,7 @@ void Cancel(abi::Table* table, abi::Slot* slot, uint32_t index) {
   const uint32_t word = index / 64;
   table->header.pending[word].fetch_or(uint64_t{1} << (index % 64), std::memory_order_seq_cst);
   table->header.pending_summary[word / 64].fetch_or(uint64_t{1} << (word % 64), std::memory_order_seq_cst);
-  RingDoorbell();
+  RingDoorbell(table);
 }
 
 // A signal is pending whose handler interrupts a call of this kind, once `mask` lets it through.
@@ -319,9 +327,10 @@ abi::Table* AgentTable() {
 }
 
 int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> arguments, const Payload& payload,
-                  Interruption interruption) {
+                  Interruption interruption, bool unheard) {
   abi::Table* table = AgentTable();
   if (table == nullptr) return -1;
+  unheard = unheard && ++unheard_of_thread % kHeardAmong != 0;
   if (payload.size > abi::kSlotPayload) {
     errno = E2BIG;
     return -1;
@@ -341,6 +350,7 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
   for (const int64_t argument : arguments) slot->arguments[count++] = argument;
   slot->result = -1;
   slot->error = EIO;
+  slot->unheard = unheard || operation == abi::Operation::kNote ? 1 : 0;
   slot->payload_size = static_cast<uint32_t>(payload.size);
   if (payload.size != 0) memcpy(slot->payload, payload.data, payload.size);
   const Watch watch(interruption);
@@ -354,7 +364,7 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
     if (interrupted) Cancel(table, slot, index);
     RestoreSignals(mask);
   }
-  if (operation == abi::Operation::kNote) return 0;  // the agent frees the slot
+  if (unheard || operation == abi::Operation::kNote) return 0;  // the agent frees the slot
   interrupted |= AwaitAnswer(table, slot, index, watch);
   if (payload.interrupted != nullptr) *payload.interrupted = interrupted;
   return TakeAnswer(slot, payload);

@@ -38,9 +38,11 @@ struct Payload {
 };
 
 // One call: claims a slot, hands it over, waits for the answer. Returns the result; -1 sets errno (ENOTCONN:
-// there is no agent; EAGAIN: no slot is free), success leaves errno alone.
+// there is no agent; EAGAIN: no slot is free), success leaves errno alone. `unheard`: it returns 0 once the
+// call is handed over, mostly; the agent takes it before every call that follows from it.
 int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> arguments,
-                  const Payload& payload = {}, Interruption interruption = Interruption::kNone);
+                  const Payload& payload = {}, Interruption interruption = Interruption::kNone,
+                  bool unheard = false);
 
 // How many calls this thread has made.
 uint32_t CallsOfThread();

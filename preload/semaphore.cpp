@@ -68,6 +68,15 @@ int TakeThroughAgent(const Semaphore* word, abi::Operation operation, clockid_t 
   return result == 0 || errno == EAGAIN ? Fail(EINTR) : result;
 }
 
+// At home the agent that is asked is the one that keeps the count, and what this process wrote to its pipes
+// is in home's own: nothing has to happen before the caller goes on. A worker's agent must first send on what
+// was written before the post, and not what is written after it.
+bool MayPostUnheard(const Semaphore* word) {
+  const abi::Table* table = ConnectedTable();
+  return !OnWorker() && table != nullptr && table->header.hear_posts.load(std::memory_order_relaxed) == 0 &&
+         (word->object.load(std::memory_order_relaxed) & wire::kSemaphoreLarge) == 0;
+}
+
 int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
   Semaphore* word = AsWord(semaphore);
   const SemaphoreOutcome outcome = wire::SemaphoreWait(word, deadline, clock);
@@ -143,7 +152,8 @@ int sem_post(sem_t* semaphore) {
   if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
   // What this process wrote goes first, so the agent must know whose post it is.
   if (OnWorker()) SessionPid();
-  return static_cast<int>(CallAgent(abi::Operation::kSemPost, {ObjectOf(word)}));
+  return static_cast<int>(
+      CallAgent(abi::Operation::kSemPost, {ObjectOf(word)}, {}, Interruption::kNone, MayPostUnheard(word)));
 }
 
 int sem_getvalue(sem_t* semaphore, int* value) {

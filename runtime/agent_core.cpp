@@ -52,11 +52,13 @@ Result<std::unique_ptr<AgentCore>> AgentCore::Create(const Options& options, sto
         self->on_packet_(id, std::move(packet));
       },
       [self](ConnectionId id) { self->on_closed_(id); });
-  if (auto added = core->loop_->Add(core->calls_->doorbell(), EPOLLIN,
-                                    [self](uint32_t) { self->calls_->TakeCalls(); });
+  if (auto added =
+          core->loop_->Add(core->calls_->doorbell(), EPOLLIN, [self](uint32_t) { self->calls_->Rung(); });
       !added) {
     return added.error();
   }
+  core->loop_->OnSleep([self] { return self->calls_->FallAsleep(); }, [self] { self->calls_->WakeUp(); },
+                       [self] { self->calls_->TakeCalls(); });
   return core;
 }
 
@@ -145,6 +147,7 @@ void AgentCore::RefuseMessage(HostId from, const std::string& what) {
 }
 
 void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
+  calls_->TakeUnheard();  // what is sent may have been written after them
   for (auto& component : components_) component->BeforeSend();
   Post(to, std::move(message));
 }

@@ -72,20 +72,71 @@ void CallTable::OnCall(abi::Operation operation, Handler handler) {
   handlers_[static_cast<uint32_t>(operation)] = std::move(handler);
 }
 
-void CallTable::TakeCalls() {
+void CallTable::Rung() {
   uint64_t rings;
   (void)!read(doorbell(), &rings, sizeof rings);
-  // The caller sets its pending bit before its summary bit, and both before it rings: what is set after this
-  // scan rings again.
+  TakeCalls();
+}
+
+bool CallTable::FallAsleep() {
+  table_->header.asleep.store(1, std::memory_order_seq_cst);
+  const auto is_set = [](const auto& word) { return word.load(std::memory_order_seq_cst) != 0; };
+  const auto& summary = table_->header.pending_summary;
+  return heard_.empty() && std::none_of(std::begin(summary), std::end(summary), is_set);
+}
+
+void CallTable::WakeUp() {
+  table_->header.asleep.store(0, std::memory_order_relaxed);
+}
+
+// The caller sets its pending bit before its summary bit, and both before it asks whether to ring: what is
+// set after this has found the agent awake is found before it sleeps.
+bool CallTable::Collect() {
+  bool found = false;
   for (uint32_t summary = 0; summary < abi::kSlotCount / 64 / 64; ++summary) {
+    if (table_->header.pending_summary[summary].load(std::memory_order_acquire) == 0) continue;
     uint64_t words = table_->header.pending_summary[summary].exchange(0);
     for (; words != 0; words &= words - 1) {
       const uint32_t word = summary * 64 + static_cast<uint32_t>(std::countr_zero(words));
       uint64_t slots = table_->header.pending[word].exchange(0);
       for (; slots != 0; slots &= slots - 1) {
-        TakeSlot(word * 64 + static_cast<uint32_t>(std::countr_zero(slots)));
+        const uint32_t index = word * 64 + static_cast<uint32_t>(std::countr_zero(slots));
+        if (table_->slots[index].unheard != 0) {
+          unheard_.push_back(index);
+        } else {
+          heard_.push_back(index);
+        }
+        found = true;
       }
     }
+  }
+  return found;
+}
+
+// Until a pass finds nothing: then whatever came before a call that was found has been found too. Slots are
+// not free before their calls are taken, so this ends. Who made a call of the others still waits for it, so
+// nothing follows from it yet.
+void CallTable::TakeUnheard() {
+  if (taking_unheard_) return;
+  while (Collect()) {
+  }
+  if (unheard_.empty()) return;
+  taking_unheard_ = true;
+  std::vector<uint32_t> slots;
+  slots.swap(unheard_);
+  std::sort(slots.begin(), slots.end(), [this](uint32_t one, uint32_t other) {
+    return table_->slots[one].ticket < table_->slots[other].ticket;
+  });
+  for (const uint32_t index : slots) TakeSlot(index);
+  taking_unheard_ = false;
+}
+
+void CallTable::TakeCalls() {
+  TakeUnheard();
+  while (!heard_.empty()) {
+    const uint32_t index = heard_.front();
+    heard_.pop_front();
+    TakeSlot(index);
   }
 }
 
@@ -110,8 +161,8 @@ void CallTable::TakeSlot(uint32_t index) {
   slots_of_[call.kernel_pid].insert(index);
   const CallId id{index, ++generations_[index]};
   const auto handler = handlers_.find(slot.operation);
-  if (call.operation == abi::Operation::kNote) {
-    Free(index);  // nobody waits
+  if (slot.unheard != 0) {
+    Free(index);
     if (handler != handlers_.end()) handler->second(id, call);
   } else if (state == abi::SlotState::kCancelled) {
     Complete(id, -1, EINTR, {});
@@ -172,6 +223,7 @@ void CallTable::EnterProcess(const Process& process) {
 }
 
 void CallTable::RemoveProcess(int32_t kernel_pid) {
+  TakeUnheard();
   if (++deaths_since_sweep_ >= kDeathsPerSweep) SweepDeadOwners();
   if (const auto entry = entries_.find(kernel_pid); entry != entries_.end()) {
     table_->processes[entry->second].kernel_pid.store(-1, std::memory_order_release);

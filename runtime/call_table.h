@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -46,8 +47,16 @@ class CallTable {
     incarnation_of_ = std::move(of);
   }
 
-  // Takes every pending call; run when the doorbell is readable.
+  // When the doorbell is readable.
+  void Rung();
+  // Takes every pending call, those first that nobody waits for.
   void TakeCalls();
+  // Only those: whoever made one may have gone on, and what follows from that must find it done. In the order
+  // in which they were made. Cheap when nothing is pending.
+  void TakeUnheard();
+  // Before the loop sleeps: callers ring from now on. False: there is something to take, do not sleep.
+  bool FallAsleep();
+  void WakeUp();
   void Complete(CallId id, int64_t result, int error, std::span<const uint8_t> payload);
 
   void EnterProcess(const Process& process);
@@ -59,6 +68,7 @@ class CallTable {
 
  private:
   CallTable() = default;
+  bool Collect();
   void TakeSlot(uint32_t index);
   void Free(uint32_t index);
   void SweepDeadOwners();
@@ -71,6 +81,9 @@ class CallTable {
   std::unordered_map<int32_t, std::unordered_set<uint32_t>> slots_of_;
   std::unordered_map<int32_t, uint32_t> entries_;  // kernel pid -> index of its ProcessEntry
   uint32_t deaths_since_sweep_ = 0;
+  std::vector<uint32_t> unheard_;  // slots of pending calls, collected and not taken yet
+  std::deque<uint32_t> heard_;
+  bool taking_unheard_ = false;
   std::unordered_map<uint32_t, Handler> handlers_;
   std::function<void(CallId)> cancelled_ = [](CallId) {};
   std::function<void(CallId)> dropped_ = [](CallId) {};

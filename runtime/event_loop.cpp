@@ -170,7 +170,9 @@ void EventLoop::Run() {
   while (running_) {
     RunDeferred();
     if (!running_) break;
-    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
+    const bool sleeps = falls_asleep_();
+    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), sleeps ? -1 : 0);
+    wakes_();
     for (int i = 0; i < count; ++i) {
       const uint64_t tag = events[static_cast<size_t>(i)].data.u64;
       const auto watch = watches_.find(static_cast<int>(tag & 0xffffffffU));
@@ -178,6 +180,7 @@ void EventLoop::Run() {
       const std::shared_ptr<Ready> ready = watch->second.ready;  // survives its own removal
       (*ready)(events[static_cast<size_t>(i)].events);
     }
+    if (!sleeps) stays_awake_();
   }
 }
 

@@ -44,6 +44,14 @@ class EventLoop {
   TimerId After(std::chrono::nanoseconds delay, Action action);  // once
   void Cancel(TimerId timer);                                    // an unknown or past timer is fine
 
+  // `falls_asleep` runs before the loop sleeps, `wakes` when it has slept. False: it must not sleep; then
+  // `stays_awake` runs behind whatever has happened by now.
+  void OnSleep(std::function<bool()> falls_asleep, Action wakes, Action stays_awake) {
+    falls_asleep_ = std::move(falls_asleep);
+    wakes_ = std::move(wakes);
+    stays_awake_ = std::move(stays_awake);
+  }
+
   // Runs `action` when the callbacks of this round are through, before the loop sleeps again.
   void Defer(Action action);
 
@@ -82,6 +90,9 @@ class EventLoop {
   std::unordered_map<TimerId, std::chrono::steady_clock::time_point> deadlines_;
   std::unordered_map<int, SignalAction> signal_actions_;
   std::vector<Action> deferred_;
+  std::function<bool()> falls_asleep_ = [] { return true; };
+  Action wakes_ = [] {};
+  Action stays_awake_ = [] {};
   std::mutex posted_mutex_;
   std::vector<Action> posted_;  // guarded by posted_mutex_
 };

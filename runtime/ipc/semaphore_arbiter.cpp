@@ -1,5 +1,7 @@
 #include "runtime/ipc/semaphore_arbiter.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -36,15 +38,15 @@ void SemaphoreArbiter::Post(uint64_t object, ErrorCallback done) {
   Ask(Operation::kPost, object, 0, std::move(answer));
 }
 
-void SemaphoreArbiter::Wait(uint64_t object, uint64_t waiter, ErrorCallback refused) {
-  AskToWait(Operation::kWait, object, waiter, std::move(refused));
+void SemaphoreArbiter::Wait(uint64_t object, uint64_t waiter, Incarnation process, ErrorCallback refused) {
+  AskToWait(Operation::kWait, object, waiter, process, std::move(refused));
 }
 
-void SemaphoreArbiter::TryWait(uint64_t object, uint64_t waiter, ErrorCallback refused) {
-  AskToWait(Operation::kTryWait, object, waiter, std::move(refused));
+void SemaphoreArbiter::TryWait(uint64_t object, uint64_t waiter, Incarnation process, ErrorCallback refused) {
+  AskToWait(Operation::kTryWait, object, waiter, process, std::move(refused));
 }
 
-void SemaphoreArbiter::AskToWait(Operation operation, uint64_t object, uint64_t waiter,
+void SemaphoreArbiter::AskToWait(Operation operation, uint64_t object, uint64_t waiter, Incarnation process,
                                  ErrorCallback refused) {
   if (agent_.is_home()) {
     const Outcome outcome = Act(wire::kHome, operation, object, waiter);
@@ -53,7 +55,7 @@ void SemaphoreArbiter::AskToWait(Operation operation, uint64_t object, uint64_t 
   }
   const uint64_t request = RequestOfWait(waiter);
   unanswered_[request] = [refused = std::move(refused)](int error, uint32_t) { refused(error); };
-  agent_.Send(wire::kHome, wire::SemaphoreRequest{request, operation, object, waiter});
+  agent_.Send(wire::kHome, wire::SemaphoreRequest{request, operation, object, waiter, process});
 }
 
 void SemaphoreArbiter::Cancel(uint64_t object, uint64_t waiter, std::function<void(bool removed)> done) {
@@ -85,12 +87,12 @@ void SemaphoreArbiter::Ask(Operation operation, uint64_t object, uint64_t argume
     request = 2 * ++last_request_;
     unanswered_[request] = std::move(answer);
   }
-  agent_.Send(wire::kHome, wire::SemaphoreRequest{request, operation, object, argument});
+  agent_.Send(wire::kHome, wire::SemaphoreRequest{request, operation, object, argument, 0});
 }
 
 // At home. `from`: the host whose waiter `argument` names.
 SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation, uint64_t object,
-                                                uint64_t argument) {
+                                                uint64_t argument, Incarnation process) {
   if (operation == Operation::kCreate) {
     semaphores_[object].count = static_cast<uint32_t>(argument);
     return {};
@@ -106,13 +108,13 @@ SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation
       return {PostAt(object, semaphore), 0};
     case Operation::kWait:
     case Operation::kTryWait:
-      if (semaphore.count > 0) {
+      if (semaphore.count > 0 && !IsDying(process)) {
         --semaphore.count;
-        Grant({from, argument}, object);
+        Grant({from, argument, process}, object);
       } else if (operation == Operation::kTryWait) {
         return {EAGAIN, 0};
       } else {
-        semaphore.waiting.push_back({from, argument});
+        semaphore.waiting.push_back({from, argument, process});
       }
       return {};
     case Operation::kCancel: {
@@ -129,9 +131,11 @@ SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation
 }
 
 int SemaphoreArbiter::PostAt(uint64_t object, Semaphore& semaphore) {
-  if (!semaphore.waiting.empty()) {
-    const Waiter waiter = semaphore.waiting.front();
-    semaphore.waiting.pop_front();
+  const auto living = std::find_if(semaphore.waiting.begin(), semaphore.waiting.end(),
+                                   [this](const Waiter& waiter) { return !IsDying(waiter.process); });
+  if (living != semaphore.waiting.end()) {
+    const Waiter waiter = *living;
+    semaphore.waiting.erase(living);
     Grant(waiter, object);
     return 0;
   }
@@ -140,13 +144,22 @@ int SemaphoreArbiter::PostAt(uint64_t object, Semaphore& semaphore) {
   return 0;
 }
 
+// Of a process on a worker. Whoever has reaped it posts knowing that it is dead, and the kernel tells the
+// loop so in its own time.
+bool SemaphoreArbiter::IsDying(Incarnation process) const {
+  const Process* deputy = process != 0 ? agent_.FindProcess(process) : nullptr;
+  if (deputy == nullptr) return false;
+  pollfd ended{deputy->pidfd, POLLIN, 0};
+  return poll(&ended, 1, 0) == 1;
+}
+
 void SemaphoreArbiter::Grant(const Waiter& waiter, uint64_t object) {
   if (waiter.host == wire::kHome) return granted_(object, waiter.waiter);
   agent_.Send(waiter.host, wire::SemaphoreGrant{object, waiter.waiter});
 }
 
 void SemaphoreArbiter::OnRequest(HostId from, const wire::SemaphoreRequest& request) {
-  const Outcome outcome = Act(from, request.operation, request.object, request.argument);
+  const Outcome outcome = Act(from, request.operation, request.object, request.argument, request.process);
   // A wait that goes well is answered by its grant alone.
   const bool waits = request.operation == Operation::kWait || request.operation == Operation::kTryWait;
   if (request.request == 0 || (waits && outcome.error == 0)) return;

@@ -7,7 +7,8 @@
 //
 // Order: requests and grants are messages like all others. What a host published before its post is in every
 // inbox before home hears of the post, so before the grant that home then sends. Waiters are served in the
-// order in which their waits reached home.
+// order in which their waits reached home, but for those whose processes were killed at home: they die on
+// their workers a moment later, and what is posted when their death is known is not theirs.
 //
 // The same interface on every host: home acts, a worker sends a SemaphoreRequest and gets a SemaphoreGrant
 // (the waiter has its token) or a SemaphoreAnswer. Callbacks may run at once. Thread-safety: one loop.
@@ -36,9 +37,11 @@ class SemaphoreArbiter {
   void Destroy(uint64_t object);  // who waits, waits for ever, as natively
   // `done` may be null, and is then never needed.
   void Post(uint64_t object, ErrorCallback done);  // EOVERFLOW, EINVAL (no such object)
-  // `waiter`: this host's name for it, never used twice. `refused` runs only with an error.
-  void Wait(uint64_t object, uint64_t waiter, ErrorCallback refused);     // EINVAL
-  void TryWait(uint64_t object, uint64_t waiter, ErrorCallback refused);  // EAGAIN, EINVAL
+  // `waiter`: this host's name for it, never used twice; `process`: whose it is, 0 at home. `refused` runs
+  // only with an error.
+  void Wait(uint64_t object, uint64_t waiter, Incarnation process, ErrorCallback refused);  // EINVAL
+  void TryWait(uint64_t object, uint64_t waiter, Incarnation process,
+               ErrorCallback refused);  // EAGAIN, EINVAL
   // removed: no grant will come. Otherwise it came before this answer.
   void Cancel(uint64_t object, uint64_t waiter, std::function<void(bool removed)> done);
   void GetValue(uint64_t object, std::function<void(int error, int value)> done);
@@ -51,6 +54,7 @@ class SemaphoreArbiter {
   struct Waiter {
     HostId host;
     uint64_t waiter;
+    Incarnation process;
   };
   struct Semaphore {
     uint32_t count = 0;
@@ -64,8 +68,10 @@ class SemaphoreArbiter {
   // Requests of waits are odd, so that a grant finds what it makes needless.
   static uint64_t RequestOfWait(uint64_t waiter) { return 2 * waiter + 1; }
   void Ask(Operation operation, uint64_t object, uint64_t argument, Answer answer);
-  void AskToWait(Operation operation, uint64_t object, uint64_t waiter, ErrorCallback refused);
-  Outcome Act(HostId from, Operation operation, uint64_t object, uint64_t argument);
+  void AskToWait(Operation operation, uint64_t object, uint64_t waiter, Incarnation process,
+                 ErrorCallback refused);
+  Outcome Act(HostId from, Operation operation, uint64_t object, uint64_t argument, Incarnation process = 0);
+  bool IsDying(Incarnation process) const;
   int PostAt(uint64_t object, Semaphore& semaphore);
   void Grant(const Waiter& waiter, uint64_t object);
   void OnRequest(HostId from, const wire::SemaphoreRequest& request);

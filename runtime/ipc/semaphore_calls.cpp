@@ -44,8 +44,11 @@ void SemaphoreCalls::Destroy(uint64_t object) {
 }
 
 bool SemaphoreCalls::CanOverflow(uint64_t object) {
-  if ((object & kLarge) != 0) return true;
-  return ++posts_[object] > kPostsUnasked;
+  if ((object & wire::kSemaphoreLarge) != 0) return true;
+  const uint32_t posts = ++posts_[object];
+  // Posts that nobody waits for may be on their way, one for each slot at most.
+  if (posts > kPostsUnasked / 2) agent_.table().header.hear_posts.store(1, std::memory_order_relaxed);
+  return posts > kPostsUnasked;
 }
 
 void SemaphoreCalls::Post(CallId id, const Call& call) {
@@ -69,7 +72,8 @@ void SemaphoreCalls::Wait(CallId id, const Call& call) {
                               : Until(static_cast<clockid_t>(clock), call.arguments[2], call.arguments[3]);
   if (left <= std::chrono::nanoseconds::zero()) return TryWait(id, call, ETIMEDOUT);
   const uint64_t waiter = AddWaiter(id, call);
-  semaphores_.Wait(ObjectOf(call), waiter, [this, waiter](int error) { Refuse(waiter, error); });
+  semaphores_.Wait(ObjectOf(call), waiter, call.incarnation,
+                   [this, waiter](int error) { Refuse(waiter, error); });
   if (clock >= 0 && waiters_.contains(waiter)) {
     waiters_[waiter].timer = agent_.loop().After(left, [this, waiter] {
       if (const auto found = waiters_.find(waiter); found != waiters_.end()) found->second.timer = 0;
@@ -80,7 +84,7 @@ void SemaphoreCalls::Wait(CallId id, const Call& call) {
 
 void SemaphoreCalls::TryWait(CallId id, const Call& call, int busy_error) {
   const uint64_t waiter = AddWaiter(id, call);
-  semaphores_.TryWait(ObjectOf(call), waiter, [this, waiter, busy_error](int error) {
+  semaphores_.TryWait(ObjectOf(call), waiter, call.incarnation, [this, waiter, busy_error](int error) {
     Refuse(waiter, error == EAGAIN ? busy_error : error);
   });
 }

@@ -7,7 +7,7 @@
 // tells: no death loses a post. A post leaves only after the poster's stream data and shared memory
 // have been sent (Agent::Drain). It returns as soon as it has left: whatever this host sends later, and every
 // later operation, comes behind it. Only where the count might reach its maximum is home's answer
-// waited for; the object's name tells (kLarge), with this host's own posts.
+// waited for; the object's name tells (wire::kSemaphoreLarge), with this host's own posts.
 //
 // Thread-safety: one loop.
 #pragma once
@@ -20,6 +20,7 @@
 #include "runtime/agent.h"
 #include "runtime/ipc/semaphore_arbiter.h"
 #include "shim/wire/memory_message.h"
+#include "shim/wire/semaphore.h"
 
 namespace elsewhere::runtime {
 
@@ -32,7 +33,8 @@ class SemaphoreCalls {
   // operations of this host come behind that, those of others behind whatever tells them of the object.
   // `count`: as far as it is known.
   uint64_t Reserve(uint32_t count) {
-    return wire::MakeIncarnation(agent_.host(), ++last_object_ | (count > kSmallCount ? kLarge : 0));
+    return wire::MakeIncarnation(agent_.host(),
+                                 ++last_object_ | (count > kSmallCount ? wire::kSemaphoreLarge : 0));
   }
   void Create(uint64_t object, uint32_t count);
   void Destroy(uint64_t object);
@@ -43,7 +45,6 @@ class SemaphoreCalls {
   void HostGone(HostId host);
 
  private:
-  static constexpr uint64_t kLarge = uint64_t{1} << 47;  // the object may have begun above kSmallCount
   static constexpr uint32_t kSmallCount = 1 << 29;
   static constexpr uint32_t kPostsUnasked = 1 << 22;  // of one host; a session has far fewer than 256 hosts
 

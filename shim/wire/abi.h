@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 9;
+inline constexpr uint32_t kAbiVersion = 10;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -164,7 +164,10 @@ struct alignas(64) Slot {
   int32_t error;  // errno value when result is -1
   uint32_t payload_size;
   uint8_t payload[kSlotPayload];
-  uint8_t reserved[24];
+  uint64_t ticket;   // in which order calls were made
+  uint32_t unheard;  // 1: nobody waits for the answer, the agent frees the slot; the call is taken before all
+                     // calls that are waited for
+  uint8_t reserved[12];
 };
 static_assert(sizeof(Slot) == 512);
 
@@ -200,6 +203,10 @@ struct alignas(4096) TableHeader {
   alignas(64) std::atomic<int32_t> attached_segments[kAttachedSegments];
   alignas(64) std::atomic<uint32_t> ending;  // the session is over: start nothing new
   alignas(64) std::atomic<uint64_t> slot_hint;
+  // 1: the agent sleeps, or is about to: whoever makes it 0 rings the doorbell. What is pending before that
+  // is found without.
+  alignas(64) std::atomic<uint32_t> asleep;
+  std::atomic<uint32_t> hear_posts;  // 1: a semaphore's count may come near its maximum, posts are waited for
   alignas(64)
       std::atomic<uint64_t> pending_summary[kSlotCount / 64 / 64];  // bit: that word of `pending` may be set
   std::atomic<uint64_t> pending[kSlotCount / 64];

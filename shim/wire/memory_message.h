@@ -82,9 +82,10 @@ struct SemaphoreRequest {
   Operation operation{};
   uint64_t object = 0;
   uint64_t argument = 0;
+  Incarnation process = 0;  // that waits
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.request, s.operation, s.object, s.argument);
+    return std::tie(s.request, s.operation, s.object, s.argument, s.process);
   }
 };
 struct SemaphoreAnswer {

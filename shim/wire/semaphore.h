@@ -35,6 +35,8 @@ namespace elsewhere::wire {
 inline constexpr uint64_t kSemaphoreMagic = 0x454c53454d415048;
 inline constexpr uint32_t kSemaphoreMaximum = 0x7fffffff;  // SEM_VALUE_MAX
 inline constexpr uint32_t kSemaphorePromoted = 0x80000000;
+// In the name of an object: its count may have been large when it was promoted, so posts may overflow.
+inline constexpr uint64_t kSemaphoreLarge = uint64_t{1} << 47;
 
 struct Semaphore {
   std::atomic<uint64_t> data;

@@ -46,6 +46,7 @@ void MakeTable(uint32_t host, const std::string& socket_path) {
   table->header.host = host;
   std::memcpy(table->header.agent_socket, socket_path.c_str(), socket_path.size() + 1);
   doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  table->header.asleep = 1;
 }
 
 void MakeArena() {
@@ -221,10 +222,14 @@ void Answer(abi::Slot& slot) {
 void TakeCalls() {
   uint64_t rings;
   if (read(doorbell, &rings, sizeof rings) < 0) return;
+  table->header.asleep = 1;  // who comes after this scan rings again
   for (auto& summary : table->header.pending_summary) summary = 0;
   for (uint32_t word = 0; word < abi::kSlotCount / 64; ++word) {
     for (uint64_t bits = table->header.pending[word].exchange(0); bits != 0; bits &= bits - 1) {
-      Answer(table->slots[word * 64 + static_cast<uint32_t>(__builtin_ctzll(bits))]);
+      abi::Slot& slot = table->slots[word * 64 + static_cast<uint32_t>(__builtin_ctzll(bits))];
+      const bool unheard = slot.unheard != 0;
+      Answer(slot);
+      if (unheard) slot.state = static_cast<uint32_t>(abi::SlotState::kFree);
     }
   }
 }

@@ -17,6 +17,7 @@ class CallTableTest : public testing::Test {
       last_ = id;
       last_call_ = call;
       ++taken_;
+      order_.push_back(id.slot);
     });
   }
 
@@ -35,12 +36,18 @@ class CallTableTest : public testing::Test {
     calls_->table().header.pending[index / 64].fetch_or(uint64_t{1} << index % 64);
     calls_->table().header.pending_summary[index / 4096].fetch_or(uint64_t{1} << index / 64 % 64);
   }
+  void HandUnheard(uint32_t index, uint64_t ticket) {
+    Slot(index).ticket = ticket;
+    Slot(index).unheard = 1;
+    Hand(index, 42);
+  }
   abi::SlotState State(uint32_t index) { return static_cast<abi::SlotState>(Slot(index).state.load()); }
 
   std::unique_ptr<CallTable> calls_;
   CallId last_;
   Call last_call_;
   int taken_ = 0;
+  std::vector<uint32_t> order_;
 };
 
 TEST_F(CallTableTest, ACallIsTakenOnceAndAnswered) {
@@ -100,6 +107,39 @@ TEST_F(CallTableTest, SlotsOfDeadOwnersAreSweptEvenIfNeverHandedOver) {
   for (int i = 0; i < 64; ++i) calls_->RemoveProcess(100000 + i);
   EXPECT_EQ(State(7), abi::SlotState::kFree);
   EXPECT_EQ(State(8), abi::SlotState::kClaimed);
+}
+
+TEST_F(CallTableTest, WhatNobodyWaitsForIsTakenFirstAndInItsOrder) {
+  Hand(1, 42);
+  HandUnheard(9000, 8);
+  HandUnheard(70, 9);
+  HandUnheard(16000, 7);
+  calls_->TakeUnheard();
+  EXPECT_EQ(order_, (std::vector<uint32_t>{16000, 9000, 70}));
+  EXPECT_EQ(State(70), abi::SlotState::kFree);
+  EXPECT_EQ(State(1), abi::SlotState::kPending);
+  HandUnheard(2, 10);
+  calls_->TakeCalls();
+  EXPECT_EQ(order_, (std::vector<uint32_t>{16000, 9000, 70, 2, 1}));
+}
+
+TEST_F(CallTableTest, WhatItsMakerLeftBehindIsTakenBeforeItsSlotsAreSwept) {
+  HandUnheard(7, 1);
+  for (int i = 0; i < 64; ++i) calls_->RemoveProcess(100000 + i);
+  EXPECT_EQ(taken_, 1);
+}
+
+TEST_F(CallTableTest, NobodyFallsAsleepBesideAPendingCall) {
+  const auto& asleep = calls_->table().header.asleep;
+  EXPECT_TRUE(calls_->FallAsleep());
+  EXPECT_EQ(asleep.load(), 1U);
+  calls_->WakeUp();
+  EXPECT_EQ(asleep.load(), 0U);
+  Hand(5, 42);
+  EXPECT_FALSE(calls_->FallAsleep());
+  calls_->TakeCalls();
+  EXPECT_EQ(taken_, 1);
+  EXPECT_TRUE(calls_->FallAsleep());
 }
 
 TEST_F(CallTableTest, TheEndAnswersEveryOpenCall) {
