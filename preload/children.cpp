@@ -72,6 +72,15 @@ void RemoveChild(pid_t kernel_pid) {
   }
 }
 
+uint32_t ListChildren(pid_t* to, uint32_t room) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < Used() && count < room; ++i) {
+    if (children[i].kernel_pid.load(std::memory_order_acquire) <= 0) continue;
+    to[count++] = children[i].session_pid.load(std::memory_order_relaxed);
+  }
+  return count;
+}
+
 void ForgetChildren() {
   for (uint32_t i = 0; i < Used(); ++i) children[i].kernel_pid.store(0, std::memory_order_relaxed);
   used.store(0, std::memory_order_relaxed);

@@ -5,12 +5,15 @@
 // kernel pid.
 #pragma once
 
+#include <stdint.h>
 #include <sys/types.h>
 
 namespace elsewhere::preload {
 
 void AddChild(pid_t kernel_pid, pid_t session_pid);
 void RemoveChild(pid_t kernel_pid);
+// Session pids of those that were not waited for, at most `room`; how many.
+uint32_t ListChildren(pid_t* to, uint32_t room);
 // After a fork or a restore: they were another process's children.
 void ForgetChildren();
 

@@ -65,11 +65,41 @@ int64_t ListHere(const char* path, uint8_t* to) {
   return done;
 }
 
+bool Lists(const Listing& listing, const char* name) {
+  for (size_t at = 0; at < listing.size;) {
+    const auto* entry = reinterpret_cast<const struct dirent*>(listing.entries + at);
+    if (strcmp(entry->d_name, name) == 0) return true;
+    at += entry->d_reclen;
+  }
+  return false;
+}
+
+// A child that has ended is there until this process waits for it; its deputy has ended before.
+void AddEndedChildren(Listing& listing) {
+  constexpr uint32_t kMost = 1024;
+  pid_t children[kMost];
+  const uint32_t count = ListChildren(children, kMost);
+  for (uint32_t i = 0; i < count; ++i) {
+    char name[12];
+    const auto length = static_cast<size_t>(snprintf(name, sizeof name, "%d", children[i]));
+    const size_t size = (offsetof(struct dirent, d_name) + length + 8) / 8 * 8;
+    if (children[i] <= 0 || Lists(listing, name) || size > kRoom - listing.size) continue;
+    auto* entry = reinterpret_cast<struct dirent*>(listing.entries + listing.size);
+    entry->d_ino = static_cast<ino_t>(children[i]);
+    entry->d_off = static_cast<off_t>(listing.size);
+    entry->d_reclen = static_cast<unsigned short>(size);
+    entry->d_type = DT_DIR;
+    memcpy(entry->d_name, name, length + 1);
+    listing.size += size;
+  }
+}
+
 bool Fill(Listing& listing) {
   const int64_t size = listing.session_pid != 0 ? ListHere(listing.path, listing.entries)
                                                 : ListAtHome(listing.path, listing.entries, kRoom);
   listing.at = 0;
   listing.size = size > 0 ? static_cast<size_t>(size) : 0;
+  if (size > 0 && strcmp(listing.path, "/proc") == 0) AddEndedChildren(listing);
   return size >= 0;
 }
 
