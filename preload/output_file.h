@@ -2,6 +2,7 @@
 // (DescriptorKind::kOutputFile).
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -19,6 +20,13 @@ inline bool IsOutputFile(int fd) {
 // `fd` was just opened by a name that led to the local pipe of `of` (/dev/stdout, /proc/self/fd/1): the file
 // itself is opened in its place, as natively, and `*fd` is what open returns. False: it stays what it is.
 bool OpenOutputFile(int* fd, int of, int flags);
+
+// Record locks of this process: fcntl's commands.
+int LockOutputFile(int fd, int command, struct flock* lock);
+// `fd` is about to be closed or replaced.
+void OutputFileCloses(int fd);
+// In another process: they are not its own. `close`: the descriptors are there.
+void ForgetOutputLocks(bool close);
 
 // Libc's functions of these names on such a file; anything else goes to libc.
 namespace output {

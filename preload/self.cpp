@@ -12,6 +12,7 @@
 #include "preload/environment.h"
 #include "preload/files.h"
 #include "preload/kernel_call.h"
+#include "preload/output_file.h"
 #include "preload/signals.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
@@ -120,6 +121,7 @@ void ResetSelfAfterFork() {
   self.kernel_pid = pid;
   self.session_pid = OnWorker() ? 0 : pid;
   ForgetAgentAfterFork();
+  ForgetOutputLocks(true);
   ForgetChildren();
 }
 
@@ -134,6 +136,7 @@ void BecomeRestored(const abi::RestoreNote& note) {
   TakeAgentAfterRestore(note.doorbell);
   MapsAfterRestore();
   FindStreams();
+  ForgetOutputLocks(false);
   ForgetChildren();
   TranslateSignalHandlers();
 }

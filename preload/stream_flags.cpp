@@ -11,6 +11,7 @@
 
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
+#include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/stream.h"
 
@@ -44,6 +45,11 @@ bool IsOfDescription(int fd, int command) {
     default:
       return false;
   }
+}
+
+bool IsRecordLock(int command) {
+  return command == F_GETLK || command == F_SETLK || command == F_SETLKW || command == F_OFD_GETLK ||
+         command == F_OFD_SETLK || command == F_OFD_SETLKW;
 }
 
 int ControlHere(int fd, int command, void* argument) {
@@ -84,6 +90,8 @@ int fcntl(int fd, int command, void* argument) {
     errno = EBADF;
     return -1;
   }
+  if (IsOutputFile(fd) && IsRecordLock(command))
+    return LockOutputFile(fd, command, static_cast<struct flock*>(argument));
   if (!IsElsewhere(fd) || !IsOfDescription(fd, command)) return real::fcntl(fd, command, argument);
   const auto value = reinterpret_cast<intptr_t>(argument);
   bool stranger;

@@ -17,6 +17,7 @@
 
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
+#include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
@@ -283,6 +284,7 @@ int64_t Milliseconds(int timeout) {
 }  // namespace
 
 void StreamCloses(int fd) {
+  if (IsOutputFile(fd)) OutputFileCloses(fd);
   if (!IsStreamInput(fd)) return;
   bool watched = false;
   for (Interest& interest : interests) {

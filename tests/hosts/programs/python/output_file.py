@@ -1,4 +1,4 @@
-# forks: 3
+# forks: 12
 """A file that a remote child can only write is home's file in every respect: size, position, holes, times, locks."""
 import fcntl
 import os
@@ -31,6 +31,18 @@ def opened_again(path, flags, act):
         os.close(again)
 
 
+def opened_by_another(path, act):
+    """In a process of its own, by its own descriptor; its exit status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act(os.open(path, os.O_WRONLY))
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def all_calls(fd):
     own = f"/proc/self/fd/{fd}"
     say("write", lambda: os.write(fd, b"hello world\n"))
@@ -53,6 +65,12 @@ def all_calls(fd):
     say("lock", lambda: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB))
     say("lock elsewhere", lambda: opened_again("file", os.O_WRONLY, lambda other: fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)))
     say("unlock", lambda: fcntl.flock(fd, fcntl.LOCK_UN))
+    say("record lock", lambda: fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 5, 2))
+    say("record lock of another", lambda: opened_by_another("file", lambda other: fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 3)))
+    say("elsewhere in it", lambda: opened_by_another("file", lambda other: fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 50)))
+    say("to read", lambda: fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB))
+    say("closes", lambda: os.close(os.dup(fd)))
+    say("record lock of another", lambda: opened_by_another("file", lambda other: fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 3)))
     say("mode", lambda: os.fchmod(fd, 0o640))
     say("mode", lambda: oct(os.fstat(fd).st_mode))
     say("times", lambda: os.utime(fd, (1000, 2000)))

@@ -1,0 +1,133 @@
+// Record locks (fcntl, lockf) on files that are written at home.
+//
+// They belong to a process and a file, not to a description, so this process takes them on the file itself,
+// which hosts that share the file system have under the same name: by a descriptor of ours, opened when the
+// first lock is asked for and closed when the program closes any of its own of that file, which ends the
+// locks as natively. Where there is no such file, and for locks that belong to the description: ENOLCK.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "preload/descriptor.h"
+#include "preload/hooks.h"
+#include "preload/output_file.h"
+#include "preload/real.h"
+#include "shim/wire/raw_syscall.h"
+
+namespace elsewhere::preload {
+namespace {
+
+struct Held {
+  std::atomic<uint64_t> object;  // inode of the local pipe; 0: free
+  std::atomic<int> file;         // a descriptor of ours; -1: not open yet
+};
+constexpr int kMost = 32;
+constinit Held all[kMost] = {};
+constinit std::atomic<int> count = 0;
+
+uint64_t ObjectOf(int fd) {
+  struct stat status;
+  return raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status))) ? 0 : status.st_ino;
+}
+
+// The file of `fd` under a number of ours; -1: errno.
+int FileOf(int fd) {
+  const uint64_t object = ObjectOf(fd);
+  for (const Held& held : all) {
+    if (held.object.load(std::memory_order_acquire) == object) return held.file.load();
+  }
+  const int before = errno;
+  int file = real::dup(fd);
+  if (file < 0) return -1;
+  if (!OpenOutputFile(&file, fd, O_WRONLY | O_CLOEXEC)) {
+    raw::Close(file);
+    return -1;
+  }
+  if (file < 0) return -1;
+  const int own = MoveToOwn(file);
+  for (Held& held : all) {
+    uint64_t free_slot = 0;
+    if (own < 0 || held.object.load() != 0) continue;
+    held.file.store(own);
+    if (!held.object.compare_exchange_strong(free_slot, object)) continue;
+    count.fetch_add(1);
+    errno = before;
+    return own;
+  }
+  if (own >= 0) CloseOwn(own);
+  errno = ENOLCK;
+  return -1;
+}
+
+}  // namespace
+
+int LockOutputFile(int fd, int command, struct flock* lock) {
+  const int file = command == F_GETLK || command == F_SETLK || command == F_SETLKW ? FileOf(fd) : -1;
+  if (file < 0) {
+    errno = ENOLCK;
+    return -1;
+  }
+  struct flock there = *lock;
+  if (there.l_whence == SEEK_CUR) {
+    there.l_whence = SEEK_SET;
+    there.l_start += hooks::lseek(fd, 0, SEEK_CUR);
+  }
+  const int result = real::fcntl(file, command, &there);
+  if (result != 0 || command != F_GETLK) return result;
+  const bool is_free = there.l_type == F_UNLCK;
+  if (is_free) {
+    lock->l_type = F_UNLCK;
+  } else {
+    *lock = there;
+  }
+  return result;
+}
+
+void OutputFileCloses(int fd) {
+  if (count.load(std::memory_order_relaxed) == 0) return;
+  const uint64_t object = ObjectOf(fd);
+  for (Held& held : all) {
+    if (object == 0 || held.object.load() != object) continue;
+    CloseOwn(held.file.load());
+    held.object.store(0);
+    count.fetch_sub(1);
+  }
+}
+
+void ForgetOutputLocks(bool close) {
+  if (count.exchange(0) == 0) return;
+  for (Held& held : all) {
+    if (held.object.load() != 0 && close) CloseOwn(held.file.load());
+    held.object.store(0);
+  }
+}
+
+namespace hooks {
+
+int lockf(int fd, int command, off_t size) {
+  struct flock lock = {};
+  lock.l_type = command == F_ULOCK ? F_UNLCK : F_WRLCK;
+  lock.l_whence = SEEK_CUR;
+  lock.l_len = size;
+  switch (command) {
+    case F_LOCK:
+      return LockOutputFile(fd, F_SETLKW, &lock);
+    case F_TLOCK:
+    case F_ULOCK:
+      return LockOutputFile(fd, F_SETLK, &lock);
+    case F_TEST:
+      if (LockOutputFile(fd, F_GETLK, &lock) != 0) return -1;
+      if (lock.l_type == F_UNLCK) return 0;
+      errno = EACCES;
+      return -1;
+    default:
+      errno = EINVAL;
+      return -1;
+  }
+}
+
+}  // namespace hooks
+}  // namespace elsewhere::preload
