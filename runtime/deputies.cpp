@@ -73,7 +73,7 @@ void Deputies::ReplaceCrowdedArena() {
   catalog_ = std::shared_ptr<image::PackCatalog>(new image::PackCatalog(std::move(*arena), core_.key()),
                                                  [store](image::PackCatalog* catalog) {
                                                    for (const std::string& key : catalog->Keys())
-                                                     store->Delete(key, [](Result<Ok>) {});
+                                                     store->Delete(key, [](const Result<Ok>&) {});
                                                    delete catalog;
                                                  });
 }
@@ -267,7 +267,7 @@ void Deputies::Put(const std::shared_ptr<image::PackCatalog>& catalog, image::Pa
   };
   if (here) return PackDone(catalog, number, put(store_.store()));
   store_.Run<Ok>(std::move(put),
-                 [this, catalog, number](Result<Ok> done) { PackDone(catalog, number, done); });
+                 [this, catalog, number](const Result<Ok>& done) { PackDone(catalog, number, done); });
 }
 
 void Deputies::PackDone(const std::shared_ptr<image::PackCatalog>& catalog, image::PackNumber pack,

@@ -79,7 +79,7 @@ Incarnation WorkerJobs::CallerOf(int32_t kernel_pid) {
 
 void WorkerJobs::Ask(const Call& call, Question question) {
   const Process* process = core_.FindKernelPid(call.kernel_pid);
-  questions_.emplace(call.kernel_pid, std::move(question));
+  questions_.emplace(call.kernel_pid, question);
   if (process != nullptr && process->session_pid != 0) return AnswerQuestions(*process);
   FailOrphanedQuestions();
 }

@@ -122,7 +122,7 @@ void WorkerJobs::PrepareNext(Incarnation incarnation, size_t component) {
   if (component == 0) starting->fetched = Now();
   if (component == core_.components().size()) return ClaimStart(incarnation);
   core_.components()[component]->Prepare(starting->job, starting->descriptors,
-                                         [this, incarnation, component](Status prepared) {
+                                         [this, incarnation, component](const Status& prepared) {
                                            Starting* waiting = FindStarting(incarnation);
                                            if (waiting == nullptr) return;
                                            if (!prepared)

@@ -82,7 +82,7 @@ class Ipc final : public Component {
 };
 
 std::string NameOf(const image::View& view, const image::Object& object) {
-  const std::string path = view.text(object.path);
+  std::string path = view.text(object.path);
   if (path.find("elsewhere-shared") == std::string::npos && !path.empty()) return path;
   return "an anonymous shared mapping of " + std::to_string(object.size) + " bytes";
 }

@@ -11,7 +11,6 @@
 namespace elsewhere::restorer {
 namespace {
 
-constexpr uint32_t kSignalIgnored = 1;
 constexpr uint32_t kStackDisabled = 2;  // SS_DISABLE
 constexpr uint32_t kStackOn = 1;        // SS_ONSTACK
 constexpr uint32_t kKill = 9, kStop = 19;

@@ -49,7 +49,7 @@ bool MayBeCopied(int descriptor, uint32_t flags) {
 Result<Kind> KindToPass(int descriptor, const image::Descriptor& entry, const std::string& link) {
   const auto status = Stat(descriptor);
   if (!status) return status.error();
-  const auto kind = Classify(descriptor, *status, link, static_cast<int>(entry.flags));
+  auto kind = Classify(descriptor, *status, link, static_cast<int>(entry.flags));
   if (!kind) return kind;
   if (*kind == Kind::kAnonymousFile && !MayBeCopied(descriptor, entry.flags))
     return CannotPass("a file without a name that can be written (" + link + ")");

@@ -152,8 +152,8 @@ Status Describe(Kind kind, int descriptor, const std::string& link, wire::JobDes
     return Ok{};
   }
   job.offset = kind == Kind::kAnonymousFile ? lseek(descriptor, 0, SEEK_CUR) : 0;
-  const Status read = kind == Kind::kAnonymousFile ? ReadAnonymousFile(descriptor, link, state)
-                                                   : ReadState(kind, descriptor, state);
+  Status read = kind == Kind::kAnonymousFile ? ReadAnonymousFile(descriptor, link, state)
+                                             : ReadState(kind, descriptor, state);
   if (!read) return read;
   wire::Writer writer;
   writer.Write(state);
