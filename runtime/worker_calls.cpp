@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "runtime/clock.h"
 #include "runtime/worker_jobs.h"
 
 namespace elsewhere::runtime {
@@ -132,7 +133,7 @@ void WorkerJobs::NestedFork(CallId id, const Call& call) {
     core_.Adopt(child_pid, child, gone);
   } else {
     const Process process{.kernel_pid = child_pid, .incarnation = child, .runs_on = core_.host()};
-    if (!core_.Register(process, gone)) return core_.Complete(id, -1, ESRCH);
+    if (!core_.Register(process, gone)) return ForkedAndGone(id, call.incarnation, child, child_pid);
   }
   by_kernel_pid_[child_pid] = child;
   running_[child] = Running{.kernel_pid = child_pid, .nested = true};
@@ -141,6 +142,14 @@ void WorkerJobs::NestedFork(CallId id, const Call& call) {
   const Process* started = core_.FindProcess(child);
   for (auto& component : core_.components()) component->ProcessStarted(*started, parent);
   core_.Send(wire::kHome, wire::NestedFork{call.incarnation, child, child_pid});
+}
+
+// It has ended, and as the parent ignores SIGCHLD the kernel has forgotten it. Nobody can ask for its status,
+// but the fork has happened: it gets its pid, and ends at home, too.
+void WorkerJobs::ForkedAndGone(CallId id, Incarnation parent, Incarnation child, int32_t kernel_pid) {
+  forking_[child] = id;
+  core_.Send(wire::kHome, wire::NestedFork{parent, child, kernel_pid});
+  core_.Send(wire::kHome, wire::Exited{.incarnation = child, .expected = true, .ended_nanoseconds = Now()});
 }
 
 void WorkerJobs::OnNestedForked(const wire::NestedForked& forked) {

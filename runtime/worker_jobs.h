@@ -97,6 +97,7 @@ class WorkerJobs {
   void RegisterCalls();
   Incarnation CallerOf(int32_t kernel_pid);
   void NestedFork(CallId id, const Call& call);
+  void ForkedAndGone(CallId id, Incarnation parent, Incarnation child, int32_t kernel_pid);
   void OnNestedForked(const wire::NestedForked& forked);
   // What a process asks that home must answer; a nested child's waits until its deputy exists.
   struct Question {
