@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <mqueue.h>
 #include <poll.h>

@@ -9,10 +9,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
 #include "preload/output_file.h"
+#include "preload/process_target.h"
 #include "preload/real.h"
+#include "preload/self.h"
 #include "preload/stream.h"
 
 namespace elsewhere::preload {
@@ -92,7 +95,10 @@ int fcntl(int fd, int command, void* argument) {
   }
   if (IsOutputFile(fd) && IsRecordLock(command))
     return LockOutputFile(fd, command, static_cast<struct flock*>(argument));
-  if (!IsElsewhere(fd) || !IsOfDescription(fd, command)) return real::fcntl(fd, command, argument);
+  if (!IsElsewhere(fd) || !IsOfDescription(fd, command)) {
+    const bool by_pid = OnWorker() && CommandNamesProcess(command) && !IsMapped(fd);
+    return by_pid ? ControlByPid(fd, command, argument) : real::fcntl(fd, command, argument);
+  }
   const auto value = reinterpret_cast<intptr_t>(argument);
   bool stranger;
   const auto result = static_cast<int>(

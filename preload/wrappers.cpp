@@ -8,6 +8,7 @@
 #include "preload/message_queue.h"
 #include "preload/output_file.h"
 #include "preload/process_files.h"
+#include "preload/process_target.h"
 #include "preload/pthread_shared.h"
 #include "preload/real.h"
 #include "preload/self.h"
