@@ -198,8 +198,9 @@ Status ObjectFile::FetchPiece(uint64_t from, uint64_t to) {
     std::string key = key_, etag = base_etag_;
     fetching_.Add(part.from, part.to);
     lock.unlock();
-    std::string data(part.length(), '\0');
-    auto got = context_->store->GetInto(key, data, {.range = {part.from, part.length()}, .if_match = etag});
+    Buffer data(part.length());
+    auto got =
+        context_->store->GetInto(key, data.room(), {.range = {part.from, part.length()}, .if_match = etag});
     lock.lock();
     fetching_.Remove(part.from, part.to);
     arrived_.notify_all();

@@ -37,6 +37,7 @@
 #include <string_view>
 
 #include "shim/file/attributes.h"
+#include "shim/file/buffer.h"
 #include "shim/file/cache.h"
 #include "shim/file/change_numbers.h"
 #include "shim/file/extents.h"
@@ -141,7 +142,7 @@ class ObjectFile {
   Result<store::ObjectInfo> SendParts(const Snapshot& snapshot);
   Result<store::ObjectInfo> SendStream(const Snapshot& snapshot);
   Status CheckVersion(const Snapshot& snapshot);
-  Result<std::string> Content(uint64_t offset, uint64_t length);
+  Result<Buffer> Content(uint64_t offset, uint64_t length);
   Status Rebase();
   Result<bool> DoubtedIsThere(const store::ObjectInfo& now);
   Status MoveAppended(uint64_t by);

@@ -148,15 +148,18 @@ Result<store::ObjectInfo> ObjectFile::SendAttributes(const Snapshot& snapshot) {
                                 .content_type = ContentTypeOf(snapshot.attributes)});
 }
 
-Result<std::string> ObjectFile::Content(uint64_t offset, uint64_t length) {
+Result<Buffer> ObjectFile::Content(uint64_t offset, uint64_t length) {
   auto fetched = length > 0 ? FetchRange(offset, offset + length) : Status(Ok{});
   if (!fetched) return fetched.error();
-  std::string content(length, '\0');
+  Buffer content(length);
   for (uint64_t at = 0; at < length;) {
     ssize_t got = pread(fd(), content.data() + at, length - at, off_t(offset + at));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return Error{errno, std::string("the file cache: ") + strerror(errno)};
-    if (got == 0) break;  // cut meanwhile; the next flush sends it so
+    if (got == 0) {  // cut meanwhile; the next flush sends it so
+      memset(content.data() + at, 0, length - at);
+      break;
+    }
     at += uint64_t(got);
   }
   return content;
@@ -165,7 +168,7 @@ Result<std::string> ObjectFile::Content(uint64_t offset, uint64_t length) {
 Result<store::ObjectInfo> ObjectFile::SendWhole(const Snapshot& snapshot) {
   auto content = Content(0, snapshot.size());
   if (!content) return content.error();
-  return context_->store->Put(snapshot.key, *content, snapshot.Options());
+  return context_->store->Put(snapshot.key, content->view(), snapshot.Options());
 }
 
 // Servers differ in whether they heed conditions here, so the version is looked at first in any case.
@@ -195,7 +198,7 @@ Result<store::ObjectInfo> ObjectFile::SendParts(const Snapshot& snapshot) {
     } else {
       auto content = Content(offset, length);
       if (!content) return content.error();
-      part = store.PutPart(snapshot.key, *id, unsigned(i + 1), *content);
+      part = store.PutPart(snapshot.key, *id, unsigned(i + 1), content->view());
       if (!part) return part.error();
     }
     parts[i] = *part;
@@ -223,7 +226,7 @@ Result<store::ObjectInfo> ObjectFile::SendStream(const Snapshot& snapshot) {
     }
     auto content = Content(offset, length);
     if (!content) return content.error();
-    auto part = store.PutPart(stream.key, stream.upload_id, unsigned(i + 1), *content);
+    auto part = store.PutPart(stream.key, stream.upload_id, unsigned(i + 1), content->view());
     if (!part) return part.error();
     parts[i] = *part;
     return Ok{};
@@ -361,7 +364,7 @@ void ObjectFile::SendStreamPart(std::shared_ptr<Stream> stream, unsigned index) 
     uint64_t version = stream->parts[index].version;
     lock.unlock();
     auto content = Content(uint64_t{index} * kStreamPart, kStreamPart);
-    auto part = content ? store.PutPart(stream->key, stream->upload_id, index + 1, *content)
+    auto part = content ? store.PutPart(stream->key, stream->upload_id, index + 1, content->view())
                         : Result<store::UploadPart>(content.error());
     lock.lock();
     if (part) {
