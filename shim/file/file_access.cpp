@@ -86,6 +86,14 @@ Status FileSystem::MayRemove(const std::string& key, const Attributes& attribute
   return Ok{};
 }
 
+std::optional<Status> FileSystem::MayRemoveAnything(const std::string& directory) {
+  auto allowed = AllowedIn(directory, W_OK | X_OK);
+  if (!allowed || Who().is_root()) return allowed;
+  auto parent = Lookup(directory);
+  if (!parent || ((parent->mode & S_ISVTX) && parent->uid != Who().uid)) return std::nullopt;
+  return Ok{};
+}
+
 Status FileSystem::Access(const std::string& path, int wanted, bool follow) {
   auto attributes = Stat(path, follow);
   if (!attributes) return attributes.error();

@@ -113,12 +113,16 @@ Status FileSystem::RemoveDirectory(const std::string& path) {
 Status FileSystem::Unlink(const std::string& path) {
   auto key = ResolveForChange(path, EISDIR);
   if (!key) return key.error().code == EBUSY ? Fail(EISDIR, path) : key.error();
-  auto known = Lookup(*key);
-  if (!known) return known.error().code == ENOENT ? WhyMissing(*key) : known.error();
-  auto allowed = MayRemove(*key, *known);
-  if (!allowed) return allowed;
-  if (known->is_directory()) return Fail(EISDIR, path);
-  if (path.ends_with('/')) return Fail(ENOTDIR, path);
+  auto allowed =
+      IsListedFile(*key) && !path.ends_with('/') ? MayRemoveAnything(ParentOf(*key)) : std::nullopt;
+  if (!allowed) {
+    auto known = Lookup(*key);
+    if (!known) return known.error().code == ENOENT ? WhyMissing(*key) : known.error();
+    allowed = MayRemove(*key, *known);
+    if (*allowed && known->is_directory()) return Fail(EISDIR, path);
+    if (*allowed && path.ends_with('/')) return Fail(ENOTDIR, path);
+  }
+  if (!*allowed) return *allowed;
   auto kept = KeepDirectory(ParentOf(*key));
   if (!kept) return kept;
   if (auto open = FindOpen(*key)) {

@@ -100,6 +100,14 @@ bool FileSystem::IsWorthListing(const std::string& directory, int64_t now) {
   return true;
 }
 
+bool FileSystem::IsListedFile(const std::string& key) {
+  std::lock_guard lock(mutex_);
+  Listing* listing = key.empty() ? nullptr : FreshListing(ParentOf(key), NowNs());
+  if (!listing) return false;
+  auto name = listing->names.find(NameOf(key));
+  return name != listing->names.end() && !name->second.directory;
+}
+
 void FileSystem::LookUpAside(const std::string& key, bool directory) {
   looking_.insert(key);
   context_->workers->Start([this, key, directory, changes = Changes().Now()] {

@@ -246,6 +246,12 @@ Result<FileSystem::Resolved> FileSystem::ResolveLinks(const std::string& asked, 
   std::string path = plain->path;
   bool as_directory = path.ends_with('/');
   if (as_directory) path.pop_back();
+  // It is there, and whether it is a link does not matter.
+  if (!follow_last && !as_directory && IsListedFile(path)) {
+    auto searchable = Searchable(ParentOf(path));
+    if (!searchable) return searchable.error();
+    return Resolved{path};
+  }
   for (;;) {
     std::string link;
     auto last = Lookup(path);

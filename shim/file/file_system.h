@@ -181,6 +181,8 @@ class FileSystem {
   Status Searchable(const std::string& directory);
   // From a sticky directory only the owner of either may remove, and root.
   Status MayRemove(const std::string& key, const Attributes& attributes);
+  // The same where it does not matter whose it is; nothing: it does.
+  std::optional<Status> MayRemoveAnything(const std::string& directory);
   Status MayRename(const std::string& from, const Attributes& source, const std::string& to,
                    const Attributes* target);
 
@@ -194,6 +196,7 @@ class FileSystem {
   Listing* FreshListing(const std::string& directory, int64_t now);
   void LookAhead(const std::string& directory, const std::string& asked, Listing& listing);
   void LookUpAside(const std::string& key, bool directory);
+  bool IsListedFile(const std::string& key);
   // Whoever asks for name after name of a directory is answered from its listing.
   bool IsWorthListing(const std::string& directory, int64_t now);
   Error WhyMissing(const std::string& key);

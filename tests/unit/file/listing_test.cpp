@@ -110,6 +110,27 @@ TEST_F(ListingTest, AThousandNewFilesAreAsManyPutsAndAFewListings) {
   EXPECT_LE(counting_->Taken("HEAD") + counting_->Taken("LIST"), 20);
 }
 
+TEST_F(ListingTest, RemovingListedFilesIsOneRequestEach) {
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  counting_->Taken("HEAD");
+  for (int i = 0; i < kFiles; ++i) ASSERT_TRUE(files_->Unlink(Name(i)).ok());
+  EXPECT_EQ(counting_->Taken("DELETE"), kFiles);
+  EXPECT_LE(counting_->Taken("HEAD") + counting_->Taken("PUT"), 3) << "only the directory is looked at";
+  EXPECT_EQ(files_->Unlink(Name(0)).error().code, ENOENT);
+  EXPECT_TRUE(files_->ReadDirectory("d")->empty());
+}
+
+TEST_F(ListingTest, FromAStickyDirectoryOnlyOnesOwnIsRemoved) {
+  ASSERT_TRUE(direct_->Put("d/", "", {.metadata = {{"mode", "17407"}, {"uid", "7"}, {"gid", "7"}}}).ok());
+  ASSERT_TRUE(direct_->Put("d/theirs", "", {.metadata = {{"mode", "33188"}, {"uid", "7"}}}).ok());
+  ASSERT_TRUE(direct_->Put("d/mine", "", {.metadata = {{"mode", "33188"}, {"uid", "9"}}}).ok());
+  const Caller caller{.uid = 9, .gid = 9};
+  ActingAs acting(caller);
+  ASSERT_TRUE(files_->ReadDirectory("d").ok());
+  EXPECT_EQ(files_->Unlink("d/theirs").error().code, EPERM);
+  EXPECT_TRUE(files_->Unlink("d/mine").ok());
+}
+
 TEST_F(ListingTest, OneNameIsNotWorthAListing) {
   ASSERT_TRUE(files_->Stat(Name(7)).ok());
   EXPECT_EQ(counting_->Taken("LIST"), 0);
