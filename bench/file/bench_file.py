@@ -7,7 +7,7 @@ that is not installed, or that may not mount here, is said to be missing. Exit s
 
   --mib N        size of the large file (1024)       --files N    small files (1000)
   --objects N    objects of the tree (100000)        --rounds N   alternating rounds; the best counts (1)
-  --only A,B     systems: library map s3fs rclone aws curl
+  --only A,B     systems: library map plain s3fs rclone aws curl; plain is a map with :plain, which only names matter to
   --skip A,B     work: large small tree link
 """
 import argparse
@@ -31,7 +31,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("mib", 1024), ("files", 1000), ("objects", 100000), ("rounds", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    for name, default in (("only", "library,map,s3fs,rclone,aws,curl"), ("skip", "")):
+    for name, default in (("only", "library,map,plain,s3fs,rclone,aws,curl"), ("skip", "")):
         parser.add_argument(f"--{name}", type=lambda text: text.split(","), default=default.split(","))
     return parser.parse_args()
 
@@ -42,6 +42,9 @@ def run(command, environment=None, timeout=3600):
     if result.returncode != 0:
         raise RuntimeError(f"{' '.join(command[:6])} ...: status {result.returncode}: {result.stderr.strip()[-300:]}")
     return result.stdout
+
+
+WALKS = {"list": ["ls", "-lR"], "find": ["find"]}
 
 
 class System:
@@ -62,8 +65,27 @@ class System:
     def command(self, names):
         raise NotImplementedError
 
+    # Whether other programs see it at a path; and how one is started there, in a session.
+    has_paths = True
+
+    def program_on(self, path, *program):
+        raise NotImplementedError
+
+    def walk(self, name):
+        """The whole tree by a program that nobody here wrote."""
+        with self.session((name,)):
+            command = self.program_on("tree", *WALKS[name])
+            begin = time.monotonic()
+            lines = run(command, self.environment).count("\n")
+            seconds = time.monotonic() - begin
+        if lines <= self.options.objects:
+            raise RuntimeError(f"{' '.join(command)}: only {lines} lines")
+        return {name: seconds}
+
     def do(self, *names):
         """{name: seconds}; nothing for what this system cannot do."""
+        if names[0] in WALKS and self.has_paths:
+            return self.walk(names[0])
         size = ["--mib", str(self.options.mib), "--files", str(self.options.files)]
         with self.session(names):
             output = run(self.command([*size, *names]), self.environment)
@@ -74,9 +96,12 @@ class System:
 
 
 class Library(System):
+    has_paths = False
+
     @contextlib.contextmanager
     def session(self, names=()):
         self.cache = tempfile.mkdtemp(dir=self.scratch)
+        self.environment["XDG_CACHE_HOME"] = self.cache
         yield
         shutil.rmtree(self.cache)
 
@@ -85,12 +110,27 @@ class Library(System):
 
 
 class Map(Library):
+    has_paths = True
+
     def works(self):
         return "--map" in run([LAUNCHER, "--help"])
 
+    options_of_map = ""
+
+    def program_on(self, path, *program):
+        url = f"s3://{os.environ['S3_BUCKET']}/{self.prefix}{self.options_of_map}"
+        return [LAUNCHER, "run", "--map", f"/mapped={url}", "--", *program, os.path.join("/mapped", path)]
+
     def command(self, names):
-        self.environment["XDG_CACHE_HOME"] = self.cache
-        return [LAUNCHER, "run", "--map", f"/mapped=s3://{os.environ['S3_BUCKET']}/{self.prefix}", "--", WORK, "/mapped", *names]
+        return [*self.program_on("", WORK), *names]
+
+
+class Plain(Map):
+    options_of_map = ":plain"
+
+    def do(self, *names):
+        self.prefix = self.prefix.replace("bench-plain", "bench-map")
+        return super().do(*names) if names[0] in ("stat", "list", "find") else {}
 
 
 class Mount(System):
@@ -109,10 +149,13 @@ class Mount(System):
         try:
             yield
         finally:
-            run(["umount", self.directory])
+            run(["umount", "-l", self.directory])  # also when what failed has a file open there
             mount.wait(timeout=60)
             shutil.rmtree(self.cache)
             os.rmdir(self.directory)
+
+    def program_on(self, path, *program):
+        return [*program, os.path.join(self.directory, path)]
 
     def command(self, names):
         return [WORK, self.directory, *names]
@@ -206,7 +249,7 @@ class Curl(System):
         return seconds
 
 
-SYSTEMS = {"library": Library, "map": Map, "s3fs": S3fs, "rclone": Rclone, "aws": Aws, "curl": Curl}
+SYSTEMS = {"library": Library, "map": Map, "plain": Plain, "s3fs": S3fs, "rclone": Rclone, "aws": Aws, "curl": Curl}
 # Each list is one start with an empty cache.
 KINDS = {"large": [["write"], ["read", "reread"], ["random"], ["append"]],
          "small": [["create"], ["stat"], ["readsmall"], ["delete"]], "link": [["write"], ["read"]],
@@ -282,7 +325,7 @@ def report(figures, systems):
         print(f"{kind + ' ' + work:18}" + "".join(f"{value:10.3f}" if value is not None else f"{'-':>10}" for value in row))
     missed = 0
     print()
-    for ours in ("library", "map"):
+    for ours in ("library", "map", "plain"):
         for kind, work, peer, factor in LIMITS:
             mine, theirs = figures.get((kind, work, ours)), figures.get((kind, work, peer))
             if mine is None or theirs is None:

@@ -60,9 +60,10 @@ class Library final : public Target {
   }
 
   void Plant(const std::string& name, unsigned count) override {
+    const std::string content(4096, 'x');
     Value(context_->workers->ForEach(count, [&](size_t i) -> Status {
-      auto put =
-          context_->store->Put(name + "/" + std::to_string(i / 1000) + "/" + std::to_string(i % 1000), "x");
+      auto put = context_->store->Put(name + "/" + std::to_string(i / 1000) + "/" + std::to_string(i % 1000),
+                                      content);
       if (!put) return put.error();
       return Ok{};
     }));

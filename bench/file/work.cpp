@@ -90,7 +90,7 @@ struct Work {
   void Delete() {
     for (unsigned i = 0; i < files; ++i) target.Remove(Small(i));
   }
-  // A tree of as many small objects, a thousand in each directory.
+  // A tree of as many objects of 4 KiB, a thousand in each directory.
   void Plant() { target.Plant("tree", files); }
   // With the most memory that this process held, which says something where the library is inside it.
   void Walk(bool stat) {
