@@ -8,6 +8,7 @@
 #include "preload/agent.h"
 #include "preload/self.h"
 #include "shim/wire/raw_syscall.h"
+#include "shim/wire/session_names.h"
 
 namespace elsewhere::preload {
 
@@ -137,7 +138,13 @@ void SetTree() {
   const char* slash = strrchr(self.agent_socket, '/');
   tree_size = 0;
   if (slash == nullptr) return;
-  const auto length = static_cast<size_t>(slash - self.agent_socket);
+  auto length = static_cast<size_t>(slash - self.agent_socket);
+  // Root's sessions have a directory of their own for sockets.
+  size_t above = length;
+  while (above > 0 && self.agent_socket[above - 1] != '/') --above;
+  if (above > 1 &&
+      StartsWith(self.agent_socket + above, wire::kSocketsPrefix, sizeof wire::kSocketsPrefix - 1))
+    length = above - 1;
   memcpy(tree, self.agent_socket, length);
   memcpy(tree + length, "/tree/", 7);
   tree_size = length + 6;

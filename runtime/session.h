@@ -50,6 +50,8 @@
 #include <map>
 #include <string>
 
+#include "shim/wire/session_names.h"
+
 namespace elsewhere::runtime {
 
 inline constexpr size_t kControlMessageSize = 60 * 1024;
@@ -66,15 +68,13 @@ inline constexpr char kEnd[] = "end";
 
 inline constexpr char kEnvRedis[] = "ELSEWHERE_REDIS";
 
-inline constexpr char kSocketsPrefix[] = "h-";
-
 // Paths below one session directory, which is there.
 class SessionLayout {
  public:
   explicit SessionLayout(std::string directory) : directory_(std::move(directory)), sockets_(directory_) {
     std::error_code none;
     for (const auto& entry : std::filesystem::directory_iterator(directory_, none)) {
-      if (entry.path().filename().string().starts_with(kSocketsPrefix)) sockets_ = entry.path();
+      if (entry.path().filename().string().starts_with(wire::kSocketsPrefix)) sockets_ = entry.path();
     }
   }
   const std::string& directory() const { return directory_; }

@@ -98,7 +98,7 @@ namespace {
 // For processes of the session that have become another user's.
 bool OpenToOtherUsers(const std::string& directory) {
   if (geteuid() != 0) return true;
-  const std::string sockets = directory + "/" + kSocketsPrefix + MakeSessionId().substr(0, kSecretSize);
+  const std::string sockets = directory + "/" + wire::kSocketsPrefix + MakeSessionId().substr(0, kSecretSize);
   return mkdir(sockets.c_str(), 0711) == 0 && chmod(sockets.c_str(), 0711) == 0 &&
          chmod(directory.c_str(), 0711) == 0;
 }
