@@ -25,6 +25,7 @@
 #include "preload/agent.h"
 #include "preload/capture/capture.h"
 #include "preload/descriptor.h"
+#include "preload/epoll_image.h"
 #include "preload/ipc.h"
 #include "preload/memory_discard.h"
 #include "preload/packet.h"
@@ -236,6 +237,7 @@ void KeepHere(int socket, const char* reason) {
 void HandOver(const image::Registers& registers, const Joined& joined, uint64_t fork_nanoseconds) {
   if (const char* reason = ReasonToStayHome(); reason != nullptr) return KeepHere(joined.socket, reason);
   if (!CanFollowStdio()) return KeepHere(joined.socket, "the C library's stdio is not known here");
+  if (const char* reason = NoteEpolls(); reason != nullptr) return KeepHere(joined.socket, reason);
   abi::Capture packet{};
   packet.header = {static_cast<uint32_t>(abi::Packet::kCapture), sizeof packet};
   packet.fork_nanoseconds = fork_nanoseconds;
@@ -274,6 +276,7 @@ void ContinueElsewhere() {
     for (;;) raw::Syscall(SYS_exit_group, 127);
   }
   BecomeRestored(note);
+  EnterEpollsAgain();
   IpcAfterRestore();
 }
 

@@ -29,6 +29,15 @@ off_t NoSuchSeek(int, off_t, int) {
   return -1;
 }
 
+bool NotConnected(int, size_t, int) {
+  errno = ENOTCONN;
+  return false;
+}
+bool NotWritable(int) {
+  errno = ENOTCONN;
+  return false;
+}
+
 // One row per kind, in the order of their numbers. A null operation leaves the call to the kernel.
 constexpr DescriptorOperations kKinds[] = {
     {nullptr, nullptr, nullptr},              // kNothing
@@ -44,6 +53,7 @@ constexpr DescriptorOperations kKinds[] = {
     {FetchBeforeInput, nullptr, SeekFile},    // kMappedFile
     {nullptr, nullptr, nullptr},              // kMappedDirectory
     {PullStream, nullptr, nullptr},           // kTimer, as kEvent
+    {NotConnected, NotWritable, nullptr},     // kListener
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

@@ -57,7 +57,8 @@ enum class DescriptorKind : uint8_t {
   // Of a mapped directory (preload/files.h):
   kMappedFile = 10,
   kMappedDirectory = 11,
-  kTimer = 12,  // a timerfd of another host, as kEvent
+  kTimer = 12,     // a timerfd of another host, as kEvent
+  kListener = 13,  // a listening socket elsewhere
 };
 
 inline DescriptorKind KindOf(int fd) {

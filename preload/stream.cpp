@@ -44,6 +44,8 @@ DescriptorKind KindOfMark(long mark) {
       return DescriptorKind::kEvent;
     case wire::StreamMark::kTimer:
       return DescriptorKind::kTimer;
+    case wire::StreamMark::kListener:
+      return DescriptorKind::kListener;
     case wire::StreamMark::kMessageQueue:
       return DescriptorKind::kMessageQueue;
     case wire::StreamMark::kSignals:

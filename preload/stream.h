@@ -27,13 +27,20 @@ inline bool IsStreamInput(int fd) {
   const DescriptorKind kind = KindOf(fd);
   return kind == DescriptorKind::kPipeRead || kind == DescriptorKind::kSocket ||
          kind == DescriptorKind::kTerminal || kind == DescriptorKind::kEvent ||
-         kind == DescriptorKind::kTimer;
+         kind == DescriptorKind::kTimer || kind == DescriptorKind::kListener;
+}
+
+inline bool IsSocketElsewhere(int fd) {
+  return KindOf(fd) == DescriptorKind::kSocket || KindOf(fd) == DescriptorKind::kListener;
 }
 
 // Looks at every open descriptor for a mark: in a program that was just executed or restored on a worker.
 void FindStreams();
 // Looks at one: after it came from somewhere.
 void FindStream(int fd);
+
+// Looks at one that came from another process, and tells the agent that this one holds it.
+void TakePassed(int fd);
 
 // A call about fd's object. EBADF from the agent: it is none of its streams, and libc closed what was; the
 // kind is forgotten and `*stranger` set.

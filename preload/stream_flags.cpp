@@ -109,19 +109,5 @@ int fcntl(int fd, int command, void* argument) {
   return result;
 }
 
-// Who made the connection is a process of home's; locally it would be the agent.
-int getsockopt(int fd, int level, int option, void* value, socklen_t* size) {
-  ucred peer{};
-  bool stranger;
-  const auto result = static_cast<int>(
-      CallAtOrigin(fd, wire::StreamCall::kPeer, {}, {nullptr, 0, &peer, sizeof peer}, &stranger));
-  if (stranger) return real::getsockopt(fd, level, option, value, size);
-  if (result == 0) {
-    if (*size > sizeof peer) *size = sizeof peer;
-    memcpy(value, &peer, *size);
-  }
-  return result;
-}
-
 }  // namespace hooks
 }  // namespace elsewhere::preload

@@ -34,6 +34,8 @@ void ForDescriptors(const msghdr& message, Each each) {
   }
 }
 
+}  // namespace
+
 void TakePassed(int fd) {
   SetKind(fd, DescriptorKind::kNothing);
   FindStream(fd);
@@ -44,7 +46,8 @@ void TakePassed(int fd) {
     case DescriptorKind::kTerminal:
     case DescriptorKind::kOutputFile:
     case DescriptorKind::kEvent:
-    case DescriptorKind::kTimer: {
+    case DescriptorKind::kTimer:
+    case DescriptorKind::kListener: {
       bool stranger;
       CallAboutStream(abi::Operation::kAdopt, fd, 0, 0, {}, Interruption::kNone, &stranger);
       break;
@@ -53,6 +56,8 @@ void TakePassed(int fd) {
       break;
   }
 }
+
+namespace {
 
 void TakeAll(const msghdr& message) {
   if (message.msg_controllen == 0) return;

@@ -202,6 +202,8 @@ class Agent {
 
   // Keeps a descriptor for the process that comes for it with the token (abi::Role::kFetch).
   virtual uint64_t Offer(store::UniqueFd /*descriptor*/) { return 0; }
+  // The same, but it is closed when the caller of `call` dies before it came.
+  virtual uint64_t Offer(store::UniqueFd descriptor, CallId /*call*/) { return Offer(std::move(descriptor)); }
 
   // `handler` gets every packet of that type, whole, from any connection of this host's processes. The
   // connection is answered by SendPacket, at once or later; one that is gone by then takes nothing.

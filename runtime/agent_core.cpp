@@ -270,6 +270,9 @@ void AgentCore::Forget(int32_t kernel_pid) {
   by_kernel_pid_.erase(found);
   const Process& process = entry->process;
   calls_->RemoveProcess(kernel_pid);
+  if (const auto offered = offers_of_.extract(kernel_pid); !offered.empty()) {
+    for (const uint64_t token : offered.mapped()) offers_.erase(token);
+  }
   for (auto& component : components_) component->ProcessGone(process);
   if (const auto same = by_incarnation_.find(process.incarnation);
       same != by_incarnation_.end() && same->second == &process) {

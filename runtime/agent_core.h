@@ -76,6 +76,15 @@ class AgentCore final : public Agent {
     offers_[++last_offer_] = std::move(descriptor);
     return last_offer_;
   }
+  uint64_t Offer(store::UniqueFd descriptor, CallId call) override {
+    const int32_t caller = calls_->CallerOf(call);
+    if (caller == 0) return 0;
+    const uint64_t token = Offer(std::move(descriptor));
+    auto& offered = offers_of_[caller];
+    std::erase_if(offered, [this](uint64_t each) { return offers_.count(each) == 0; });
+    offered.push_back(token);
+    return token;
+  }
   // What a token stands for; it is good for once.
   store::UniqueFd TakeOffer(uint64_t token) {
     auto taken = offers_.extract(token);
@@ -161,6 +170,7 @@ class AgentCore final : public Agent {
   std::unordered_map<Incarnation, Process*> by_incarnation_;
   std::unordered_map<int32_t, Process*> by_session_pid_;
   std::unordered_map<uint64_t, store::UniqueFd> offers_;
+  std::unordered_map<int32_t, std::vector<uint64_t>> offers_of_;  // by kernel pid, until it dies
   uint64_t last_offer_ = 0;
   uint64_t last_sequence_ = 0;
   uint64_t last_incarnation_ = 0;

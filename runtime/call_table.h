@@ -59,6 +59,11 @@ class CallTable {
   void WakeUp();
   void Complete(CallId id, int64_t result, int error, std::span<const uint8_t> payload);
 
+  // The process that waits for this call; 0: nobody any more.
+  int32_t CallerOf(CallId id) const {
+    return id.slot < abi::kSlotCount && generations_[id.slot] == id.generation ? open_[id.slot] : 0;
+  }
+
   void EnterProcess(const Process& process);
   // Also drops its calls and frees its slots.
   void RemoveProcess(int32_t kernel_pid);

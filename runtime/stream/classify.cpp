@@ -34,11 +34,11 @@ int SocketOption(int descriptor, int option) {
 }
 
 Result<Kind> ClassifySocket(int descriptor) {
-  if (SocketOption(descriptor, SO_ACCEPTCONN) == 1) return CannotMove("a listening socket");
   const int domain = SocketOption(descriptor, SO_DOMAIN);
   const int type = SocketOption(descriptor, SO_TYPE);
   if (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6)
     return CannotMove("a socket of its family");
+  if (SocketOption(descriptor, SO_ACCEPTCONN) == 1) return Kind::kListener;
   sockaddr_storage peer{};
   socklen_t size = sizeof peer;
   const bool connected = getpeername(descriptor, reinterpret_cast<sockaddr*>(&peer), &size) == 0;

@@ -23,10 +23,11 @@ enum class Kind : uint32_t {
   kEvent = 9,          // bridged: eventfd, whose count is one for all
   kTimer = 10,         // bridged: timerfd, whose expirations are there for one reader
   kSignal = 11,        // signalfd with its mask
-  kEpoll = 12,         // epoll instance; its interests are entered again
-  kInotify = 13,       // a new, empty instance
+  kEpoll = 12,    // a new, empty instance; the process enters its interests again (preload/epoll_image.h)
+  kInotify = 13,  // a new, empty instance
   kMessageQueue = 14,  // a stand-in; the deputy keeps the queue
   kReference = 15,     // passed: a description of the receiver's (passing.h)
+  kListener = 16,      // bridged: listening socket; who accepts gets a bridged connection
 };
 
 // A read takes a number of eight bytes.
@@ -35,7 +36,12 @@ inline constexpr bool IsCounter(Kind kind) {
 }
 
 inline constexpr bool IsBridged(Kind kind) {
-  return kind <= Kind::kOutputFile || IsCounter(kind);
+  return kind <= Kind::kOutputFile || IsCounter(kind) || kind == Kind::kListener;
+}
+
+// What is read of it is a record that the reader's call is answered with, never bytes in the local object.
+inline constexpr bool AnswersCalls(Kind kind) {
+  return IsCounter(kind) || kind == Kind::kListener;
 }
 
 // Do calls on the object come after the bytes that were written before? Those of a pipe or socket may stay

@@ -35,8 +35,8 @@ wire::StreamMark MarkOf(Kind kind) {
       return wire::StreamMark::kOutputFile;
     case Kind::kEvent:
       return wire::StreamMark::kEvent;
-    case Kind::kTimer:
-      return wire::StreamMark::kTimer;
+    case Kind::kListener:
+      return wire::StreamMark::kListener;
     default:
       return wire::StreamMark::kNone;
   }
@@ -46,7 +46,7 @@ Result<std::unique_ptr<LocalObject>> LocalObject::Create(Kind kind, const Object
   std::unique_ptr<LocalObject> object(new LocalObject);
   object->kind_ = kind;
   Status made = kind == Kind::kSocket     ? object->MakeSocket(traits.socket_type)
-                : IsCounter(kind)         ? object->MakeSocket(SOCK_SEQPACKET)
+                : AnswersCalls(kind)      ? object->MakeSocket(SOCK_SEQPACKET)
                 : kind == Kind::kTerminal ? object->MakeTerminal(traits)
                                           : object->MakePipe(kind);
   if (!made) return made.error();
@@ -104,11 +104,11 @@ Status LocalObject::MakeTerminal(const ObjectTraits& traits) {
 Result<Descriptor> LocalObject::OpenForProcesses(int status_flags) {
   Result<Descriptor> opened = kind_ == Kind::kTerminal ? OpenTerminal(status_flags)
                               : kind_ == Kind::kSocket ? Result<Descriptor>(std::move(process_end_))
-                              : IsCounter(kind_)       ? Duplicate(process_end_.get())
+                              : AnswersCalls(kind_)    ? Duplicate(process_end_.get())
                                                        : OpenPipe(status_flags);
   if (!opened) return opened;
   if (!*opened) return Error{EBUSY, "a socket's stand-in was given away already"};
-  if (kind_ == Kind::kSocket || IsCounter(kind_)) AddStatusFlags(opened->get(), status_flags & O_NONBLOCK);
+  if (kind_ == Kind::kSocket || AnswersCalls(kind_)) AddStatusFlags(opened->get(), status_flags & O_NONBLOCK);
   if (fcntl(opened->get(), F_SETSIG, static_cast<int>(MarkOf(kind_))) != 0) return SystemError("F_SETSIG");
   return opened;
 }
@@ -149,7 +149,7 @@ size_t LocalObject::Unread() const {
 }
 
 size_t LocalObject::RoomFor(size_t wanted) {
-  if (IsCounter(kind_)) return sizeof(uint64_t);
+  if (AnswersCalls(kind_)) return sizeof(uint64_t);
   if (kind_ != Kind::kPipeRead) return std::min(wanted, capacity_);
   if (!agent_end_) return std::min(wanted, capacity_);
   wanted = std::min<size_t>(wanted, wire::kStreamPullLimit);
@@ -180,7 +180,7 @@ void LocalObject::Enlarge() {
 }
 
 Result<size_t> LocalObject::Give(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
-  const ssize_t given = kind_ == Kind::kSocket || IsCounter(kind_)
+  const ssize_t given = kind_ == Kind::kSocket || AnswersCalls(kind_)
                             ? SendBytes(agent_end_.get(), bytes, passed)
                             : write(agent_end_.get(), bytes.data(), bytes.size());
   if (given < 0) return Error{errno, "writing to a stream's stand-in"};
@@ -198,14 +198,14 @@ std::vector<uint8_t> LocalObject::TakeUnread() {
 
 void LocalObject::ShowReadable() {
   constexpr uint64_t kNoValue = 0;
-  if (IsCounter(kind_))
+  if (AnswersCalls(kind_))
     shown_ = send(agent_end_.get(), &kNoValue, sizeof kNoValue, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
   if (kind_ == Kind::kPipeRead) agent_end_.Reset();
 }
 
 Status LocalObject::HideReadable() {
   if (!shows_readable()) return Ok{};
-  if (IsCounter(kind_)) {
+  if (AnswersCalls(kind_)) {
     uint64_t value;
     shown_ = false;
     static_cast<void>(recv(process_end_.get(), &value, sizeof value, MSG_DONTWAIT));

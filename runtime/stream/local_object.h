@@ -15,6 +15,7 @@
 //    that they read are the answers of their calls and never in here: "readable at its origin" is a record
 //    that is no value, shown to all who wait and taken back by the agent. For that it keeps a descriptor of
 //    the processes' end, which every job shares as at home; nobody sees an eventfd's end.
+//  - Listening socket: the same.
 //  - Terminal: a pseudo-terminal in raw mode. VMIN is 0: after a request brought no bytes, the end of file is
 //    what a read sees.
 // Thread-safety: none. Errors: errno values.
@@ -87,7 +88,9 @@ class LocalObject {
   // process holds it.
   void ShowReadable();
   Status HideReadable();
-  bool shows_readable() const { return IsCounter(kind_) ? shown_ : kind_ == Kind::kPipeRead && !agent_end_; }
+  bool shows_readable() const {
+    return AnswersCalls(kind_) ? shown_ : kind_ == Kind::kPipeRead && !agent_end_;
+  }
   // Processes holding it may be gone without an event while it shows readable.
 
   void EndInput();   // reads see the end of file from now on

@@ -148,7 +148,7 @@ void Mirror::ReturnUnread(Place& place) {
   unread.insert(unread.end(), place.backlog.begin(), place.backlog.end());
   place.backlog.clear();
   place.backlog_passed.clear();
-  if (!unread.empty()) agent_.Send(origin_, wire::StreamReturn{id_, std::move(unread)});
+  if (!unread.empty()) agent_.Send(origin_, wire::StreamReturn{id_, std::move(unread), {}});
 }
 
 void Mirror::Abandon() {
@@ -317,7 +317,7 @@ void Mirror::HolderKilled() {
 // An eventfd's stand-in has all its ends here. At the end of a pipe's input the agent has no end of it left,
 // and must not open one to look: a process that was told of the end would wait for it for ever.
 bool Mirror::holders_unseen() const {
-  return IsCounter(kind_) ||
+  return AnswersCalls(kind_) ||
          std::any_of(places_.begin(), places_.end(), [](const auto& place) { return place->input_ended; });
 }
 

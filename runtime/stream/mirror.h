@@ -58,7 +58,7 @@ class Mirror {
   const wire::JobDescriptor& entry() const { return entry_; }
   HostId origin() const { return origin_; }
   Kind kind() const { return kind_; }
-  bool writable() const { return kind_ != Kind::kPipeRead; }
+  bool writable() const { return kind_ != Kind::kPipeRead && kind_ != Kind::kListener; }
 
   // Before this stream sends bytes, `first` is called: what was said before must be heard before.
   void SetSendFirst(std::function<void()> first) { send_first_ = std::move(first); }
@@ -156,7 +156,8 @@ class Mirror {
   void FlushBacklog(Place& place);
   bool IsUnwanted(const Request& request) const;
   void Answer(const Request& request, const wire::StreamPulled& pulled);
-  void AnswerEvent(uint64_t number, wire::StreamPulled&& pulled);
+  void AnswerEvent(uint64_t number, wire::StreamPulled&& pulled, std::vector<Descriptor> passed);
+  void AnswerAccept(CallId call, const wire::StreamPulled& pulled, Descriptor connection);
   void ServeOthers(Place* place, uint64_t got);
   void Show(Place& place);
   bool Hide(Place& place);

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "runtime/stream/mirror.h"
+#include "shim/wire/stream_call.h"
 
 namespace elsewhere::runtime::stream {
 
@@ -91,19 +93,19 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   if (found == requests_.end()) return;
   Request& request = found->second;
   auto passed = passing_.Unpack(pulled.passed);
-  if (IsCounter(kind_)) return AnswerEvent(found->first, std::move(pulled));
+  if (AnswersCalls(kind_)) return AnswerEvent(found->first, std::move(pulled), std::move(passed));
   if (IsUnwanted(request)) {
     request.unwanted.insert(request.unwanted.end(), pulled.bytes.begin(), pulled.bytes.end());
     pulled.bytes.clear();
     if (pulled.last && !request.unwanted.empty()) {
-      agent_.Send(origin_, wire::StreamReturn{id_, std::move(request.unwanted)});
+      agent_.Send(origin_, wire::StreamReturn{id_, std::move(request.unwanted), {}});
       pulled.error = EAGAIN;
     }
   }
   request.got += pulled.bytes.size();
   if (!pulled.bytes.empty()) {
     if (request.place == nullptr) {
-      agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes)});
+      agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes), {}});
     } else {
       Give(*request.place, pulled.bytes, std::move(passed));
       if (places_.empty()) return;
@@ -131,17 +133,30 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
 }
 
 // The value is the call's result; one that nobody waits for any more goes back into the count.
-void Mirror::AnswerEvent(uint64_t number, wire::StreamPulled&& pulled) {
+void Mirror::AnswerEvent(uint64_t number, wire::StreamPulled&& pulled, std::vector<Descriptor> passed) {
   const Request request = requests_[number];
   requests_.erase(number);
-  if (request.has_call && !pulled.bytes.empty()) {
+  if (!passed.empty() && request.has_call) {
+    AnswerAccept(request.call, pulled, std::move(passed.front()));
+  } else if (!passed.empty()) {
+    agent_.Send(origin_,
+                wire::StreamReturn{id_, std::move(pulled.bytes), passing_.Pack(origin_, std::move(passed))});
+  } else if (request.has_call && !pulled.bytes.empty()) {
     agent_.Complete(request.call, static_cast<int64_t>(pulled.bytes.size()), 0, pulled.bytes);
   } else if (!pulled.bytes.empty()) {
-    agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes)});
+    agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes), {}});
   } else if (request.has_call) {
     agent_.Complete(request.call, -1, request.cancelled ? EINTR : pulled.error);
   }
   if (watched()) AskReadiness();
+}
+
+void Mirror::AnswerAccept(CallId call, const wire::StreamPulled& pulled, Descriptor connection) {
+  wire::Accepted accepted{};
+  accepted.token = agent_.Offer(store::UniqueFd(connection.Release()), call);
+  accepted.address_size = static_cast<uint32_t>(std::min(pulled.bytes.size(), sizeof accepted.address));
+  std::memcpy(accepted.address, pulled.bytes.data(), accepted.address_size);
+  agent_.Complete(call, 0, 0, std::span(reinterpret_cast<const uint8_t*>(&accepted), sizeof accepted));
 }
 
 // Whoever asked was interrupted before the first byte came. See AskForInput in preload/stream.cpp.
@@ -175,7 +190,7 @@ void Mirror::ServeOthers(Place* place, uint64_t got) {
 
 void Mirror::Give(Place& place, std::span<const uint8_t> bytes, std::vector<Descriptor> passed) {
   if (!Hide(place)) {
-    agent_.Send(origin_, wire::StreamReturn{id_, {bytes.begin(), bytes.end()}});
+    agent_.Send(origin_, wire::StreamReturn{id_, {bytes.begin(), bytes.end()}, {}});
     return Gone(&place, false);
   }
   if (!passed.empty()) {
@@ -213,7 +228,7 @@ void Mirror::FlushBacklog(Place& place) {
 // ---- Readiness ----
 
 void Mirror::Show(Place& place) {
-  if ((kind_ != Kind::kPipeRead && !IsCounter(kind_)) || place.object->shows_readable()) return;
+  if ((kind_ != Kind::kPipeRead && !AnswersCalls(kind_)) || place.object->shows_readable()) return;
   if (kind_ == Kind::kPipeRead) Unregister(place);
   place.object->ShowReadable();
 }

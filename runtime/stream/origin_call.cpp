@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -94,6 +95,27 @@ int64_t GetAttribute(wire::StreamControlled& answer, Get get) {
   return size;
 }
 
+int64_t SocketName(int descriptor, bool of_peer, wire::StreamControlled& answer) {
+  sockaddr_storage name{};
+  socklen_t size = sizeof name;
+  auto* const at = reinterpret_cast<sockaddr*>(&name);
+  if ((of_peer ? getpeername(descriptor, at, &size) : getsockname(descriptor, at, &size)) != 0) return -1;
+  SetAnswer(answer, name);
+  return std::min<int64_t>(size, sizeof name);
+}
+
+int64_t GetOption(int descriptor, const wire::StreamControl& control, wire::StreamControlled& answer) {
+  answer.payload.resize(std::min<size_t>(static_cast<size_t>(control.third), abi::kSlotPayload));
+  auto size = static_cast<socklen_t>(answer.payload.size());
+  if (getsockopt(descriptor, static_cast<int>(control.first), static_cast<int>(control.second),
+                 answer.payload.data(), &size) != 0) {
+    answer.payload.clear();
+    return -1;
+  }
+  answer.payload.resize(size);
+  return size;
+}
+
 int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamControlled& answer) {
   const int64_t first = control.first, second = control.second, third = control.third;
   switch (static_cast<StreamCall>(control.call)) {
@@ -148,13 +170,6 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
       return GetAttribute(answer, [&](void* to, size_t room) {
         return flistxattr(descriptor, static_cast<char*>(to), room);
       });
-    case StreamCall::kPeer: {
-      ucred peer{};
-      socklen_t size = sizeof peer;
-      const int result = getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size);
-      SetAnswer(answer, peer);
-      return result;
-    }
     case StreamCall::kSetTimer:
       return SetTimer(descriptor, control, answer);
     case StreamCall::kGetTimer: {
@@ -163,6 +178,13 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
       SetAnswer(answer, left);
       return result;
     }
+    case StreamCall::kSocketName:
+      return SocketName(descriptor, first != 0, answer);
+    case StreamCall::kGetOption:
+      return GetOption(descriptor, control, answer);
+    case StreamCall::kSetOption:
+      return setsockopt(descriptor, static_cast<int>(first), static_cast<int>(second), control.payload.data(),
+                        static_cast<socklen_t>(control.payload.size()));
     case StreamCall::kRemoveAttribute:
       return fremovexattr(descriptor, NameOf(control).c_str());
   }

@@ -47,7 +47,7 @@ Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer, std::vector<Desc
 }
 
 short OriginStream::ReadableNow() const {
-  if (!returned_.empty()) return POLLIN;
+  if (!returned_.empty() || !returned_connections_.empty()) return POLLIN;
   return PollNow(pump(), POLLIN);
 }
 
@@ -153,9 +153,43 @@ void OriginStream::ServeRequests() {
   });
 }
 
+// A listening socket cannot be opened again, and accept has no way to say "without waiting": another process
+// may take the connection between the look and the call. So the socket does not block for that moment, when
+// it has a connection; a process here that finds none just then tries again (preload/stream_accept.cpp).
+Result<Descriptor> OriginStream::AcceptNow(std::vector<uint8_t>& address) {
+  if (PollNow(descriptor_.get(), POLLIN) == 0) return Error{EAGAIN, "no connection"};
+  sockaddr_storage peer{};
+  socklen_t size = sizeof peer;
+  const int flags = fcntl(descriptor_.get(), F_GETFL);
+  if ((flags & O_NONBLOCK) == 0) fcntl(descriptor_.get(), F_SETFL, flags | O_NONBLOCK);
+  const int accepted = accept4(descriptor_.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC);
+  const int error = errno;
+  if ((flags & O_NONBLOCK) == 0) fcntl(descriptor_.get(), F_SETFL, flags);
+  if (accepted < 0) return Error{error, "accept"};
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&peer);
+  address.assign(bytes, bytes + std::min<size_t>(size, sizeof peer));
+  return Descriptor(accepted);
+}
+
+bool OriginStream::Accept(const Request& request) {
+  Part part;
+  if (!returned_connections_.empty()) {
+    part = std::move(returned_connections_.front());
+    returned_connections_.pop_front();
+    Answer(request, 0, true, false, std::move(part));
+    return true;
+  }
+  auto accepted = AcceptNow(part.bytes);
+  if (!accepted && accepted.error().code == EAGAIN) return false;
+  if (accepted) part.passed.push_back(std::move(*accepted));
+  Answer(request, accepted ? 0 : accepted.error().code, true, false, std::move(part));
+  return true;
+}
+
 // Takes what is there, up to what was asked, and sends it part by part, so that one part travels while the
 // next is read. A terminal gives a line, a datagram socket a message, at a time. False: nothing there.
 bool OriginStream::Serve(const Request& asked) {
+  if (kind_ == Kind::kListener) return Accept(asked);
   Request request = asked;
   if (request.room > request.bytes && MayReadAhead()) request.bytes = request.room;
   Part part;
@@ -220,6 +254,9 @@ void OriginStream::OnReturn(wire::StreamReturn&& message) {
     // Into the count again, where everybody finds it.
     for (size_t at = 0; !closed_ && at + sizeof(uint64_t) <= message.bytes.size(); at += sizeof(uint64_t))
       static_cast<void>(AddToEvent(std::span(message.bytes).subspan(at, sizeof(uint64_t))));
+  } else if (kind_ == Kind::kListener) {
+    returned_connections_.push_back(Part{std::move(message.bytes), passing_.Unpack(message.passed)});
+    if (returned_connections_.back().passed.empty()) returned_connections_.pop_back();
   } else {
     returned_.insert(returned_.begin(), message.bytes.begin(), message.bytes.end());
   }

@@ -33,8 +33,9 @@ OriginStream::OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor
       descriptor_(std::move(descriptor)),
       flags_(flags),
       unused_(std::move(unused)) {
-  readable_ = kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal || IsCounter(kind);
-  writable_ = kind != Kind::kPipeRead && kind != Kind::kPlainFile;
+  readable_ =
+      kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal || AnswersCalls(kind);
+  writable_ = kind != Kind::kPipeRead && kind != Kind::kPlainFile && kind != Kind::kListener;
 }
 
 OriginStream::~OriginStream() {
@@ -52,7 +53,7 @@ Status OriginStream::OpenPump() {
     passes_ = getsockopt(descriptor_.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
     return Ok{};
   }
-  if (!Pollable()) return Ok{};
+  if (!Pollable() || kind_ == Kind::kListener) return Ok{};
   if (IsCounter(kind_)) {
     borders_ = Borders::kDatagram;
     no_wait_reads_ = true;

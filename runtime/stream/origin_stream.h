@@ -122,6 +122,8 @@ class OriginStream {
 
   void ServeRequests();
   bool Serve(const Request& request);
+  bool Accept(const Request& request);
+  Result<Descriptor> AcceptNow(std::vector<uint8_t>& address);
   struct Part {
     std::vector<uint8_t> bytes;
     std::vector<Descriptor> passed;
@@ -156,6 +158,7 @@ class OriginStream {
   std::vector<Request> parked_;  // of a terminal that is another group's; until their process is continued
   std::vector<Watcher> watchers_;
   std::vector<uint8_t> returned_;  // comes before what the object has
+  std::deque<Part> returned_connections_;
   int32_t broken_ = 0;
   bool hung_up_ = false;
   bool added_ = false;

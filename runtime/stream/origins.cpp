@@ -140,6 +140,7 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   if (is_stream) {
     kind = S_ISSOCK(entry.mode) ? Kind::kSocket : access == O_RDONLY ? Kind::kPipeRead : Kind::kPipeWrite;
     stream = Find(Key{object, access}, kind, held);
+    if (stream != nullptr) kind = stream->kind();  // a listening socket
   }
   if (stream == nullptr) {
     if (held < 0) return Error{EBADF, "descriptor " + std::to_string(entry.number) + " was not handed over"};

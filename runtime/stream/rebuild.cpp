@@ -31,7 +31,6 @@ struct State {
 bool ReadLine(Kind kind, const char* line, State& state) {
   unsigned long long number = 0;
   if (kind == Kind::kSignal && sscanf(line, "sigmask: %llx", &number) == 1) state.value = number;
-  if (kind == Kind::kEpoll && strncmp(line, "tfd:", 4) == 0) return false;
   return !(kind == Kind::kInotify && strncmp(line, "inotify wd:", 11) == 0);
 }
 
@@ -44,9 +43,7 @@ Status ReadState(Kind kind, int descriptor, State& state) {
   while (movable && fgets(line, sizeof line, file) != nullptr) movable = ReadLine(kind, line, state);
   fclose(file);
   if (movable) return Ok{};
-  return Error{ENOTSUP, kind == Kind::kEpoll
-                            ? "an epoll instance that watches descriptors cannot move to another host"
-                            : "an inotify instance with watches cannot move to another host"};
+  return Error{ENOTSUP, "an inotify instance with watches cannot move to another host"};
 }
 
 Status ReadAnonymousFile(int descriptor, const std::string& link, State& state) {

@@ -26,9 +26,20 @@ enum class StreamCall : int64_t {
   kSetAttribute = 17,     // flags, bytes of name with its zero; payload: name, value
   kListAttributes = 18,   // answer: list. result: its size
   kRemoveAttribute = 19,  // payload: name
-  kPeer = 20,             // answer: struct ucred of a socket's SO_PEERCRED
+  kSocketName = 20,       // 1: the peer's; answer: address. result: its size
   kSetTimer = 21,         // flags of timerfd_settime; payload: struct itimerspec. answer: the old one
   kGetTimer = 22,         // answer: struct itimerspec
+  kGetOption = 23,        // level, option, room; answer: value. result: its size
+  kSetOption = 24,        // level, option; payload: value
 };
+
+// The answer to a process that accepted a connection on a socket elsewhere.
+struct Accepted {
+  uint64_t token;  // abi::Role::kFetch
+  uint32_t address_size;
+  uint32_t reserved;
+  uint8_t address[128];  // struct sockaddr_storage
+};
+static_assert(sizeof(Accepted) == 144);
 
 }  // namespace elsewhere::wire

@@ -116,14 +116,16 @@ struct StreamPulled {
     return std::tie(s.stream, s.request, s.error, s.last, s.end, s.bytes, s.passed);
   }
 };
-// Bytes that were pulled and that nobody read: the next request of anyone gets them first.
+// Bytes that were pulled and that nobody read: the next request of anyone gets them first. Of a listening
+// socket a connection that nobody took, `bytes` its peer's address.
 struct StreamReturn {
   static constexpr MessageType kType = MessageType::kStreamReturn;
   StreamId stream = 0;
   std::vector<uint8_t> bytes;
+  std::vector<JobDescriptor> passed;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.bytes);
+    return std::tie(s.stream, s.bytes, s.passed);
   }
 };
 

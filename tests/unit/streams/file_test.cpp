@@ -118,21 +118,17 @@ TEST_F(TwoHosts, AnonymousFilesAndDevicesAreMadeAnew) {
 }
 
 TEST_F(TwoHosts, WhatCannotMoveSaysWhy) {
-  const int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_storage address{};
-  address.ss_family = AF_UNIX;
-  ASSERT_EQ(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t)), 0);
-  ASSERT_EQ(listen(listening, 1), 0);
+  const int unconnected = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   int ends[2];
   ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
-  const auto refused = Fork({ends[0], ends[1], listening});
+  const auto refused = Fork({ends[0], ends[1], unconnected});
   ASSERT_FALSE(refused.ok());
-  EXPECT_EQ(refused.error().message, "a listening socket cannot move to another host");
+  EXPECT_EQ(refused.error().message, "a socket that is not connected cannot move to another host");
   // What was granted before the refusal was taken back.
   close(ends[1]);
   EXPECT_NE(stream::PollNow(ends[0], POLLIN) & POLLHUP, 0);
   close(ends[0]);
-  close(listening);
+  close(unconnected);
 }
 
 struct Terminal {
