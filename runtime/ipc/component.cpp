@@ -206,6 +206,7 @@ void Ipc::ProcessGone(const Process& process) {
   segments_.Release(UserOf(process));
   names_.ProcessGone(process.kernel_pid);
   calls_.ProcessGone(process.kernel_pid);
+  objects_.ProcessGone(process.kernel_pid);
 }
 
 // A program's own release that nothing else shows (kill, for one).

@@ -177,7 +177,8 @@ uint64_t SharedObjects::AddPending(CallId id, const Call& call) {
                               .action = static_cast<SharedAction>(call.arguments[1]),
                               .object = static_cast<uint64_t>(call.arguments[0]),
                               .argument = static_cast<uint64_t>(call.arguments[2]),
-                              .thread = static_cast<uint32_t>(call.kernel_tid)};
+                              .thread = static_cast<uint32_t>(call.kernel_tid),
+                              .process = call.kernel_pid};
   by_call_[Key(id)] = request;
   return request;
 }
@@ -223,6 +224,7 @@ void SharedObjects::OnAnswer(const wire::SharedAnswer& answer) {
   if (pending.dead) return GiveBack(pending, answer.error);
   if (answer.watch) watch_.Watch(pending.thread);
   agent_.Complete(pending.call, answer.error == 0 ? static_cast<int64_t>(answer.value) : -1, answer.error);
+  if (agent_.FindKernelPid(pending.process) != nullptr) NoteGiven(pending, answer.error);
 }
 
 // ---- Deaths ----
@@ -231,6 +233,31 @@ void SharedObjects::OnAnswer(const wire::SharedAnswer& answer) {
 // looks before it decides, a worker before it says that a process has ended.
 void SharedObjects::LookForDeaths() {
   watch_.Look();
+}
+
+// A thread asks for one thing at a time: what it has found leaves the list by its next answer.
+void SharedObjects::NoteGiven(const Pending& pending, int error) {
+  auto& given = given_[pending.process];
+  std::erase_if(given, [this](const Given& each) { return !IsUntaken(each); });
+  given.push_back({pending, error});
+}
+
+bool SharedObjects::IsUntaken(const Given& given) const {
+  const abi::Slot& slot = agent_.table().slots[given.pending.call.slot];
+  return slot.state.load(std::memory_order_acquire) == static_cast<uint32_t>(abi::SlotState::kDone) &&
+         slot.owner == given.pending.process &&
+         slot.thread == static_cast<int32_t>(given.pending.thread) &&
+         static_cast<abi::Operation>(slot.operation) == abi::Operation::kSharedAct &&
+         static_cast<uint64_t>(slot.arguments[0]) == given.pending.object &&
+         slot.arguments[1] == static_cast<int64_t>(given.pending.action);
+}
+
+void SharedObjects::ProcessGone(int32_t kernel_pid) {
+  const auto found = given_.extract(kernel_pid);
+  if (found.empty()) return;
+  for (const Given& given : found.mapped()) {
+    if (IsUntaken(given)) GiveBack(given.pending, given.error);
+  }
 }
 
 // Deferred: the arbiter may be in the middle of something.

@@ -11,7 +11,8 @@
 // memory (Agent::Drain), as a semaphore's post does; an answer comes behind whatever was published before the
 // release that it is owed to.
 //
-// Deaths: a dead thread's wait is abandoned, and what it was given before it heard of it is returned. Threads
+// Deaths: a dead thread's wait is abandoned, and what it was given before it heard of it is returned: also what
+// lies in its slot when it dies, for natively nobody dies between being given a mutex and having it. Threads
 // that hold robust mutexes are watched (thread_watch.h).
 //
 // Thread-safety: one loop.
@@ -22,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include "runtime/agent.h"
 #include "runtime/ipc/segments.h"
@@ -42,6 +44,7 @@ class SharedObjects {
 
   void LookForDeaths();
   void CallDropped(CallId id);
+  void ProcessGone(int32_t kernel_pid);
   void HostGone(HostId host);
   void Close();
 
@@ -52,10 +55,18 @@ class SharedObjects {
     uint64_t object = 0;
     uint64_t argument = 0;
     uint32_t thread = 0;
+    int32_t process = 0;  // kernel pid
     EventLoop::TimerId timer = 0;
     bool asked = false;
     bool dead = false;
   };
+
+  struct Given {  // an answer in a slot where its process may not have found it yet
+    Pending pending;
+    int error = 0;
+  };
+  bool IsUntaken(const Given& given) const;
+  void NoteGiven(const Pending& pending, int error);
 
   void OnMake(CallId id, const Call& call);
   void OnAct(CallId id, const Call& call);
@@ -77,6 +88,7 @@ class SharedObjects {
   std::map<ObjectKey, std::map<uint64_t, wire::SharedKind>> made_in_;  // home: by offset
   std::unordered_map<uint64_t, Pending> pending_;                      // by request
   std::unordered_map<uint64_t, uint64_t> by_call_;
+  std::unordered_map<int32_t, std::vector<Given>> given_;
   uint64_t last_request_ = 0;
 };
 

@@ -19,6 +19,8 @@
 #include "shim/broker/private_redis.h"
 #include "shim/broker/session_keys.h"
 #include "shim/wire/image.h"
+#include "shim/wire/shared_action.h"
+#include "shim/wire/shared_object.h"
 
 namespace elsewhere::runtime {
 namespace {
@@ -417,6 +419,40 @@ TEST_F(IpcTest, WaitsEndAsTheyShould) {
       abi::Operation::kSemInit, {0, static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino),
                                  96, wire::kSemaphoreMaximum});
   EXPECT_EQ(Finish(1, Host(1).Start(abi::Operation::kSemPost, {Finish(1, full).result})).error, EOVERFLOW);
+  munmap(remote, 8192);
+}
+
+// Natively nobody dies between being given a mutex and having it.
+TEST_F(IpcTest, AMutexWhoseNextOwnerDiesBeforeItLookedIsFree) {
+  struct stat status {};
+  ASSERT_EQ(fstat(object_, &status), 0);
+  uint8_t* remote = Fork(1, 100);
+  const auto action = [](wire::SharedAction which) { return static_cast<int64_t>(which); };
+  const int64_t mutex =
+      Finish(1, Host(1).Start(abi::Operation::kSharedMake, {static_cast<int64_t>(wire::SharedKind::kMutex), 0,
+                                                            static_cast<int64_t>(status.st_dev),
+                                                            static_cast<int64_t>(status.st_ino), 256}))
+          .result;
+  ASSERT_GT(mutex, 0);
+  for (const bool looked : {false, true}) {
+    const CallId granted = Host(1).Start(abi::Operation::kSharedAct,
+                                         {mutex, action(wire::SharedAction::kLock), 0, -1}, {}, kKnownPid);
+    EXPECT_EQ(Finish(1, granted).error, 0);
+    abi::Slot& slot = Host(1).table().slots[granted.slot];
+    slot.operation = static_cast<uint32_t>(abi::Operation::kSharedAct);
+    slot.owner = slot.thread = kKnownPid;
+    slot.arguments[0] = mutex;
+    slot.arguments[1] = action(wire::SharedAction::kLock);
+    slot.state = static_cast<uint32_t>(looked ? abi::SlotState::kFree : abi::SlotState::kDone);
+    Host(1).component().ProcessGone({.kernel_pid = kKnownPid});
+    // A lock that is free is got, however late the word of it comes; one that is held is so for ever.
+    const auto asks = looked ? wire::SharedAction::kTryLock : wire::SharedAction::kLock;
+    const CallId next = Host(0).Start(abi::Operation::kSharedAct, {mutex, action(asks), 0, -1});
+    EXPECT_EQ(Finish(0, next).error, looked ? EBUSY : 0);
+    if (!looked)
+      Finish(0,
+             Host(0).Start(abi::Operation::kSharedAct, {mutex, action(wire::SharedAction::kUnlock), 0, -1}));
+  }
   munmap(remote, 8192);
 }
 
