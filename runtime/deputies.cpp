@@ -165,6 +165,17 @@ void Deputies::TakeDescriptors(Deputy& deputy, Connections::Packet& packet) {
   if (deputy.descriptors.size() >= deputy.descriptors_expected) Captured(deputy);
 }
 
+namespace {
+
+bool SharesMemory(const image::View& view) {
+  return std::any_of(view.regions().begin(), view.regions().end(), [](const image::Region& region) {
+    return region.kind == static_cast<uint32_t>(image::RegionKind::kShared) ||
+           region.kind == static_cast<uint32_t>(image::RegionKind::kSharedFile);
+  });
+}
+
+}  // namespace
+
 void Deputies::Captured(Deputy& deputy) {
   image::View view;
   if (const char* wrong = image::View::Open(deputy.manifest.data(), deputy.manifest.size(), &view)) {
@@ -177,6 +188,8 @@ void Deputies::Captured(Deputy& deputy) {
     held.number = descriptor.number;
     held.flags = static_cast<int32_t>(descriptor.descriptor_flags);
   }
+  if (options_.colocate && SharesMemory(view))
+    return RunLocally(deputy, "it shares memory with others, which --colocate keeps on one host");
   const image::CpuFeatures features = image::ThisCpu();
   std::copy(features.begin(), features.end(), image::Editor(view).header().identity.cpu_features);
   deputy.captured_bytes = 0;

@@ -50,6 +50,7 @@ namespace elsewhere::runtime {
 class Deputies {
  public:
   struct Options {
+    bool colocate = false;  // what shares memory stays where it is
     bool strict = false;
     bool seal_packs = false;   // the store is not the session's own directory
     uint64_t arena_bytes = 0;  // capacity; 0: ArenaFile::DefaultCapacity()

@@ -59,7 +59,8 @@ Status HomeSession::Start() {
   if (auto status = StartStore(); !status) return status;
   deputies_ = std::make_unique<Deputies>(
       *core_, workers_, *async_store_,
-      Deputies::Options{.strict = options_.strict, .seal_packs = !options_.store.empty()});
+      Deputies::Options{
+          .colocate = options_.colocate, .strict = options_.strict, .seal_packs = !options_.store.empty()});
   if (auto added = AddComponents(*core_, options_.files); !added) return added;
   RegisterCalls();
   if (auto status = StartWorkers(); !status) return status;

@@ -35,7 +35,8 @@ class HomeSession {
     std::string store;  // empty: a directory of the session's
     FileOptions files;  // the cache's directory: home's, the workers' are beside it
     bool fork_remote = true;
-    bool direct = true;  // messages to workers travel over links; else through the broker
+    bool direct = true;     // messages to workers travel over links; else through the broker
+    bool colocate = false;  // children that share memory run at home
     bool strict = false;
     bool verbose = false;
   };

@@ -114,6 +114,7 @@ std::vector<std::string> AgentArguments(const Options& options, const LaunchedSe
                                        "--cache-size", std::to_string(options.cache_bytes)});
     if (!options.endpoint.empty()) arguments.insert(arguments.end(), {"--endpoint", options.endpoint});
   }
+  if (options.colocate) arguments.push_back("--colocate");
   if (options.strict) arguments.push_back("--strict");
   if (options.verbose) arguments.push_back("--verbose");
   return arguments;

@@ -121,6 +121,7 @@ constexpr OptionRow kOptions[] = {
     {"--fork", "ELSEWHERE_FORK", Argument::kRequired, SetFork},
     {"--messages", "ELSEWHERE_MESSAGES", Argument::kRequired, SetMessages},
     {"--stats", "ELSEWHERE_STATS", Argument::kOptional, SetStats},
+    {"--colocate", "ELSEWHERE_COLOCATE", Argument::kNone, SetFlag<&Options::colocate>},
     {"--strict", "ELSEWHERE_STRICT", Argument::kNone, SetFlag<&Options::strict>},
     {"--verbose", "ELSEWHERE_VERBOSE", Argument::kNone, SetFlag<&Options::verbose>},
 };
@@ -243,6 +244,7 @@ gc      removes what killed sessions and writers left, here and in stores: elsew
   --messages direct|broker  how home and workers of the same machine talk: over a
                         socket (default), or through Redis as others do             ELSEWHERE_MESSAGES
   --stats[=json]        say on standard error, at the end, what ran where           ELSEWHERE_STATS
+  --colocate            children that share memory run on one host, home            ELSEWHERE_COLOCATE
   --strict              end with an error where something would run at home         ELSEWHERE_STRICT
   --verbose             say on standard error what happens                          ELSEWHERE_VERBOSE
 

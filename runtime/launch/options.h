@@ -37,6 +37,7 @@ struct Options {
   bool direct_messages = true;  // between home and workers that can reach each other
   Stats stats = Stats::kNone;
   bool strict = false;
+  bool colocate = false;  // children that share memory stay where it is
   bool verbose = false;
   std::vector<std::string> command;  // with kRun: never empty
 };

@@ -229,7 +229,7 @@ Error Segment::Conflict(HostId other, uint64_t offset) const {
                "shared memory: byte " + std::to_string(offset) + " of " + name_ + " was changed on " +
                    host(self_) + " and on " + host(other) +
                    " at the same time, and nothing (semaphore, pipe, exit) put the changes in order; one of "
-                   "them would be lost. Remedy: run with --fork local"};
+                   "them would be lost. Remedy: run with --colocate"};
 }
 
 }  // namespace elsewhere::memory

@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 
-def run(launcher, program):
-    return subprocess.run([launcher, "run", "--workers", "2", "--stats=json", "--", program], stdin=subprocess.DEVNULL,
+def run(launcher, program, *options):
+    return subprocess.run([launcher, "run", *options, "--workers", "2", "--stats=json", "--", program], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -20,8 +20,15 @@ launcher, lost_update, process_mutex = sys.argv[1:]
 done = run(launcher, lost_update)
 assert done.returncode == 125, done
 assert done.stdout == "", done.stdout
-for part in ("byte 0 of an anonymous shared mapping of 4096 bytes", "on home and on host", "--fork local"):
+for part in ("byte 0 of an anonymous shared mapping of 4096 bytes", "on home and on host", "--colocate"):
     assert part in done.stderr, done.stderr
+
+# The remedy helps: the same program's children run where the memory is, and count right.
+done = run(launcher, lost_update, "--colocate")
+assert done.returncode == 0, done
+statistics = json.loads(done.stderr.splitlines()[-1])
+assert statistics["forks_remote"] == 0 and statistics["forks_local"] > 0, statistics
+assert list(statistics["fallbacks"]) == ["it shares memory with others, which --colocate keeps on one host"], statistics
 
 done = run(launcher, process_mutex)
 assert done.returncode == 0 and done.stdout == "counter 40000\n", done
