@@ -245,8 +245,7 @@ void SharedObjects::NoteGiven(const Pending& pending, int error) {
 bool SharedObjects::IsUntaken(const Given& given) const {
   const abi::Slot& slot = agent_.table().slots[given.pending.call.slot];
   return slot.state.load(std::memory_order_acquire) == static_cast<uint32_t>(abi::SlotState::kDone) &&
-         slot.owner == given.pending.process &&
-         slot.thread == static_cast<int32_t>(given.pending.thread) &&
+         slot.owner == given.pending.process && slot.thread == static_cast<int32_t>(given.pending.thread) &&
          static_cast<abi::Operation>(slot.operation) == abi::Operation::kSharedAct &&
          static_cast<uint64_t>(slot.arguments[0]) == given.pending.object &&
          slot.arguments[1] == static_cast<int64_t>(given.pending.action);

@@ -11,9 +11,9 @@
 // memory (Agent::Drain), as a semaphore's post does; an answer comes behind whatever was published before the
 // release that it is owed to.
 //
-// Deaths: a dead thread's wait is abandoned, and what it was given before it heard of it is returned: also what
-// lies in its slot when it dies, for natively nobody dies between being given a mutex and having it. Threads
-// that hold robust mutexes are watched (thread_watch.h).
+// Deaths: a dead thread's wait is abandoned, and what it was given before it heard of it is returned: also
+// what lies in its slot when it dies, for natively nobody dies between being given a mutex and having it.
+// Threads that hold robust mutexes are watched (thread_watch.h).
 //
 // Thread-safety: one loop.
 #pragma once

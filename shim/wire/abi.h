@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 10;
+inline constexpr uint32_t kAbiVersion = 11;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
