@@ -35,6 +35,8 @@ wire::StreamMark MarkOf(Kind kind) {
       return wire::StreamMark::kOutputFile;
     case Kind::kEvent:
       return wire::StreamMark::kEvent;
+    case Kind::kTimer:
+      return wire::StreamMark::kTimer;
     case Kind::kListener:
       return wire::StreamMark::kListener;
     default:
