@@ -51,9 +51,13 @@ bool SemaphoreCalls::CanOverflow(uint64_t object) {
   return posts > kPostsUnasked;
 }
 
+bool SemaphoreCalls::IsFarAhead() {
+  return !agent_.is_home() && ++unasked_ % kPostsAhead == 0;
+}
+
 void SemaphoreCalls::Post(CallId id, const Call& call) {
   const auto post = [this, id, object = ObjectOf(call)] {
-    if (CanOverflow(object)) {
+    if (CanOverflow(object) || IsFarAhead()) {
       semaphores_.Post(object, [this, id](int error) { agent_.Complete(id, error == 0 ? 0 : -1, error); });
     } else {
       semaphores_.Post(object, nullptr);

@@ -6,8 +6,9 @@
 // posted again. So is one that a caller was given and died without having looked at, which its slot still
 // tells: no death loses a post. A post leaves only after the poster's stream data and shared memory
 // have been sent (Agent::Drain). It returns as soon as it has left: whatever this host sends later, and every
-// later operation, comes behind it. Only where the count might reach its maximum is home's answer
-// waited for; the object's name tells (wire::kSemaphoreLarge), with this host's own posts.
+// later operation, comes behind it. Home's answer is waited for where the count might reach its maximum (the
+// object's name tells, wire::kSemaphoreLarge, with this host's own posts), and now and then, so that a host
+// that posts faster than home takes cannot fill the broker.
 //
 // Thread-safety: one loop.
 #pragma once
@@ -48,6 +49,8 @@ class SemaphoreCalls {
   static constexpr uint32_t kSmallCount = 1 << 29;
   static constexpr uint32_t kPostsUnasked = 1 << 22;  // of one host; a session has far fewer than 256 hosts
 
+  static constexpr uint32_t kPostsAhead = 256;
+
   struct Waiter {
     CallId call;
     int32_t process = 0;  // kernel pid
@@ -59,6 +62,7 @@ class SemaphoreCalls {
 
   void Post(CallId id, const Call& call);
   bool CanOverflow(uint64_t object);
+  bool IsFarAhead();
   void Wait(CallId id, const Call& call);
   struct Given {  // a token, in a slot where its process may not have found it yet
     uint32_t slot = 0;
@@ -81,6 +85,7 @@ class SemaphoreCalls {
   std::unordered_map<uint64_t, uint64_t> by_call_;
   std::unordered_map<int32_t, std::vector<Given>> given_;
   std::unordered_map<uint64_t, uint32_t> posts_;  // of this host, by object
+  uint32_t unasked_ = 0;                          // posts of this host
   uint64_t last_waiter_ = 0;
   uint64_t last_object_ = 0;
 };
