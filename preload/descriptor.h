@@ -6,6 +6,7 @@
 // are never given a kind.
 #pragma once
 
+#include <errno.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -78,6 +79,20 @@ int Copied(int from, int to, int flags);
 // The operations of what is known of fd. False of the first two: fail with the errno that was set.
 bool BeforeInput(int fd, size_t bytes, int flags);
 bool BeforeOutput(int fd);
+
+// Makes `read` when fd can answer it as its object would. What was asked for can be gone by then: another
+// process of this host that reads the same pipe has taken it. So its local end never blocks, and what was
+// found empty is asked for again.
+template <class Read>
+auto WithInput(int fd, size_t bytes, int flags, Read read) -> decltype(read()) {
+  const int before = errno;
+  while (BeforeInput(fd, bytes, flags)) {
+    const auto result = read();
+    if (result != -1) errno = before;
+    if (result != -1 || errno != EAGAIN || KindOf(fd) != DescriptorKind::kPipeRead) return result;
+  }
+  return -1;
+}
 
 // ---- Descriptors of ours (the agent's socket and doorbell, the lifeline, shared memory's) ----
 

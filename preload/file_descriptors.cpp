@@ -13,6 +13,7 @@
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stdio.h"
+#include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -386,10 +387,9 @@ int futimes(int fd, const struct timeval* times) {
 
 ssize_t preadv2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
   const size_t bytes = TotalSize(parts, count);
-  const bool ready = IsMappedFile(fd) && offset >= 0
-                         ? FetchRange(fd, offset, bytes)
-                         : BeforeInput(fd, bytes, (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0);
-  return ready ? real::preadv2(fd, parts, count, offset, flags) : -1;
+  const auto read = [&] { return real::preadv2(fd, parts, count, offset, flags); };
+  if (IsMappedFile(fd) && offset >= 0) return FetchRange(fd, offset, bytes) ? read() : -1;
+  return WithInput(fd, bytes, (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0, read);
 }
 ssize_t pwritev2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
   if (IsOutputFile(fd)) return output::pwritev2(fd, parts, count, offset, flags);
@@ -420,6 +420,18 @@ ssize_t Between(int from, const off_t* offset, int to, const off_t* to_offset, s
   return result;
 }
 
+// EAGAIN may be the other end's word, so it is only asked again where this one has nothing.
+template <class Move>
+ssize_t BetweenPipes(int from, size_t size, unsigned flags, Move move) {
+  if (!IsKnown(from) || IsMappedFile(from)) return move();
+  for (;;) {
+    if (!BeforeInput(from, size, (flags & SPLICE_F_NONBLOCK) != 0 ? MSG_DONTWAIT : 0)) return -1;
+    const ssize_t moved = move();
+    const bool taken = moved == -1 && errno == EAGAIN && KindOf(from) == DescriptorKind::kPipeRead;
+    if (!taken || WaitingHere(from) > 0) return moved;
+  }
+}
+
 }  // namespace
 
 namespace hooks {
@@ -433,11 +445,13 @@ ssize_t copy_file_range(int fd, off64_t* offset, int to, off64_t* to_offset, siz
                  [&] { return real::copy_file_range(fd, offset, to, to_offset, size, flags); });
 }
 ssize_t splice(int fd, off_t* offset, int to, off_t* to_offset, size_t size, unsigned flags) {
-  if (IsKnown(fd) && !IsMappedFile(fd) &&
-      !BeforeInput(fd, size, (flags & SPLICE_F_NONBLOCK) != 0 ? MSG_DONTWAIT : 0))
-    return -1;
-  return Between(fd, offset, to, to_offset, size,
-                 [&] { return real::splice(fd, offset, to, to_offset, size, flags); });
+  return BetweenPipes(fd, size, flags, [&] {
+    return Between(fd, offset, to, to_offset, size,
+                   [&] { return real::splice(fd, offset, to, to_offset, size, flags); });
+  });
+}
+ssize_t tee(int fd, int to, size_t size, unsigned flags) {
+  return BetweenPipes(fd, size, flags, [&] { return real::tee(fd, to, size, flags); });
 }
 
 void _exit(int status) {

@@ -45,8 +45,9 @@ namespace elsewhere::preload {
 namespace {
 
 ssize_t Read(FILE* stream, void* to, ssize_t size) {
-  if (IsKnown(stream->_fileno) && !BeforeInput(stream->_fileno, static_cast<size_t>(size), 0)) return -1;
-  return _IO_file_read(stream, to, size);
+  if (!IsKnown(stream->_fileno)) return _IO_file_read(stream, to, size);
+  return WithInput(stream->_fileno, static_cast<size_t>(size), 0,
+                   [&] { return _IO_file_read(stream, to, size); });
 }
 
 // libc's own goes on until all is written, or says how much was.

@@ -83,17 +83,6 @@ bool ObjectOf(int fd, int64_t* device, int64_t* inode) {
   return true;
 }
 
-size_t Waiting(int fd) {
-  int bytes = 0;
-  return raw::Syscall(SYS_ioctl, fd, FIONREAD, raw::Address(&bytes)) == 0 && bytes > 0
-             ? static_cast<size_t>(bytes)
-             : 0;
-}
-
-}  // namespace
-
-namespace {
-
 // A call about fd's object, whose identity is the first two arguments.
 int64_t CallAboutObject(abi::Operation operation, int fd, int64_t (&arguments)[6], const Payload& payload,
                         Interruption interruption, bool* stranger) {
@@ -111,6 +100,13 @@ int64_t CallAboutObject(abi::Operation operation, int fd, int64_t (&arguments)[6
 }
 
 }  // namespace
+
+size_t WaitingHere(int fd) {
+  int bytes = 0;
+  return raw::Syscall(SYS_ioctl, fd, FIONREAD, raw::Address(&bytes)) == 0 && bytes > 0
+             ? static_cast<size_t>(bytes)
+             : 0;
+}
 
 int64_t CallAboutStream(abi::Operation operation, int fd, int64_t first, int64_t second,
                         const Payload& payload, Interruption interruption, bool* stranger) {
@@ -165,7 +161,7 @@ void FindStreams() {
 int AskForInput(int fd, size_t bytes, bool wait) {
   constinit static thread_local int last_fd = -1;
   constinit static thread_local uint32_t last_call = 0;
-  if (bytes == 0 || Waiting(fd) > 0) return 1;
+  if (bytes == 0 || WaitingHere(fd) > 0) return 1;
   const bool continues = fd == last_fd && CallsOfThread() == last_call;
   const int64_t mode = (wait ? 0 : 1) | (continues ? abi::kPullContinues : 0);
   bool stranger, interrupted = false;
@@ -197,7 +193,7 @@ void AskBehindPeek(int fd, size_t bytes, int flags) {
   const bool peeks = (flags & MSG_PEEK) != 0;
   const bool peeked_before = peeked.load(std::memory_order_relaxed) == fd;
   if (peeks == peeked_before && !peeks) return;
-  const size_t there = Waiting(fd);
+  const size_t there = WaitingHere(fd);
   int type = 0;
   socklen_t size = sizeof type;
   raw::Syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, raw::Address(&type), raw::Address(&size));
@@ -213,20 +209,21 @@ void AskBehindPeek(int fd, size_t bytes, int flags) {
 
 // The end of file needs no word from here: the real call sees it on the local object.
 bool PullStream(int fd, size_t bytes, int flags) {
-  const long status = raw::Syscall(SYS_fcntl, fd, F_GETFL);
+  // A pipe's local end never blocks; whether the program's does, its origin knows.
+  const long status = KindOf(fd) == DescriptorKind::kPipeRead ? 0 : raw::Syscall(SYS_fcntl, fd, F_GETFL);
   const bool wait = (flags & MSG_DONTWAIT) == 0 && (status < 0 || (status & O_NONBLOCK) == 0);
   if ((flags & MSG_WAITALL) == 0) {
     AskBehindPeek(fd, bytes, flags);
     return AskForInput(fd, bytes, wait) >= 0;
   }
-  for (size_t there = Waiting(fd); there < bytes;) {
+  for (size_t there = WaitingHere(fd); there < bytes;) {
     bool stranger;
     // More than is there must be asked for although something is.
     const int64_t result = CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes - there), 2,
                                            {}, Interruption::kAllowed, &stranger);
     if (stranger || result == 0 || (result < 0 && there > 0)) return true;
     if (result < 0) return false;
-    there = Waiting(fd);
+    there = WaitingHere(fd);
   }
   return true;
 }

@@ -58,6 +58,8 @@ off_t SeekStream(int fd, off_t offset, int whence);
 // Makes sure that `bytes` can be read without the kernel having to wait for what the origin has, as read
 // would: blocks, or fails with EAGAIN or EINTR. 1: bytes are there; 0: end of file; -1: errno.
 int AskForInput(int fd, size_t bytes, bool wait);
+// Bytes that can be read from the local object at once.
+size_t WaitingHere(int fd);
 
 // How a process watches a stream (arguments of abi::Operation::kWatch).
 enum class Watching : int64_t {

@@ -61,7 +61,7 @@ namespace hooks {
 ssize_t read(int fd, void* buffer, size_t size) {
   if (KindOf(fd) == DescriptorKind::kSignals) return ReadSignals(fd, buffer, size);
   if (IsCounter(fd)) return ReadEvent(fd, buffer, size);
-  return BeforeInput(fd, size, 0) ? real::read(fd, buffer, size) : -1;
+  return WithInput(fd, size, 0, [&] { return real::read(fd, buffer, size); });
 }
 ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {
   if (size <= room) return hooks::read(fd, buffer, size);
@@ -73,7 +73,7 @@ ssize_t readv(int fd, const iovec* parts, int count) {
     return ReadSignals(fd, parts[0].iov_base, parts[0].iov_len);
   }
   if (!IsCounter(fd)) {
-    return BeforeInput(fd, TotalSize(parts, count), 0) ? real::readv(fd, parts, count) : -1;
+    return WithInput(fd, TotalSize(parts, count), 0, [&] { return real::readv(fd, parts, count); });
   }
   // A value that is spread over several parts is for the kernel to refuse; nobody does that.
   return count > 0 ? ReadEvent(fd, parts[0].iov_base, parts[0].iov_len) : real::readv(fd, parts, count);

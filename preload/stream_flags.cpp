@@ -104,7 +104,8 @@ int fcntl(int fd, int command, void* argument) {
   const auto result = static_cast<int>(
       CallAtOrigin(fd, wire::StreamCall::kControl, {command, static_cast<int>(value)}, {}, &stranger));
   if (stranger) return real::fcntl(fd, command, argument);
-  if (result >= 0 && command == F_SETFL)
+  // Of a pipe's reading end only the origin waits.
+  if (result >= 0 && command == F_SETFL && KindOf(fd) != DescriptorKind::kPipeRead)
     ControlHere(fd, F_SETFL, reinterpret_cast<void*>(value & O_NONBLOCK));
   return result;
 }

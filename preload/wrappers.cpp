@@ -34,16 +34,15 @@ namespace elsewhere::preload {
     return real::name A;                \
   }
 // The asking is kept out of line, so that the usual case is a test and a jump without a frame.
-#define ASKS(R, name, P, A, fd, ask)                      \
-  __attribute__((noinline, cold)) static R Ask_##name P { \
-    return ask ? real::name A : -1;                       \
-  }                                                       \
-  WRAPPER(R, name, P) {                                   \
-    if (IsKnown(fd)) [[unlikely]]                         \
-      return Ask_##name A;                                \
-    return real::name A;                                  \
+#define READS(R, name, P, A, fd, bytes, flags)                        \
+  __attribute__((noinline, cold)) static R Ask_##name P {             \
+    return WithInput(fd, bytes, flags, [&] { return real::name A; }); \
+  }                                                                   \
+  WRAPPER(R, name, P) {                                               \
+    if (IsKnown(fd)) [[unlikely]]                                     \
+      return Ask_##name A;                                            \
+    return real::name A;                                              \
   }
-#define READS(R, name, P, A, fd, bytes, flags) ASKS(R, name, P, A, fd, BeforeInput(fd, bytes, flags))
 // Output to a mapped file is also spoken of behind the call, when it is known how much was written.
 #define WRITES_FILE(R, name, P, A, fd, bytes, offset)                                 \
   __attribute__((noinline, cold)) static R Mapped_##name P {                          \

@@ -123,9 +123,10 @@ Result<Descriptor> LocalObject::OpenPipe(int status_flags) {
   if (!opened) return opened;
   // The end that kept the pipe alive until a process holds one.
   process_end_.Reset();
-  const int packets = processes_read ? 0 : O_DIRECT;
-  if (fcntl(opened->get(), F_SETFL, (status_flags & O_NONBLOCK) | packets) != 0)
-    return SystemError("F_SETFL");
+  // Reading never blocks here: who was told of bytes that another process took asks again
+  // (preload/descriptor.h).
+  const int flags = processes_read ? O_NONBLOCK : (status_flags & O_NONBLOCK) | O_DIRECT;
+  if (fcntl(opened->get(), F_SETFL, flags) != 0) return SystemError("F_SETFL");
   return opened;
 }
 
