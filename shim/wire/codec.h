@@ -62,7 +62,7 @@ class Writer {
   }
   template <Record T>
   void Write(const T& value) {
-    std::apply([this](const auto&... field) { (Write(field), ...); }, T::Fields(value));
+    std::apply([&](const auto&... field) { (Write(field), ...); }, T::Fields(value));
   }
 
   std::vector<uint8_t>& bytes() { return bytes_; }
@@ -120,7 +120,7 @@ class Reader {
   }
   template <Record T>
   void Read(T& value) {
-    std::apply([this](auto&... field) { (Read(field), ...); }, T::Fields(value));
+    std::apply([&](auto&... field) { (Read(field), ...); }, T::Fields(value));
   }
 
  private:

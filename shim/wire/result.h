@@ -28,9 +28,13 @@ class [[nodiscard]] Result {
 
   // Asking a failed Result for its value, or a good one for its error, is a bug in the caller and ends the
   // process.
-  T& value() & { return ok() ? *std::get_if<0>(&state_) : (std::abort(), *std::get_if<0>(&state_)); }
+  T& value() & {
+    if (!ok()) std::abort();
+    return *std::get_if<0>(&state_);
+  }
   const T& value() const& {
-    return ok() ? *std::get_if<0>(&state_) : (std::abort(), *std::get_if<0>(&state_));
+    if (!ok()) std::abort();
+    return *std::get_if<0>(&state_);
   }
   T&& value() && { return std::move(value()); }
   T& operator*() & { return value(); }
@@ -40,7 +44,8 @@ class [[nodiscard]] Result {
   const T* operator->() const { return &value(); }
 
   const Error& error() const {
-    return !ok() ? *std::get_if<1>(&state_) : (std::abort(), *std::get_if<1>(&state_));
+    if (ok()) std::abort();
+    return *std::get_if<1>(&state_);
   }
 
  private:
