@@ -42,19 +42,51 @@ SemaphoreNames::SemaphoreNames(Agent& agent, SemaphoreCalls& calls, Segments& se
   }
 }
 
+namespace {
+
+// The effective one, which a process may have changed since it was made. Nobody's where it cannot be told: it
+// is gone, and nobody hears the answer.
+uint32_t UserOf(int32_t kernel_pid) {
+  char path[32], line[256];
+  snprintf(path, sizeof path, "/proc/%d/status", kernel_pid);
+  FILE* file = fopen(path, "re");
+  unsigned user = UINT32_MAX;
+  while (file != nullptr && fgets(line, sizeof line, file) != nullptr) {
+    if (sscanf(line, "Uid: %*u %u", &user) == 1) break;
+  }
+  if (file != nullptr) fclose(file);
+  return user;
+}
+
+wire::SemaphoreName RequestOf(const Call& call, bool unlink) {
+  wire::SemaphoreName request;
+  request.caller = call.incarnation;
+  request.user = UserOf(call.kernel_pid);
+  request.unlink = unlink;
+  request.flags = call.arguments[0];
+  request.mode = static_cast<uint32_t>(call.arguments[1]);
+  request.value = static_cast<uint32_t>(call.arguments[2]);
+  request.name = PayloadText(call);
+  return request;
+}
+
+}  // namespace
+
 wire::Semaphore* SemaphoreNames::Word(uint32_t cell) {
   return reinterpret_cast<wire::Semaphore*>(agent_.table().cells[cell].word);
 }
 
 // ---- Names and cells, at home ----
 
-SemaphoreNames::Opened SemaphoreNames::Open(int32_t holder, const std::string& name, int64_t flags,
-                                            uint32_t mode, uint32_t value) {
-  const bool create = (flags & O_CREAT) != 0;
+SemaphoreNames::Opened SemaphoreNames::Open(int32_t holder, const wire::SemaphoreName& request) {
+  const std::string& name = request.name;
+  const uint32_t value = request.value;
+  const bool create = (request.flags & O_CREAT) != 0;
   if (const auto known = names_.find(name); known != names_.end()) {
-    if (create && (flags & O_EXCL) != 0) return {EEXIST, 0};
-    // Everything in a session belongs to one user.
-    if (geteuid() != 0 && (cells_[known->second].mode & 0600) != 0600) return {EACCES, 0};
+    if (create && (request.flags & O_EXCL) != 0) return {EEXIST, 0};
+    const Named& named = cells_[known->second];
+    const uint32_t needed = request.user == named.owner ? 0600 : 0006;
+    if (request.user != 0 && (named.mode & needed) != needed) return {EACCES, 0};
     Hold(holder, known->second);
     return {0, known->second};
   }
@@ -70,16 +102,19 @@ SemaphoreNames::Opened SemaphoreNames::Open(int32_t holder, const std::string& n
     ++never_used_;
   }
   wire::SemaphoreInit(Word(cell), value);
-  cells_[cell] = Named{.name = name, .linked = true, .mode = mode, .object = 0, .holders = 0};
+  cells_[cell] = Named{
+      .name = name, .linked = true, .mode = request.mode, .owner = request.user, .object = 0, .holders = 0};
   names_[name] = cell;
   Hold(holder, cell);
   return {0, cell};
 }
 
-int SemaphoreNames::Unlink(const std::string& name) {
-  const auto known = names_.find(name);
+// As in a directory that everybody may write and in which only owners remove.
+int SemaphoreNames::Unlink(const wire::SemaphoreName& request) {
+  const auto known = names_.find(request.name);
   if (known == names_.end()) return ENOENT;
   const uint32_t cell = known->second;
+  if (request.user != 0 && request.user != cells_[cell].owner) return EACCES;
   names_.erase(known);
   cells_[cell].linked = false;
   FreeIfUnused(cell);
@@ -212,9 +247,7 @@ void SemaphoreNames::Promote(const ObjectKey& key, Segment& segment) {
 
 void SemaphoreNames::OnOpen(CallId id, const Call& call) {
   if (!agent_.is_home()) return Forward(id, call, false);
-  const Opened opened =
-      Open(call.kernel_pid, PayloadText(call), call.arguments[0], static_cast<uint32_t>(call.arguments[1]),
-           static_cast<uint32_t>(call.arguments[2]));
+  const Opened opened = Open(call.kernel_pid, RequestOf(call, false));
   agent_.Complete(id, opened.error == 0 ? static_cast<int64_t>(opened.cell) : -1, opened.error);
 }
 
@@ -229,7 +262,7 @@ void SemaphoreNames::OnClose(CallId id, const Call& call) {
 
 void SemaphoreNames::OnUnlink(CallId id, const Call& call) {
   if (!agent_.is_home()) return Forward(id, call, true);
-  const int error = Unlink(PayloadText(call));
+  const int error = Unlink(RequestOf(call, true));
   agent_.Complete(id, error == 0 ? 0 : -1, error);
 }
 
@@ -255,14 +288,8 @@ void SemaphoreNames::OnInit(CallId id, const Call& call) {
 // ---- Names from workers ----
 
 void SemaphoreNames::Forward(CallId id, const Call& call, bool unlink) {
-  wire::SemaphoreName request;
+  wire::SemaphoreName request = RequestOf(call, unlink);
   request.request = ++last_request_;
-  request.caller = call.incarnation;
-  request.unlink = unlink;
-  request.flags = call.arguments[0];
-  request.mode = static_cast<uint32_t>(call.arguments[1]);
-  request.value = static_cast<uint32_t>(call.arguments[2]);
-  request.name = PayloadText(call);
   requests_[request.request] = id;
   agent_.Send(wire::kHome, request);
 }
@@ -274,9 +301,9 @@ void SemaphoreNames::OnRequest(HostId from, wire::SemaphoreName&& request) {
   if (deputy == nullptr) {
     answer.error = ESRCH;  // fenced: nobody reads this
   } else if (request.unlink) {
-    answer.error = Unlink(request.name);
+    answer.error = Unlink(request);
   } else {
-    const Opened opened = Open(deputy->kernel_pid, request.name, request.flags, request.mode, request.value);
+    const Opened opened = Open(deputy->kernel_pid, request);
     answer.error = opened.error;
     answer.cell = opened.cell;
     if (opened.error == 0) answer.object = PromoteCell(opened.cell);

@@ -50,6 +50,7 @@ class SemaphoreNames {
     std::string name;
     bool linked = true;
     uint32_t mode = 0;
+    uint32_t owner = 0;   // user
     uint64_t object = 0;  // 0: not promoted
     uint32_t holders = 0;
   };
@@ -65,8 +66,8 @@ class SemaphoreNames {
   };
 
   wire::Semaphore* Word(uint32_t cell);
-  Opened Open(int32_t holder, const std::string& name, int64_t flags, uint32_t mode, uint32_t value);
-  int Unlink(const std::string& name);
+  Opened Open(int32_t holder, const wire::SemaphoreName& request);
+  int Unlink(const wire::SemaphoreName& request);
   uint64_t PromoteCell(uint32_t cell);
   void Hold(int32_t holder, uint32_t cell);
   void LetGo(uint32_t cell);

@@ -114,6 +114,7 @@ struct SemaphoreName {
   static constexpr MessageType kType = MessageType::kSemaphoreName;
   uint64_t request = 0;  // the sender's, echoed
   Incarnation caller = 0;
+  uint32_t user = 0;  // the caller's
   bool unlink = false;
   int64_t flags = 0;
   uint32_t mode = 0;
@@ -121,7 +122,7 @@ struct SemaphoreName {
   std::string name;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.request, s.caller, s.unlink, s.flags, s.mode, s.value, s.name);
+    return std::tie(s.request, s.caller, s.user, s.unlink, s.flags, s.mode, s.value, s.name);
   }
 };
 struct SemaphoreNamed {
