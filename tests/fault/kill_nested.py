@@ -44,12 +44,12 @@ class Job:
         return self.errors.read()
 
 
-def kill_and_finish(job, case, killed=lambda: True):
-    """`killed` says that the victims are gone: elsewhere a process ends a moment after the one at home that has its pid,
-    and may in that moment act on what the others do next."""
-    for name in case if case != "nobody" else "":
+def kill_and_finish(job, case, are_gone=lambda number: True):
+    """`are_gone` says that so many are: elsewhere a process ends a moment after the one at home that has its pid, and may
+    in that moment act on what the others do next, or on the next one's end."""
+    for number, name in enumerate(case if case != "nobody" else "", 1):
         os.kill(job.pids[name], signal.SIGKILL)
-    kill_one.until(killed)
+        kill_one.until(lambda: are_gone(number))
     return job.finish("release\n" if case == "nobody" else "go\n")
 
 
@@ -58,8 +58,7 @@ def as_natively(launcher, case):
     job = Job(launcher, "run", "--workers", "2", "--")
     session = kill_one.Session(job.process.pid)
     wrong = [] if len(session.restored) == 3 else [f"{len(session.restored)} processes on workers, expected 3"]
-    left = 3 - (len(case) if case != "nobody" else 0)
-    remote = kill_and_finish(job, case, lambda: len(kill_one.Session(job.process.pid).restored) == left)
+    remote = kill_and_finish(job, case, lambda number: len(kill_one.Session(job.process.pid).restored) == 3 - number)
     if native != remote:
         wrong.append(f"natively {native}, remotely {remote}; {job.said()!r}")
     return session, wrong
