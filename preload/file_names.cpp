@@ -45,6 +45,7 @@ struct Place {
 };
 
 int Rename(int directory, const char* from, int to_directory, const char* to, unsigned flags) {
+  if (from == nullptr || to == nullptr) return real::renameat2(directory, from, to_directory, to, flags);
   Place source, target;
   source.directory = directory;
   source.path = from;

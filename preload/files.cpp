@@ -53,41 +53,6 @@ int PointOf(const char* path) {
   return best;
 }
 
-// Appends `path` to the absolute, normal text in `to`: without "." and "", ".." taken textually. A final '/'
-// (or "/.") stays: it asks for a directory. False: too long.
-bool Append(char* to, size_t* size, const char* path) {
-  bool slash = false;
-  while (*path != '\0') {
-    const size_t length = strcspn(path, "/");
-    slash = false;
-    if (length == 2 && path[0] == '.' && path[1] == '.') {
-      while (*size > 0 && to[*size - 1] != '/') --*size;
-      if (*size > 0) --*size;
-      slash = true;
-    } else if (length == 1 && path[0] == '.') {
-      slash = true;
-    } else if (length > 0) {
-      if (*size + length + 2 >= kRoom) return false;
-      to[(*size)++] = '/';
-      memcpy(to + *size, path, length);
-      *size += length;
-    }
-    path += length;
-    if (*path == '/') slash = true;
-    while (*path == '/') ++path;
-  }
-  if (slash && *size > 0) to[(*size)++] = '/';
-  to[*size] = '\0';
-  return true;
-}
-
-bool HasParent(const char* path) {
-  for (const char* at = strstr(path, ".."); at != nullptr; at = strstr(at + 2, "..")) {
-    if ((at == path || at[-1] == '/') && (at[2] == '/' || at[2] == '\0')) return true;
-  }
-  return false;
-}
-
 // The kernel's name of what a relative path begins at; false: there is none.
 bool BaseOf(int directory, char* to) {
   if (directory == AT_FDCWD) {
@@ -104,6 +69,77 @@ bool BaseOf(int directory, char* to) {
   if (size <= 0) return false;
   to[size] = '\0';
   return to[0] == '/';
+}
+
+void DropName(char* to, size_t* size) {
+  while (*size > 0 && to[*size - 1] != '/') --*size;
+  if (*size > 0) --*size;
+  to[*size] = '\0';
+}
+
+bool AddName(char* to, size_t* size, const char* name, size_t length) {
+  if (*size + length + 2 >= kRoom) return false;
+  to[(*size)++] = '/';
+  memcpy(to + *size, name, length);
+  *size += length;
+  to[*size] = '\0';
+  return true;
+}
+
+// Puts the kernel's own name in the place of a directory of the local disk, which may be a link: ".." leads
+// up from where it is. What the kernel does not know stays as it is.
+void LeadToDirectory(char* to, size_t* size) {
+  const long fd = raw::Syscall(SYS_openat, AT_FDCWD, raw::Address(to), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  char name[kRoom];
+  if (BaseOf(static_cast<int>(fd), name)) {
+    *size = strlen(name);
+    memcpy(to, name, *size + 1);
+    if (*size == 1) *size = 0;
+  }
+  raw::Close(static_cast<int>(fd));
+}
+
+// Appends `path` to the absolute, normal text in `to`, without "" and ".". What stands in `to` has no links
+// in it; a ".." behind a name that may be one is resolved: by the kernel on the local disk, by the agent
+// below a mapped directory, for which it stays. A final '/' stays: it asks for a directory; and there a final
+// "." or
+// "..", with which some calls fail. False: too long.
+bool Append(char* to, size_t* size, const char* path) {
+  bool slash = false, stays = false;
+  size_t names = 0;
+  to[*size] = '\0';
+  while (*path != '\0') {
+    const size_t length = strcspn(path, "/");
+    const char* next = path + length + strspn(path + length, "/");
+    const bool dot = length == 1 && path[0] == '.', parent = length == 2 && path[0] == '.' && path[1] == '.';
+    const int point = dot || parent ? PointOf(to) : -1;
+    const bool below = point >= 0 && *size > points[point].size;
+    slash = path[length] == '/' || dot || parent;
+    stays = stays || (parent && below && names > 0);
+    if ((stays && !dot) || (point >= 0 && (dot || (parent && below)) && *next == '\0')) {
+      if (!AddName(to, size, path, length)) return false;
+      slash = path[length] == '/';
+    } else if (parent) {
+      if (names > 0 && point < 0) LeadToDirectory(to, size);
+      DropName(to, size);
+      if (names > 0) --names;
+    } else if (!dot && length > 0) {
+      if (!AddName(to, size, path, length)) return false;
+      ++names;
+    }
+    path = next;
+  }
+  if (slash && *size > 0) to[(*size)++] = '/';
+  to[*size] = '\0';
+  return true;
+}
+
+bool HasParent(const char* path) {
+  for (const char* at = strstr(path, ".."); at != nullptr; at = strstr(at + 2, "..")) {
+    if ((at == path || at[-1] == '/') && (at[2] == '/' || at[2] == '\0')) return true;
+  }
+  return false;
 }
 
 // Turns a path in a tree into the one that it stands for, in place; false: it is in none or too long.

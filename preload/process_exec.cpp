@@ -21,6 +21,7 @@
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/spawn_actions.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -189,11 +190,13 @@ int execveat(int directory, const char* path, char* const* arguments, char* cons
 int posix_spawn(pid_t* child, const char* path, const posix_spawn_file_actions_t* actions,
                 const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
   const int before = errno;
+  const MappedActions mapped(actions);
+  if (mapped.error() != 0) return mapped.error();
   int error = -1;
   const int prepared = WithProgram(path, arguments, [&](const char* program, char* const* given) {
     NoteUnfollowed(program);
     error = SpawnWith(child, environment, [&](pid_t* pid, char* const* ours) {
-      return real::posix_spawn(pid, program, actions, attributes, given, ours);
+      return real::posix_spawn(pid, program, mapped.get(), attributes, given, ours);
     });
     return 0;
   });
@@ -206,9 +209,11 @@ int posix_spawnp(pid_t* child, const char* file, const posix_spawn_file_actions_
                  const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
   if (HasMaps() && strchr(file, '/') != nullptr)
     return hooks::posix_spawn(child, file, actions, attributes, arguments, environment);
+  const MappedActions mapped(actions);
+  if (mapped.error() != 0) return mapped.error();
   NoteUnfollowedInPath(file);
   return SpawnWith(child, environment, [&](pid_t* pid, char* const* ours) {
-    return real::posix_spawnp(pid, file, actions, attributes, arguments, ours);
+    return real::posix_spawnp(pid, file, mapped.get(), attributes, arguments, ours);
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <glob.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -42,3 +43,5 @@
 using scan_filter = int (*)(const struct dirent*);
 using scan_compare = int (*)(const struct dirent**, const struct dirent**);
 using glob_error = int (*)(const char*, int);
+using tree_visit = int (*)(const char*, const struct stat*, int, struct FTW*);
+using old_tree_visit = int (*)(const char*, const struct stat*, int);

@@ -37,6 +37,8 @@ bool FollowsLast(const abi::FileRequest& request) {
     case FileOperation::kStatus:
     case FileOperation::kResolve:
       return request.arguments[0] != 0;
+    case FileOperation::kSocketPath:
+      return true;
     case FileOperation::kAccess:
     case FileOperation::kSetMode:
       return request.arguments[1] != 0;
@@ -131,6 +133,7 @@ Status PathCalls::Dispatch(Map& map, const PathCall& call, PathAnswer& answer) {
     case FileOperation::kEnter:
     case FileOperation::kResolve:
     case FileOperation::kName:
+    case FileOperation::kSocketPath:
       return Examine(map, call, answer);
     case FileOperation::kGetXattr:
     case FileOperation::kListXattr:
@@ -232,6 +235,13 @@ Status PathCalls::Xattr(Map& map, const PathCall& call, PathAnswer& answer) {
   return done;
 }
 
+// Where on this host the kernel's object for a FIFO or socket lies.
+std::string PathCalls::PlaceOf(Map& map, const char* kind, const std::string& path) {
+  char number[20];
+  std::snprintf(number, sizeof number, "%016lx", static_cast<unsigned long>(map.files->InodeOf(path)));
+  return map.tree.substr(0, map.tree.rfind('/')) + "/" + kind + "-" + number;
+}
+
 // A FIFO of this host for the name: what it connects is this host's own.
 Status PathCalls::LeadToFifo(Map& map, const std::string& path, bool follow, PathAnswer& answer) {
   auto resolved = map.files->Resolve(path, follow);
@@ -239,10 +249,7 @@ Status PathCalls::LeadToFifo(Map& map, const std::string& path, bool follow, Pat
   auto attributes = map.files->Stat(resolved->path, false);
   if (!attributes) return attributes.error();
   if (!S_ISFIFO(attributes->mode)) return Error{ENXIO, path};
-  char number[20];
-  std::snprintf(number, sizeof number, "%016lx",
-                static_cast<unsigned long>(map.files->InodeOf(resolved->path)));
-  const std::string local = map.tree.substr(0, map.tree.rfind('/')) + "/fifo-" + number;
+  const std::string local = PlaceOf(map, "fifo", resolved->path);
   if (mkfifo(local.c_str(), 0600) != 0 && errno != EEXIST)
     return Error{errno, local + ": " + strerror(errno)};
   SetText(answer.answer, local);
@@ -279,6 +286,17 @@ Status PathCalls::Examine(Map& map, const PathCall& call, PathAnswer& answer) {
       if (auto allowed = map.files->Access(resolved->path, X_OK); !allowed) return allowed;
       if (auto made = tree::MakeDirectory(map.tree, resolved->path); !made) return made;
       SetText(answer.answer, resolved->path.empty() ? map.tree : map.tree + "/" + resolved->path);
+      return Ok{};
+    }
+    case FileOperation::kSocketPath: {
+      auto resolved = map.files->Resolve(call.first, true);
+      if (!resolved) return resolved.error();
+      if (!resolved->outside.empty()) return Error{EREMOTE, call.first};
+      auto attributes = map.files->Stat(resolved->path, false);
+      if (!attributes) return attributes.error();
+      if (!S_ISSOCK(attributes->mode)) return Error{ECONNREFUSED, call.first};
+      if (auto allowed = map.files->Access(resolved->path, W_OK); !allowed) return allowed;
+      SetText(answer.answer, PlaceOf(map, "socket", resolved->path));
       return Ok{};
     }
     case FileOperation::kResolve: {

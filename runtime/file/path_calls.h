@@ -42,6 +42,7 @@ class PathCalls {
   Status OpenDirectory(Map& map, const std::string& path, int flags, PathAnswer& answer);
   Status Change(Map& map, const PathCall& call, PathAnswer& answer);
   Status Xattr(Map& map, const PathCall& call, PathAnswer& answer);
+  static std::string PlaceOf(Map& map, const char* kind, const std::string& path);
   Status LeadToFifo(Map& map, const std::string& path, bool follow, PathAnswer& answer);
   Status Examine(Map& map, const PathCall& call, PathAnswer& answer);
   Status Dispatch(Map& map, const PathCall& call, PathAnswer& answer);

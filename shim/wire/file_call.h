@@ -58,9 +58,10 @@ enum class FileOperation : uint32_t {
   kListXattr = 18,
   kSetXattr = 19,  // arguments: flags
   kRemoveXattr = 20,
-  kMakeNode = 21,  // arguments: mode with its type (umask applied)
-  kLinkFile = 22,  // a name for an open file without one; arguments: -, -, device, inode
-  kHardLink = 23,  // second: the new path
+  kMakeNode = 21,    // arguments: mode with its type (umask applied)
+  kLinkFile = 22,    // a name for an open file without one; arguments: -, -, device, inode
+  kHardLink = 23,    // second: the new path
+  kSocketPath = 24,  // text: where a Unix socket of that name lies on this host
 };
 
 inline constexpr int64_t kTimeOmitted = INT64_MIN;
