@@ -183,14 +183,15 @@ bool BeforeMapping(int fd, size_t size, int protection, int flags, off_t offset)
   return MakeWhole(fd, true);
 }
 
-int FlushFile(int fd) {
+int FlushFile(int fd, bool closes) {
   bool stranger;
-  const int64_t done = CallAboutFile(abi::Operation::kFileFlush, fd, 0, 0, nullptr, 0, &stranger);
+  const int64_t why = closes ? abi::kFileClosing : 0;
+  const int64_t done = CallAboutFile(abi::Operation::kFileFlush, fd, why, 0, nullptr, 0, &stranger);
   return stranger ? 0 : static_cast<int>(done);
 }
 
 int FileCloses(int fd) {
-  const int result = IsMappedFile(fd) && IsWritable(fd) ? FlushFile(fd) : 0;
+  const int result = IsMappedFile(fd) && IsWritable(fd) ? FlushFile(fd, true) : 0;
   SetKind(fd, DescriptorKind::kNothing);
   entries[fd].store(0, std::memory_order_relaxed);
   return result;
@@ -224,13 +225,18 @@ void ForWritableFiles(Do what) {
 void FlushFiles() {
   if (!HasMaps() || InVforkChild()) return;
   const int before = errno;
-  ForWritableFiles([](int fd) { FlushFile(fd); });
+  ForWritableFiles([](int fd) { FlushFile(fd, true); });
   if (maps_memory.load(std::memory_order_relaxed)) CallAgent(abi::Operation::kFileFlushAll, {});
   errno = before;
 }
 
 void FlushFilesBeforeFork() {
-  FlushFiles();
+  if (!HasMaps() || InVforkChild()) return;
+  const int before = errno;
+  ForWritableFiles([](int fd) { FlushFile(fd); });
+  CallAgent(abi::Operation::kFileFlushAll,
+            {maps_memory.load(std::memory_order_relaxed) ? 0 : abi::kFileClosing});
+  errno = before;
 }
 
 // Libc reads standard input and writes standard output without a hook.

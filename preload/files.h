@@ -158,7 +158,7 @@ bool MakeWhole(int fd, bool written);
 // The same where libc's streams are not followed (stdio.h).
 bool MakeWholeForStdio(int fd, bool written);
 // Sends what was written through fd; -1 with errno where it could not be.
-int FlushFile(int fd);
+int FlushFile(int fd, bool closes = false);
 void FileOpened(int fd, int64_t entry, bool directory);
 void FileCopied(int from, int to);
 // `fd` is about to be closed or replaced.

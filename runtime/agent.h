@@ -130,6 +130,9 @@ class Component {
   // Before any message leaves this host: what must go first is sent now, with Agent::SendAhead.
   virtual void BeforeSend() {}
 
+  // Home: COMMAND has ended, and the launcher returns behind `done`: what was put off is done first.
+  virtual void CommandEnded(std::function<void()> done) { done(); }
+
   // Home: a process elsewhere has detached a System V segment or marked one for removal.
   virtual void SegmentsChanged() {}
 

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "runtime/file/open_files.h"
 #include "runtime/file/path_calls.h"
@@ -24,10 +25,11 @@ using abi::Operation;
 
 class Files final : public Component {
  public:
-  Files(Agent& agent, std::unique_ptr<Maps> maps)
+  Files(Agent& agent, std::unique_ptr<Maps> maps, bool write_back)
       : agent_(agent),
         maps_(std::move(maps)),
-        open_(agent.table()),
+        write_back_(write_back ? std::make_unique<file::WriteBack>() : nullptr),
+        open_(agent.table(), write_back_.get()),
         paths_(*maps_, open_),
         threads_(std::make_unique<file::Workers>(kCallsAtOnce)) {
     agent.OnMessage<wire::FilesChanged>([this](HostId from, wire::FilesChanged&& changed) {
@@ -54,10 +56,12 @@ class Files final : public Component {
       open_.Absorb(file);
       return Ok{};
     });
-    OnFileBlocking(Operation::kFileFlush, [this](OpenFile& file, const Call&) {
-      const bool sends = file.object->changed();
-      auto sent = open_.Flush(file);
-      if (sends) agent_.loop().Post([this, map = file.map] { Tell(map, ""); });
+    OnFileBlocking(Operation::kFileFlush, [this](OpenFile& file, const Call& call) {
+      // What grew is known to be changed only when it is looked at.
+      const std::string before = file.object->attributes().etag;
+      auto sent = call.arguments[2] == abi::kFileClosing ? open_.FlushByClose(file) : open_.Flush(file);
+      if (file.object->attributes().etag != before)
+        agent_.loop().Post([this, map = file.map] { Tell(map, ""); });
       return sent;
     });
     OnFileBlocking(Operation::kFileTruncate, [this](OpenFile& file, const Call& call) {
@@ -79,7 +83,9 @@ class Files final : public Component {
       return FilesOf(file).SetTimes(file.object, times);
     });
     agent.OnCall(Operation::kFileStatus, [this](CallId id, const Call& call) { StatusOfFile(id, call); });
-    agent.OnCall(Operation::kFileFlushAll, [this](CallId id, const Call&) {
+    agent.OnCall(Operation::kFileFlushAll, [this](CallId id, const Call& call) {
+      // Before a fork: what was closed and not yet sent.
+      if (call.arguments[0] == abi::kFileClosing && write_back_ == nullptr) return agent_.Complete(id, 0);
       FlushAll([this, id](const Status& done) { Complete(id, done); });
     });
     agent.OnCall(Operation::kFileClosed, [this](CallId, const Call&) { SweepSoon(); });
@@ -88,7 +94,7 @@ class Files final : public Component {
   ~Files() override { threads_.reset(); }
 
   // A child that has a mapped file or directory open stays with it.
-  Status Captured(const Process&, std::span<const uint8_t> manifest, std::vector<HeldDescriptor>&,
+  Status Captured(const Process& deputy, std::span<const uint8_t> manifest, std::vector<HeldDescriptor>&,
                   wire::Job&) override {
     image::View view;
     if (const char* wrong = image::View::Open(manifest.data(), manifest.size(), &view))
@@ -103,7 +109,13 @@ class Files final : public Component {
       if (open_.Find(object.device, object.inode) != nullptr)
         return Error{ENOTSUP, "the memory of a mapped file cannot move to another host"};
     }
-    return Ok{};
+    if (write_back_ == nullptr) return Ok{};
+    elsewhere_.insert(deputy.incarnation);
+    open_.PutOff(false);
+    // A close on a thread has put it off, or sees that somebody leaves.
+    if (write_back_->Unsent() == 0) return Ok{};
+    Returned(deputy.incarnation);
+    return Error{ENOTSUP, "a child cannot leave while closed files are being sent"};
   }
 
   void Drain(const Process& process, DrainReason, std::function<void()> done) override {
@@ -113,15 +125,38 @@ class Files final : public Component {
     FlushAll([done = std::move(done)](const Status&) { done(); });
   }
 
-  void ProcessGone(const Process&) override { SweepSoon(); }
+  void JobWithdrawn(const wire::Job& job) override { Returned(job.incarnation); }
+
+  void ProcessGone(const Process& process) override {
+    Returned(process.incarnation);
+    SweepSoon();
+  }
+
+  void CommandEnded(std::function<void()> done) override {
+    if (write_back_ == nullptr) return done();
+    InBackground([this] { return SendPutOff(); }, [done = std::move(done)](const Status&) { done(); });
+  }
 
   void SessionEnding() override {
     threads_.reset();  // what is queued is carried out
+    if (write_back_ != nullptr) (void)SendPutOff();
     if (auto flushed = open_.FlushAll(); !flushed)
       spdlog::error("a mapped file could not be stored: {}", flushed.error().message);
   }
 
  private:
+  void Returned(Incarnation incarnation) {
+    elsewhere_.erase(incarnation);
+    open_.PutOff(elsewhere_.empty());
+  }
+
+  // All that closes left to be sent, and who is to blame if it cannot be.
+  Status SendPutOff() {
+    auto flushed = open_.FlushAll();
+    for (const auto& failure : write_back_->Finish()) NotStored(failure.key, failure.error);
+    return flushed;
+  }
+
   using FileCall = std::function<Result<int64_t>(OpenFile&, const Call&)>;
 
   static uint64_t Word(int64_t argument) { return static_cast<uint64_t>(argument); }
@@ -167,7 +202,9 @@ class Files final : public Component {
     auto sent = std::make_shared<std::set<size_t>>();
     InBackground([this, sent] { return open_.FlushAll(sent.get()); },
                  [this, sent, done = std::move(done)](const Status& flushed) {
-                   for (const size_t map : *sent) Tell(map, "");
+                   // With a write-back, other files of any map were sent since.
+                   for (size_t map = 0; map < maps_->count(); ++map)
+                     if (write_back_ != nullptr || sent->contains(map)) Tell(map, "");
                    done(flushed);
                  });
   }
@@ -223,6 +260,7 @@ class Files final : public Component {
       case abi::FileOperation::kEnter:
       case abi::FileOperation::kResolve:
       case abi::FileOperation::kName:
+      case abi::FileOperation::kSocketPath:
         return;
       case abi::FileOperation::kUnlink:
         return Tell(call.request.map, call.first);
@@ -242,13 +280,15 @@ class Files final : public Component {
     }
   }
 
-  void Sweep() {
-    open_.Sweep([this](const std::string& key, const Error& error) {
-      spdlog::error("{} could not be stored: {}", key, error.message);
-      agent_.loop().Post([this, key, message = error.message] {
-        ++agent_.report().notes[key + " could not be stored: " + message];
-      });
+  void NotStored(const std::string& key, const Error& error) {
+    spdlog::error("{} could not be stored: {}", key, error.message);
+    agent_.loop().Post([this, key, message = error.message] {
+      ++agent_.report().notes[key + " could not be stored: " + message];
     });
+  }
+
+  void Sweep() {
+    open_.Sweep([this](const std::string& key, const Error& error) { NotStored(key, error); });
   }
 
   // Of many closes one after the other, the first and the last count.
@@ -271,6 +311,8 @@ class Files final : public Component {
 
   Agent& agent_;
   std::unique_ptr<Maps> maps_;
+  std::unique_ptr<file::WriteBack> write_back_;  // nullptr: a close waits
+  std::set<Incarnation> elsewhere_;              // with a write-back: children that were captured
   OpenFiles open_;
   PathCalls paths_;
   std::unique_ptr<file::Workers> threads_;
@@ -284,7 +326,8 @@ class Files final : public Component {
 Result<std::unique_ptr<Component>> MakeFiles(Agent& agent, const FileOptions& options) {
   auto maps = Maps::Open(options, agent.layout().Tree());
   if (!maps) return maps.error();
-  return std::unique_ptr<Component>(std::make_unique<Files>(agent, std::move(*maps)));
+  return std::unique_ptr<Component>(
+      std::make_unique<Files>(agent, std::move(*maps), options.write_back && agent.is_home()));
 }
 
 }  // namespace elsewhere::runtime

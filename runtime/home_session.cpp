@@ -320,10 +320,17 @@ void HomeSession::OnControlMessage(const std::string& word, const std::string& t
   if (word == control::kEnd) return core_->Fatal(text);
   if (word != control::kRootEnded) return;
   root_ended_ = true;
-  Tell(std::string(control::kReport) + " " + report().ToJson());
   const int status = std::atoi(text.c_str());
-  if (WIFSIGNALED(status)) return Finish(true);
-  FinishIfEmpty();
+  auto left = std::make_shared<size_t>(core_->components().size() + 1);
+  const auto one_less = [this, left, status] {
+    if (--*left > 0 || finished_) return;
+    Tell(std::string(control::kReport) + " " + report().ToJson());
+    if (WIFSIGNALED(status)) return Finish(true);
+    command_settled_ = true;
+    FinishIfEmpty();
+  };
+  for (const auto& component : core_->components()) component->CommandEnded(one_less);
+  one_less();
 }
 
 void HomeSession::OnEngine() {
@@ -351,7 +358,7 @@ void HomeSession::Tell(const std::string& message) {
 }
 
 void HomeSession::FinishIfEmpty() {
-  if (finished_ || !lifeline_ended_ || !root_ended_) return;
+  if (finished_ || !lifeline_ended_ || !command_settled_) return;
   if (deputies_ != nullptr && deputies_->count() != 0) return;
   if (core_->process_count() != 0) return;
   Finish(false);

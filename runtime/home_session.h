@@ -82,6 +82,7 @@ class HomeSession {
   HostId last_host_ = 0;
   std::unique_ptr<Deputies> deputies_;
   bool root_ended_ = false;
+  bool command_settled_ = false;  // it has ended, and what was put off is done
   bool lifeline_ended_ = false;
   bool finished_ = false;
   bool session_created_ = false;

@@ -42,6 +42,7 @@ FileOptions FileOptionsOf(const std::map<std::string, std::string>& arguments) {
   options.maps = value("maps");
   options.endpoint = value("endpoint");
   options.cache = value("file-cache");
+  options.write_back = !value("write-back").empty();
   if (const std::string size = value("cache-size"); !size.empty())
     options.cache_bytes = std::strtoull(size.c_str(), nullptr, 10);
   return options;

@@ -19,7 +19,8 @@
 // elsewhere-runtime agent  --session HEX32 --directory DIR --listen FD --control FD --lifeline FD
 //                          --workers N [--store URL] [--fork remote|local] [--messages direct|broker]
 //                          [--colocate] [--strict] [--verbose]
-//                          [--maps LIST --file-cache DIR --cache-size BYTES [--endpoint URL]]
+//                          [--maps LIST --file-cache DIR --cache-size BYTES [--endpoint URL]
+//                          [--write-back 1]]
 //   FDs: listening agent.sock; SOCK_SEQPACKET control; read end of the lifeline pipe.
 // elsewhere-runtime worker --session HEX32 --directory DIR --host N --store URL --key FD
 //                          [--slots N] [--link FD] [--sealed-packs] [--sealed-messages] [--verbose]

@@ -22,6 +22,7 @@ struct FileOptions {
   std::string endpoint;  // of S3; empty: from the environment
   std::string cache;     // directory of the file cache
   uint64_t cache_bytes = uint64_t{10} << 30;
+  bool write_back = false;  // home's only: a worker's children have ended when all they did is stored
 };
 
 // The rules in `maps`, in the order in which they were given, which numbers them.

@@ -196,9 +196,18 @@ void OpenFiles::FindUnseen(OpenFile& file) {
 Status OpenFiles::Flush(OpenFile& file) {
   Absorb(file);
   FindUnseen(file);
-  auto sent = file.object->Flush();
+  auto sent = write_back_ != nullptr ? write_back_->Sync(file.object) : file.object->Flush();
   Publish(file);
   return sent;
+}
+
+Status OpenFiles::FlushByClose(OpenFile& file) {
+  if (write_back_ == nullptr || !put_off_) return Flush(file);
+  Absorb(file);
+  FindUnseen(file);
+  auto closed = write_back_->Close(file.object);
+  Publish(file);
+  return put_off_ || !closed ? closed : Flush(file);
 }
 
 Status OpenFiles::FlushAll(std::set<size_t>* sent_maps) {
@@ -217,6 +226,8 @@ Status OpenFiles::FlushAll(std::set<size_t>* sent_maps) {
     if (sent_maps != nullptr) sent_maps->insert(file->map);
     if (!sent && first) first = sent;
   }
+  // Of those that nobody has open any more.
+  if (write_back_ != nullptr) write_back_->Drain();
   return first;
 }
 
@@ -232,7 +243,7 @@ void OpenFiles::Sweep(const std::function<void(const std::string&, const Error&)
       writable = file->writable;
     }
     if (writable && !file->object->unlinked()) {
-      auto sent = Flush(*file);
+      auto sent = FlushByClose(*file);
       if (!sent) failed(file->object->key(), sent.error());
     }
     std::lock_guard lock(mutex_);

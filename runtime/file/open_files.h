@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "shim/file/object_file.h"
+#include "shim/file/write_back.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/result.h"
 
@@ -48,7 +49,8 @@ struct OpenFile {
 
 class OpenFiles {
  public:
-  explicit OpenFiles(abi::Table& table) : table_(table) {}
+  // `write_back`: nullptr, or where closed files are sent from later.
+  OpenFiles(abi::Table& table, file::WriteBack* write_back) : table_(table), write_back_(write_back) {}
 
   // What a process is about to get a descriptor of; pinned until Unpin.
   Result<std::shared_ptr<OpenFile>> Opened(std::shared_ptr<file::ObjectFile> object, size_t map, int flags);
@@ -63,6 +65,10 @@ class OpenFiles {
   Status Truncate(OpenFile& file, uint64_t size);
   Status SetUnseen(OpenFile& file);
   Status Flush(OpenFile& file);
+  // As a close does it: with a write-back, later, while that is allowed. What was put off is not sent by
+  // forbidding it.
+  Status FlushByClose(OpenFile& file);
+  void PutOff(bool allowed) { put_off_ = allowed; }
   // Flushes every file of this host that was changed; the first error. `sent`, if given: the maps of those
   // that were.
   Status FlushAll(std::set<size_t>* sent = nullptr);
@@ -82,6 +88,8 @@ class OpenFiles {
   uint32_t NewEntry(const OpenFile& file);
 
   abi::Table& table_;
+  file::WriteBack* const write_back_;
+  std::atomic<bool> put_off_ = true;
   std::mutex mutex_;
   std::map<std::pair<uint64_t, uint64_t>, std::shared_ptr<OpenFile>> files_;
 };

@@ -112,6 +112,7 @@ std::vector<std::string> AgentArguments(const Options& options, const LaunchedSe
   if (!options.maps.empty()) {
     arguments.insert(arguments.end(), {"--maps", options.maps, "--file-cache", DefaultFileCache(),
                                        "--cache-size", std::to_string(options.cache_bytes)});
+    if (options.write_back) arguments.insert(arguments.end(), {"--write-back", "1"});
     if (!options.endpoint.empty()) arguments.insert(arguments.end(), {"--endpoint", options.endpoint});
   }
   if (options.colocate) arguments.push_back("--colocate");

@@ -117,6 +117,7 @@ constexpr OptionRow kOptions[] = {
     {"--map", "ELSEWHERE_MAP", Argument::kRequired, SetMap},
     {"--endpoint", "ELSEWHERE_ENDPOINT", Argument::kRequired, SetEndpoint},
     {"--cache-size", "ELSEWHERE_CACHE_SIZE", Argument::kRequired, SetCacheSize},
+    {"--write-back", "ELSEWHERE_WRITE_BACK", Argument::kNone, SetFlag<&Options::write_back>},
     {"--engine", "ELSEWHERE_ENGINE", Argument::kRequired, SetEngine},
     {"--fork", "ELSEWHERE_FORK", Argument::kRequired, SetFork},
     {"--messages", "ELSEWHERE_MESSAGES", Argument::kRequired, SetMessages},
@@ -239,6 +240,8 @@ gc      removes what killed sessions and writers left, here and in stores: elsew
   --endpoint URL        the S3 server of the maps (default: AWS_ENDPOINT_URL, AWS)  ELSEWHERE_ENDPOINT
   --cache-size BYTES    what each host keeps of mapped files, K M G T allowed
                         (default: 10G)                                              ELSEWHERE_CACHE_SIZE
+  --write-back          a close of a mapped file does not wait until it is stored;
+                        fsync, a child that leaves and the end of COMMAND do        ELSEWHERE_WRITE_BACK
   --engine local        where workers come from                                     ELSEWHERE_ENGINE
   --fork remote|local   where forked children run (default: remote)                 ELSEWHERE_FORK
   --messages direct|broker  how home and workers of the same machine talk: over a

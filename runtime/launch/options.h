@@ -33,6 +33,7 @@ struct Options {
   std::string maps;                           // DIRECTORY=URL[:ro][:plain], joined by ';'
   std::string endpoint;                       // of S3; empty: from the environment
   uint64_t cache_bytes = uint64_t{10} << 30;  // of the mapped files' cache on each host
+  bool write_back = false;                    // a close of a mapped file does not wait for the store
   bool fork_remote = true;
   bool direct_messages = true;  // between home and workers that can reach each other
   Stats stats = Stats::kNone;

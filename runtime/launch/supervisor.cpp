@@ -24,9 +24,10 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kAgentMayTake{5000};   // to end everything when asked to
-constexpr milliseconds kReportMayTake{5000};  // after COMMAND has ended
-constexpr milliseconds kOthersMayTake{20};    // processes that end together with COMMAND
+constexpr milliseconds kAgentMayTake{5000};                           // to end everything when asked to
+constexpr milliseconds kPutOffMayTake{std::chrono::hours(24 * 365)};  // as long as the agent lives
+constexpr milliseconds kReportMayTake{5000};                          // after COMMAND has ended
+constexpr milliseconds kOthersMayTake{20};  // processes that end together with COMMAND
 constexpr milliseconds kKillMayTake{5000};
 constexpr auto kForEver = steady_clock::time_point::max();
 
@@ -196,7 +197,8 @@ class Supervisor {
   void FinishAfterRoot() {
     if (!ready_ && !failed_ && IsPrivate() && options_.stats == Stats::kNone && NobodyIsLeft())
       return Abandon();
-    const auto report_limit = steady_clock::now() + kReportMayTake;
+    // What was put off is sent before the report.
+    const auto report_limit = steady_clock::now() + (options_.write_back ? kPutOffMayTake : kReportMayTake);
     while (!report_ && !ended_ && agent_alive_ && steady_clock::now() < report_limit)
       HandleEvents(report_limit);
     if (report_) PrintReport(*report_, options_.stats);

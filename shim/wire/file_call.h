@@ -64,6 +64,10 @@ enum class FileOperation : uint32_t {
   kSocketPath = 24,  // text: where a Unix socket of that name lies on this host
 };
 
+// An argument of Operation::kFileFlush: a close asks, which with a write-back may be put off. Of
+// kFileFlushAll: a fork asks, for which only that is to be sent.
+inline constexpr int64_t kFileClosing = 1;
+
 inline constexpr int64_t kTimeOmitted = INT64_MIN;
 
 struct FileStatus {
