@@ -13,6 +13,8 @@
 namespace elsewhere::preload {
 
 constinit std::atomic<uint8_t> descriptor_kinds[kDescriptorCount] = {};
+constinit std::atomic<bool> output_elsewhere{false};
+constinit std::atomic<bool> output_closed{false};
 
 namespace {
 

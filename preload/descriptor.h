@@ -67,10 +67,23 @@ inline DescriptorKind KindOf(int fd) {
   if (number >= kDescriptorCount) return DescriptorKind::kNothing;
   return static_cast<DescriptorKind>(descriptor_kinds[number].load(std::memory_order_relaxed));
 }
+// Whether what a process wrote to objects elsewhere may be unsent although no descriptor below kLookedAt says
+// so.
+inline constexpr int kLookedAt = 512;
+extern constinit std::atomic<bool> output_elsewhere;  // for good: there are such descriptors above
+extern constinit std::atomic<bool> output_closed;     // one was closed or replaced
+
+inline bool IsOutput(DescriptorKind kind) {
+  return kind == DescriptorKind::kPipeWrite || kind == DescriptorKind::kSocket ||
+         kind == DescriptorKind::kTerminal || kind == DescriptorKind::kOutputFile ||
+         kind == DescriptorKind::kMappedFile;
+}
 inline void SetKind(int fd, DescriptorKind kind) {
   const auto number = static_cast<unsigned>(fd);
-  if (number < kDescriptorCount)
-    descriptor_kinds[number].store(static_cast<uint8_t>(kind), std::memory_order_relaxed);
+  if (number >= kDescriptorCount) return;
+  if (IsOutput(KindOf(fd))) output_closed.store(true, std::memory_order_relaxed);
+  if (fd >= kLookedAt && IsOutput(kind)) output_elsewhere.store(true, std::memory_order_relaxed);
+  descriptor_kinds[number].store(static_cast<uint8_t>(kind), std::memory_order_relaxed);
 }
 
 // What is known of a descriptor is known of its copy. Returns the copy, which may be -1. `flags`: O_CLOEXEC.

@@ -15,6 +15,8 @@
 #include "preload/memory.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/stream.h"
+#include "shim/wire/semaphore_lease.h"
 
 namespace elsewhere::preload {
 namespace {
@@ -49,6 +51,11 @@ int64_t ObjectOf(const Semaphore* word) {
   return static_cast<int64_t>(word->object.load(std::memory_order_acquire));
 }
 
+// Where this host has the count of a promoted semaphore; nullptr: at home's agent.
+Semaphore* Lease(const Semaphore* word) {
+  return wire::LeaseOf(ConnectedTable(), word->object.load(std::memory_order_acquire));
+}
+
 // A token that was granted while a handler ran goes back. A native wait would have ended at the handler, long
 // before whoever posted in answer to the same signal; a program whose handler leaves the wait (Python's
 // KeyboardInterrupt) never posts what it does not know that it has.
@@ -65,7 +72,7 @@ int TakeThroughAgent(const Semaphore* word, abi::Operation operation, clockid_t 
                                  deadline != nullptr ? Interruption::kTimed : Interruption::kAllowed));
   if (!interrupted) return result;
   if (result == 0) CallAgent(abi::Operation::kSemPost, {ObjectOf(word)});
-  return result == 0 || errno == EAGAIN ? Fail(EINTR) : result;
+  return result == 0 || result == wire::kTryAgain || errno == EAGAIN ? Fail(EINTR) : result;
 }
 
 // At home the agent that is asked is the one that keeps the count, and what this process wrote to its pipes
@@ -79,9 +86,14 @@ bool MayPostUnheard(const Semaphore* word) {
 
 int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
   Semaphore* word = AsWord(semaphore);
-  const SemaphoreOutcome outcome = wire::SemaphoreWait(word, deadline, clock);
-  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
-  return TakeThroughAgent(word, abi::Operation::kSemWait, clock, deadline);
+  for (;;) {
+    SemaphoreOutcome outcome = wire::SemaphoreWait(word, deadline, clock);
+    if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+    if (Semaphore* lease = Lease(word)) outcome = wire::SemaphoreWait(lease, deadline, clock);
+    if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+    const int result = TakeThroughAgent(word, abi::Operation::kSemWait, clock, deadline);
+    if (result != wire::kTryAgain) return result;
+  }
 }
 
 }  // namespace
@@ -140,15 +152,27 @@ int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
 
 int sem_trywait(sem_t* semaphore) {
   Semaphore* word = AsWord(semaphore);
-  const SemaphoreOutcome outcome = wire::SemaphoreTryWait(word);
-  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
-  // It takes a message and its answer, long enough for a signal to come: EINTR, as POSIX permits here too.
-  return TakeThroughAgent(word, abi::Operation::kSemTryWait, CLOCK_REALTIME, nullptr);
+  for (;;) {
+    SemaphoreOutcome outcome = wire::SemaphoreTryWait(word);
+    if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+    if (Semaphore* lease = Lease(word)) outcome = wire::SemaphoreTryWait(lease);
+    if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+    // It takes a message and its answer, long enough for a signal to come: EINTR, as POSIX permits here too.
+    const int result = TakeThroughAgent(word, abi::Operation::kSemTryWait, CLOCK_REALTIME, nullptr);
+    if (result != wire::kTryAgain) return result;
+  }
 }
 
 int sem_post(sem_t* semaphore) {
   Semaphore* word = AsWord(semaphore);
-  const SemaphoreOutcome outcome = wire::SemaphorePost(word);
+  SemaphoreOutcome outcome = wire::SemaphorePost(word);
+  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+  int count = 0;
+  Semaphore* lease = Lease(word);
+  // What was written before the post must leave before what others write after it: else the agent posts.
+  if (lease != nullptr && wire::SemaphoreGetValue(lease, &count) &&
+      static_cast<uint32_t>(count) < wire::kMostLent && !(OnWorker() && MayHaveUnsentOutput()))
+    outcome = wire::SemaphorePost(lease);
   if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
   // What this process wrote goes first, so the agent must know whose post it is.
   if (OnWorker()) SessionPid();
@@ -159,6 +183,8 @@ int sem_post(sem_t* semaphore) {
 int sem_getvalue(sem_t* semaphore, int* value) {
   const Semaphore* word = AsWord(semaphore);
   if (wire::SemaphoreGetValue(word, value)) return 0;
+  if (const Semaphore* lease = Lease(word); lease != nullptr && wire::SemaphoreGetValue(lease, value))
+    return 0;
   const int64_t count = CallAgent(abi::Operation::kSemGetValue, {ObjectOf(word)});
   if (count < 0) return -1;
   *value = static_cast<int>(count);

@@ -302,6 +302,22 @@ int TerminalAtHome(int fd, unsigned long request, void* argument) {
   return static_cast<int>(result);
 }
 
+bool MayHaveUnsentOutput() {
+  if (output_elsewhere.load(std::memory_order_relaxed)) return true;
+  if (output_closed.exchange(false, std::memory_order_relaxed)) return true;
+  for (int fd = 0; fd < kLookedAt; ++fd) {
+    const DescriptorKind kind = KindOf(fd);
+    if (!IsOutput(kind)) continue;
+    // Of a terminal and of a mapped file the kernel does not tell.
+    const bool pipe = kind == DescriptorKind::kPipeWrite || kind == DescriptorKind::kOutputFile;
+    if (!pipe && kind != DescriptorKind::kSocket) return true;
+    int unsent = 0;
+    const long asked = raw::Syscall(SYS_ioctl, fd, pipe ? FIONREAD : TIOCOUTQ, raw::Address(&unsent));
+    if (asked != 0 || unsent != 0) return true;
+  }
+  return false;
+}
+
 namespace hooks {
 
 int dup(int fd) {

@@ -40,8 +40,11 @@ class Ipc final : public Component {
   void ProcessRegistered(const Process& process, const Process* parent) override;
   void SegmentsChanged() override { segments_.LetGoOfAbandoned(); }
   void BeforeSend() override { segments_.Publish(); }
-  void Drain(const Process&, DrainReason reason, std::function<void()> done) override {
-    if (reason.ended) objects_.LookForDeaths();
+  void Drain(const Process& process, DrainReason reason, std::function<void()> done) override {
+    if (reason.ended) {
+      objects_.LookForDeaths();
+      if (!agent_.is_home()) calls_.ProcessEnded(process.kernel_pid);
+    }
     segments_.Publish();
     done();
   }
@@ -193,6 +196,7 @@ void Ipc::AddDescriptors(const wire::SharedState& state, std::vector<HeldDescrip
 }
 
 void Ipc::ProcessStarted(const Process& process, const Process* parent) {
+  calls_.ProcessStarted(process.kernel_pid);
   if (parent != nullptr) segments_.UseLike(process.incarnation, parent->incarnation);
 }
 

@@ -5,20 +5,23 @@
 #include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
-#include "shim/wire/semaphore.h"
+#include "shim/wire/semaphore_lease.h"
 
 namespace elsewhere::runtime {
 
-SemaphoreArbiter::SemaphoreArbiter(Agent& agent, GrantCallback granted)
-    : agent_(agent), granted_(std::move(granted)) {
+SemaphoreArbiter::SemaphoreArbiter(Agent& agent, Callbacks callbacks)
+    : agent_(agent), callbacks_(std::move(callbacks)) {
   if (agent.is_home()) {
     agent.OnMessage<wire::SemaphoreRequest>(
         [this](HostId from, wire::SemaphoreRequest&& request) { OnRequest(from, request); });
   } else {
+    agent.OnMessage<wire::SemaphoreRequest>(
+        [this](HostId, wire::SemaphoreRequest&& order) { OnOrder(order); });
     agent.OnMessage<wire::SemaphoreGrant>([this](HostId, wire::SemaphoreGrant&& grant) {
       unanswered_.erase(RequestOfWait(grant.waiter));
-      granted_(grant.object, grant.waiter);
+      callbacks_.granted(grant.object, grant.waiter);
     });
     agent.OnMessage<wire::SemaphoreAnswer>(
         [this](HostId, wire::SemaphoreAnswer&& answer) { OnAnswer(answer); });
@@ -35,6 +38,7 @@ void SemaphoreArbiter::Destroy(uint64_t object) {
 void SemaphoreArbiter::Post(uint64_t object, ErrorCallback done) {
   Answer answer;
   if (done) answer = [done = std::move(done)](int error, uint32_t) { done(error); };
+  if (!agent_.is_home()) ++posted_[object];
   Ask(Operation::kPost, object, 0, std::move(answer));
 }
 
@@ -48,14 +52,23 @@ void SemaphoreArbiter::TryWait(uint64_t object, uint64_t waiter, Incarnation pro
 
 void SemaphoreArbiter::AskToWait(Operation operation, uint64_t object, uint64_t waiter, Incarnation process,
                                  ErrorCallback refused) {
+  const wire::SemaphoreRequest asked{RequestOfWait(waiter), operation, object, waiter, process};
   if (agent_.is_home()) {
+    if (IsAway(wire::kHome, asked, [this, operation, object, waiter, process, refused] {
+          AskToWait(operation, object, waiter, process, refused);
+        }))
+      return;
     const Outcome outcome = Act(wire::kHome, operation, object, waiter);
     if (outcome.error != 0) refused(outcome.error);
-    return;
+    return Used(wire::kHome, operation, object);
   }
-  const uint64_t request = RequestOfWait(waiter);
-  unanswered_[request] = [refused = std::move(refused)](int error, uint32_t) { refused(error); };
-  agent_.Send(wire::kHome, wire::SemaphoreRequest{request, operation, object, waiter, process});
+  unanswered_[asked.request] = [refused = std::move(refused)](int error, uint32_t) { refused(error); };
+  agent_.Send(wire::kHome, asked);
+}
+
+// For a wait that its host tries again, by SemaphoreCalls.
+void SemaphoreArbiter::Dismiss(uint64_t waiter) {
+  unanswered_.erase(RequestOfWait(waiter));
 }
 
 void SemaphoreArbiter::Cancel(uint64_t object, uint64_t waiter, std::function<void(bool removed)> done) {
@@ -71,16 +84,24 @@ void SemaphoreArbiter::GetValue(uint64_t object, std::function<void(int error, i
 }
 
 void SemaphoreArbiter::ForgetHost(HostId host) {
+  std::vector<uint64_t> lost;
   for (auto& [object, semaphore] : semaphores_) {
     std::erase_if(semaphore.waiting, [host](const Waiter& waiter) { return waiter.host == host; });
+    std::erase_if(semaphore.held_back, [host](const HeldBack& held) { return held.from == host; });
+    if (semaphore.lent && semaphore.lessee == host) lost.push_back(object);
   }
+  // It had processes, so the session is ending: nothing is lost but their memory of it.
+  for (const uint64_t object : lost) Returned(host, object, 0, true);
 }
 
 void SemaphoreArbiter::Ask(Operation operation, uint64_t object, uint64_t argument, Answer answer) {
   if (agent_.is_home()) {
+    if (IsAway(wire::kHome, {0, operation, object, argument, 0},
+               [this, operation, object, argument, answer] { Ask(operation, object, argument, answer); }))
+      return;
     const Outcome outcome = Act(wire::kHome, operation, object, argument);
     if (answer) answer(outcome.error, outcome.value);
-    return;
+    return Used(wire::kHome, operation, object);
   }
   uint64_t request = 0;
   if (answer) {
@@ -105,6 +126,7 @@ SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation
       semaphores_.erase(found);
       return {};
     case Operation::kPost:
+      if (from != wire::kHome) ++semaphore.posts[from];
       return {PostAt(object, semaphore), 0};
     case Operation::kWait:
     case Operation::kTryWait:
@@ -154,16 +176,123 @@ bool SemaphoreArbiter::IsDying(Incarnation process) const {
 }
 
 void SemaphoreArbiter::Grant(const Waiter& waiter, uint64_t object) {
-  if (waiter.host == wire::kHome) return granted_(object, waiter.waiter);
+  if (waiter.host == wire::kHome) return callbacks_.granted(object, waiter.waiter);
   agent_.Send(waiter.host, wire::SemaphoreGrant{object, waiter.waiter});
 }
 
+// ---- Leases
+
+// True: it is not to be done now. It was made needless, sent after the lease, or is held back until that
+// ends.
+bool SemaphoreArbiter::IsAway(HostId from, const wire::SemaphoreRequest& request,
+                              std::function<void()> again) {
+  const auto found = semaphores_.find(request.object);
+  if (found == semaphores_.end() || !found->second.lent) return false;
+  Semaphore& semaphore = found->second;
+  if (request.operation == Operation::kDestroy) {
+    if (semaphore.lessee != wire::kHome) {
+      agent_.Send(semaphore.lessee, wire::SemaphoreRequest{0, Operation::kForget, request.object, 0, 0});
+    }
+    return false;
+  }
+  if (from == semaphore.lessee && from != wire::kHome && request.operation != Operation::kGetValue) {
+    if (request.operation == Operation::kPost) ++semaphore.posts[from];  // it has counted it itself
+    const bool answered = request.operation == Operation::kPost || request.operation == Operation::kCancel;
+    if (answered && request.request != 0) agent_.Send(from, wire::SemaphoreAnswer{request.request, 0, 0});
+    return true;
+  }
+  semaphore.held_back.push_back({from, std::move(again)});
+  Recall(request.object, semaphore);
+  return true;
+}
+
+void SemaphoreArbiter::Recall(uint64_t object, Semaphore& semaphore) {
+  if (std::exchange(semaphore.recalled, true)) return;
+  if (semaphore.lessee == wire::kHome) return callbacks_.recalled(object);
+  agent_.Send(semaphore.lessee, wire::SemaphoreRequest{0, Operation::kRecall, object, 0, 0});
+}
+
+void SemaphoreArbiter::Used(HostId from, Operation operation, uint64_t object) {
+  const bool counts =
+      operation == Operation::kPost || operation == Operation::kWait || operation == Operation::kTryWait;
+  const auto found = counts ? semaphores_.find(object) : semaphores_.end();
+  if (found == semaphores_.end() || found->second.lent) return;
+  Semaphore& semaphore = found->second;
+  if (std::exchange(semaphore.last, from) != from) semaphore.streak = 0;
+  if (++semaphore.streak < semaphore.needed || semaphore.count >= wire::kMostLent ||
+      (object & wire::kSemaphoreLarge) != 0)
+    return;
+  const bool alone = std::all_of(semaphore.waiting.begin(), semaphore.waiting.end(),
+                                 [from](const Waiter& waiter) { return waiter.host == from; });
+  if (alone) Lend(from, object, semaphore);
+}
+
+void SemaphoreArbiter::Lend(HostId to, uint64_t object, Semaphore& semaphore) {
+  semaphore.lent = true;
+  semaphore.recalled = false;
+  semaphore.lessee = to;
+  semaphore.waiting.clear();
+  const uint32_t count = std::exchange(semaphore.count, 0);
+  if (to != wire::kHome) {
+    const uint64_t seen = semaphore.posts[to];
+    return agent_.Send(to, wire::SemaphoreRequest{0, Operation::kLend, object, count, seen});
+  }
+  if (!callbacks_.lent(object, count)) Returned(wire::kHome, object, count, true);
+}
+
+void SemaphoreArbiter::Return(uint64_t object, uint32_t count) {
+  if (agent_.is_home()) return Returned(wire::kHome, object, count, false);
+  agent_.Send(wire::kHome, wire::SemaphoreRequest{0, Operation::kReturn, object, count, 0});
+}
+
+void SemaphoreArbiter::Returned(HostId from, uint64_t object, uint32_t count, bool refused) {
+  const auto found = semaphores_.find(object);
+  if (found == semaphores_.end() || !found->second.lent || found->second.lessee != from) return;
+  Semaphore& semaphore = found->second;
+  semaphore.lent = false;
+  semaphore.count = count;
+  semaphore.streak = 0;
+  if (semaphore.recalled || refused) {
+    semaphore.needed = refused ? UINT32_MAX : std::min(semaphore.needed * kRarer, kLongestStreak);
+  }
+  std::deque<HeldBack> held_back;
+  held_back.swap(semaphore.held_back);
+  for (const HeldBack& held : held_back) held.again();
+}
+
+// What home says about a semaphore that this host has, or had.
+void SemaphoreArbiter::OnOrder(const wire::SemaphoreRequest& order) {
+  switch (order.operation) {
+    case Operation::kLend: {
+      // Posts that home had not seen are on their way, and home will leave them to us.
+      const uint64_t unseen = posted_[order.object] - order.process;
+      const auto count = static_cast<uint32_t>(order.argument + unseen);
+      if (callbacks_.lent(order.object, count)) return;
+      return agent_.Send(wire::kHome, wire::SemaphoreRequest{0, Operation::kReturn, order.object, count, 1});
+    }
+    case Operation::kRecall:
+      return callbacks_.recalled(order.object);
+    case Operation::kForget:
+      return callbacks_.forgotten(order.object);
+    default:
+      return agent_.RefuseMessage(wire::kHome, "an order about a semaphore that is none");
+  }
+}
+
+// ---- Messages
+
 void SemaphoreArbiter::OnRequest(HostId from, const wire::SemaphoreRequest& request) {
+  if (request.operation == Operation::kReturn) {
+    return Returned(from, request.object, static_cast<uint32_t>(request.argument), request.process != 0);
+  }
+  if (IsAway(from, request, [this, from, request] { OnRequest(from, request); })) return;
   const Outcome outcome = Act(from, request.operation, request.object, request.argument, request.process);
   // A wait that goes well is answered by its grant alone.
   const bool waits = request.operation == Operation::kWait || request.operation == Operation::kTryWait;
-  if (request.request == 0 || (waits && outcome.error == 0)) return;
-  agent_.Send(from, wire::SemaphoreAnswer{request.request, outcome.error, outcome.value});
+  if (request.request != 0 && (!waits || outcome.error != 0)) {
+    agent_.Send(from, wire::SemaphoreAnswer{request.request, outcome.error, outcome.value});
+  }
+  Used(from, request.operation, request.object);
 }
 
 void SemaphoreArbiter::OnAnswer(const wire::SemaphoreAnswer& answer) {

@@ -10,6 +10,13 @@
 // order in which their waits reached home, but for those whose processes were killed at home: they die on
 // their workers a moment later, and what is posted when their death is known is not theirs.
 //
+// Leases: a host whose processes alone have used a semaphore for a while gets its count (semaphore_lease.h),
+// and home asks it back as soon as anybody else needs it; what others ask meanwhile waits here for that, in
+// its order. While it is lent, what comes from that host was sent before it knew: waits it tries again
+// itself, posts it has counted itself. Each recall makes the next lease rarer, so that an object that two
+// hosts use is not carried to and fro. Large counts are not lent, nor anything to a host without processes,
+// which may go at any time.
+//
 // The same interface on every host: home acts, a worker sends a SemaphoreRequest and gets a SemaphoreGrant
 // (the waiter has its token) or a SemaphoreAnswer. Callbacks may run at once. Thread-safety: one loop.
 #pragma once
@@ -29,9 +36,16 @@ class SemaphoreArbiter {
   using ErrorCallback = std::function<void(int error)>;  // 0 or an errno value
   using GrantCallback = std::function<void(uint64_t object, uint64_t waiter)>;
 
-  // `granted`: a waiter of this host has its token. Runs once for each wait that was not refused or
-  // cancelled.
-  SemaphoreArbiter(Agent& agent, GrantCallback granted);
+  // Of this host. `granted`: a waiter has its token; once for each wait that was not refused, cancelled, or
+  // made needless by `lent`. `lent`: the count is here, waits are to be tried again; false: it cannot be
+  // taken. `recalled`: to be ended by Return; where it is not lent any more, nothing.
+  struct Callbacks {
+    GrantCallback granted;
+    std::function<bool(uint64_t object, uint32_t count)> lent;
+    std::function<void(uint64_t object)> recalled;
+    std::function<void(uint64_t object)> forgotten;
+  };
+  SemaphoreArbiter(Agent& agent, Callbacks callbacks);
 
   void Create(uint64_t object, uint32_t count);
   void Destroy(uint64_t object);  // who waits, waits for ever, as natively
@@ -45,6 +59,9 @@ class SemaphoreArbiter {
   // removed: no grant will come. Otherwise it came before this answer.
   void Cancel(uint64_t object, uint64_t waiter, std::function<void(bool removed)> done);
   void GetValue(uint64_t object, std::function<void(int error, int value)> done);
+  void Return(uint64_t object, uint32_t count);
+  // Neither grant nor refusal of that wait is expected any more: `lent` made it needless.
+  void Dismiss(uint64_t waiter);
   // Home: its waiters leave the queues.
   void ForgetHost(HostId host);
 
@@ -56,10 +73,25 @@ class SemaphoreArbiter {
     uint64_t waiter;
     Incarnation process;
   };
+  struct HeldBack {
+    HostId from;
+    std::function<void()> again;
+  };
   struct Semaphore {
     uint32_t count = 0;
     std::deque<Waiter> waiting;
+    HostId last = 0;      // who asked last,
+    uint32_t streak = 0;  // and how often in a row
+    uint32_t needed = kFirstStreak;
+    bool lent = false;
+    bool recalled = false;
+    HostId lessee = 0;
+    std::deque<HeldBack> held_back;
+    std::unordered_map<HostId, uint64_t> posts;  // of each worker, ever
   };
+  static constexpr uint32_t kFirstStreak = 16;
+  static constexpr uint32_t kLongestStreak = 64;  // a lease costs two messages, however soon it ends
+  static constexpr uint32_t kRarer = 2;
   struct Outcome {
     int error = 0;
     uint32_t value = 0;
@@ -73,14 +105,21 @@ class SemaphoreArbiter {
   Outcome Act(HostId from, Operation operation, uint64_t object, uint64_t argument, Incarnation process = 0);
   bool IsDying(Incarnation process) const;
   int PostAt(uint64_t object, Semaphore& semaphore);
+  bool IsAway(HostId from, const wire::SemaphoreRequest& request, std::function<void()> again);
+  void Recall(uint64_t object, Semaphore& semaphore);
+  void Used(HostId from, Operation operation, uint64_t object);
+  void Lend(HostId to, uint64_t object, Semaphore& semaphore);
+  void Returned(HostId from, uint64_t object, uint32_t count, bool refused);
+  void OnOrder(const wire::SemaphoreRequest& order);
   void Grant(const Waiter& waiter, uint64_t object);
   void OnRequest(HostId from, const wire::SemaphoreRequest& request);
   void OnAnswer(const wire::SemaphoreAnswer& answer);
 
   Agent& agent_;
-  const GrantCallback granted_;
+  const Callbacks callbacks_;
   std::unordered_map<uint64_t, Semaphore> semaphores_;  // home
   std::unordered_map<uint64_t, Answer> unanswered_;     // worker, by request
+  std::unordered_map<uint64_t, uint64_t> posted_;       // worker, by object: posts sent, ever
   uint64_t last_request_ = 0;
 };
 

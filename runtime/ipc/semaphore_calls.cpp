@@ -21,7 +21,10 @@ uint64_t ObjectOf(const Call& call) {
 SemaphoreCalls::SemaphoreCalls(Agent& agent, std::function<void()> publish)
     : agent_(agent),
       publish_(std::move(publish)),
-      semaphores_(agent, [this](uint64_t object, uint64_t waiter) { OnGrant(object, waiter); }) {
+      semaphores_(agent, {.granted = [this](uint64_t object, uint64_t waiter) { OnGrant(object, waiter); },
+                          .lent = [this](uint64_t object, uint32_t count) { return OnLent(object, count); },
+                          .recalled = [this](uint64_t object) { EndLease(object); },
+                          .forgotten = [this](uint64_t object) { OnForgotten(object); }}) {
   agent.OnCall(abi::Operation::kSemPost, [this](CallId id, const Call& call) { Post(id, call); });
   agent.OnCall(abi::Operation::kSemWait, [this](CallId id, const Call& call) { Wait(id, call); });
   agent.OnCall(abi::Operation::kSemTryWait,
@@ -40,6 +43,7 @@ void SemaphoreCalls::Create(uint64_t object, uint32_t count) {
 
 void SemaphoreCalls::Destroy(uint64_t object) {
   posts_.erase(object);
+  OnForgotten(object);
   semaphores_.Destroy(object);
 }
 
@@ -57,6 +61,7 @@ bool SemaphoreCalls::IsFarAhead() {
 
 void SemaphoreCalls::Post(CallId id, const Call& call) {
   const auto post = [this, id, object = ObjectOf(call)] {
+    if (PostLent(id, object)) return;
     if (CanOverflow(object) || IsFarAhead()) {
       semaphores_.Post(object, [this, id](int error) { agent_.Complete(id, error == 0 ? 0 : -1, error); });
     } else {
@@ -71,6 +76,7 @@ void SemaphoreCalls::Post(CallId id, const Call& call) {
 }
 
 void SemaphoreCalls::Wait(CallId id, const Call& call) {
+  if (Lent(ObjectOf(call)) != nullptr) return agent_.Complete(id, wire::kTryAgain);
   const int64_t clock = call.arguments[1];
   const auto left = clock < 0 ? std::chrono::nanoseconds::max()
                               : Until(static_cast<clockid_t>(clock), call.arguments[2], call.arguments[3]);
@@ -87,6 +93,7 @@ void SemaphoreCalls::Wait(CallId id, const Call& call) {
 }
 
 void SemaphoreCalls::TryWait(CallId id, const Call& call, int busy_error) {
+  if (Lent(ObjectOf(call)) != nullptr) return agent_.Complete(id, wire::kTryAgain);
   const uint64_t waiter = AddWaiter(id, call);
   semaphores_.TryWait(ObjectOf(call), waiter, call.incarnation, [this, waiter, busy_error](int error) {
     Refuse(waiter, error == EAGAIN ? busy_error : error);
@@ -94,6 +101,9 @@ void SemaphoreCalls::TryWait(CallId id, const Call& call, int busy_error) {
 }
 
 void SemaphoreCalls::GetValue(CallId id, uint64_t object) {
+  int count = 0;
+  const wire::Semaphore* lent = Lent(object);
+  if (lent != nullptr && wire::SemaphoreGetValue(lent, &count)) return agent_.Complete(id, count);
   semaphores_.GetValue(
       object, [this, id](int error, int value) { agent_.Complete(id, error == 0 ? value : -1, error); });
 }
@@ -135,7 +145,7 @@ void SemaphoreCalls::OnGrant(uint64_t object, uint64_t waiter) {
   if (found == waiters_.end()) return agent_.Fatal("semaphores: a grant for a waiter that does not exist");
   const Waiter waited = found->second;
   Forget(waiter);
-  if (waited.dead) return semaphores_.Post(object, nullptr);
+  if (waited.dead) return PostAgain(object);
   agent_.Complete(waited.call, 0);
   if (agent_.FindKernelPid(waited.process) == nullptr) return;
   // One thread waits for one semaphore at a time: what it has found leaves the list by its next wait.
@@ -153,11 +163,82 @@ bool SemaphoreCalls::IsUntaken(int32_t process, const Given& given) const {
          (operation == abi::Operation::kSemWait || operation == abi::Operation::kSemTryWait);
 }
 
+// ---- Leases
+
+wire::Semaphore* SemaphoreCalls::Lent(uint64_t object) {
+  return lent_.contains(object) ? wire::LeaseCell(&agent_.table(), object) : nullptr;
+}
+
+// By a caller that found it not lent, or with so many posts that overflow is near: that is home's to say.
+bool SemaphoreCalls::PostLent(CallId id, uint64_t object) {
+  wire::Semaphore* lent = Lent(object);
+  int count = 0;
+  if (lent == nullptr || !wire::SemaphoreGetValue(lent, &count)) return false;
+  if (static_cast<uint32_t>(count) >= wire::kMostLent) {
+    EndLease(object);
+    return false;
+  }
+  wire::SemaphorePost(lent);
+  agent_.Complete(id, 0);
+  return true;
+}
+
+bool SemaphoreCalls::OnLent(uint64_t object, uint32_t count) {
+  wire::Semaphore* cell = wire::LeaseCell(&agent_.table(), object);
+  // On a worker without processes nobody would be there to give it back for.
+  const bool taken = (agent_.is_home() || !processes_.empty()) && wire::TakeLease(cell, object, count);
+  if (taken) lent_.insert(object);
+  std::vector<uint64_t> waiting;
+  for (const auto& [waiter, what] : waiters_) {
+    if (what.object == object) waiting.push_back(waiter);
+  }
+  for (const uint64_t waiter : waiting) {
+    const Waiter waited = waiters_.at(waiter);
+    Forget(waiter);
+    semaphores_.Dismiss(waiter);
+    if (!waited.dead) agent_.Complete(waited.call, wire::kTryAgain);
+  }
+  return taken;
+}
+
+void SemaphoreCalls::EndLease(uint64_t object) {
+  if (lent_.erase(object) == 0) return;  // it is on its way home
+  const uint32_t count = wire::EndLease(wire::LeaseCell(&agent_.table(), object));
+  for (const int32_t pid : processes_) {
+    if (const Process* process = agent_.FindKernelPid(pid)) agent_.Drain(*process, {}, [] {});
+  }
+  semaphores_.Return(object, count);
+}
+
+void SemaphoreCalls::PostAgain(uint64_t object) {
+  wire::Semaphore* lent = Lent(object);
+  if (lent == nullptr) return semaphores_.Post(object, nullptr);
+  wire::SemaphorePost(lent);
+}
+
+void SemaphoreCalls::OnForgotten(uint64_t object) {
+  wire::Semaphore* cell = wire::LeaseCell(&agent_.table(), object);
+  if (cell->object.load() != object) return;
+  lent_.erase(object);
+  wire::EndLease(cell);
+  cell->object.store(0);
+}
+
+// What it may have lent must not be this worker's when nobody of the session is here.
+void SemaphoreCalls::ProcessEnded(int32_t kernel_pid) {
+  if (processes_.erase(kernel_pid) == 0 || !processes_.empty()) return;
+  const std::vector<uint64_t> objects(lent_.begin(), lent_.end());
+  for (const uint64_t object : objects) EndLease(object);
+}
+
 void SemaphoreCalls::ProcessGone(int32_t kernel_pid) {
+  ProcessEnded(kernel_pid);
+  // It may have died between being woken and taking what it was woken for.
+  for (const uint64_t object : lent_) wire::SemaphoreWakeAll(wire::LeaseCell(&agent_.table(), object));
   const auto found = given_.find(kernel_pid);
   if (found == given_.end()) return;
   for (const Given& given : found->second) {
-    if (IsUntaken(kernel_pid, given)) semaphores_.Post(given.object, nullptr);
+    if (IsUntaken(kernel_pid, given)) PostAgain(given.object);
   }
   given_.erase(found);
 }

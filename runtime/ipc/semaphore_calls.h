@@ -10,18 +10,24 @@
 // object's name tells, wire::kSemaphoreLarge, with this host's own posts), and now and then, so that a host
 // that posts faster than home takes cannot fill the broker.
 //
+// While a semaphore is lent to this host its processes operate on its cell (shim/wire/semaphore_lease.h), and
+// what comes here nevertheless is tried again there, or done there: so do posts of processes that have output
+// to be sent first. The lease ends when home asks, and before the last process of a worker is said to have
+// ended.
+//
 // Thread-safety: one loop.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "runtime/agent.h"
 #include "runtime/ipc/semaphore_arbiter.h"
 #include "shim/wire/memory_message.h"
-#include "shim/wire/semaphore.h"
+#include "shim/wire/semaphore_lease.h"
 
 namespace elsewhere::runtime {
 
@@ -42,6 +48,9 @@ class SemaphoreCalls {
 
   void CallDropped(CallId id);
   void CallCancelled(CallId id);
+  // Of a worker's processes.
+  void ProcessStarted(int32_t kernel_pid) { processes_.insert(kernel_pid); }
+  void ProcessEnded(int32_t kernel_pid);  // it is not yet said
   void ProcessGone(int32_t kernel_pid);
   void HostGone(HostId host);
 
@@ -77,6 +86,13 @@ class SemaphoreCalls {
   void Cancel(uint64_t waiter, int error);
   void Forget(uint64_t waiter);
   void OnGrant(uint64_t object, uint64_t waiter);
+  // nullptr: it is not lent to this host.
+  wire::Semaphore* Lent(uint64_t object);
+  bool PostLent(CallId id, uint64_t object);
+  bool OnLent(uint64_t object, uint32_t count);
+  void EndLease(uint64_t object);
+  void PostAgain(uint64_t object);  // here, or at home
+  void OnForgotten(uint64_t object);
 
   Agent& agent_;
   const std::function<void()> publish_;
@@ -86,6 +102,8 @@ class SemaphoreCalls {
   std::unordered_map<int32_t, std::vector<Given>> given_;
   std::unordered_map<uint64_t, uint32_t> posts_;  // of this host, by object
   uint32_t unasked_ = 0;                          // posts of this host
+  std::unordered_set<uint64_t> lent_;
+  std::unordered_set<int32_t> processes_;
   uint64_t last_waiter_ = 0;
   uint64_t last_object_ = 0;
 };

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "shim/wire/semaphore_lease.h"
+
 namespace elsewhere::runtime {
 namespace {
 
@@ -96,7 +98,7 @@ SemaphoreNames::Opened SemaphoreNames::Open(int32_t holder, const wire::Semaphor
   if (!free_cells_.empty()) {
     cell = free_cells_.back();
     free_cells_.pop_back();
-  } else if (never_used_ == abi::kCellCount) {
+  } else if (never_used_ == wire::kFirstLeaseCell) {
     return {ENOSPC, 0};
   } else {
     ++never_used_;
@@ -220,7 +222,7 @@ std::vector<wire::SharedState::Semaphore> SemaphoreNames::Capture(int32_t deputy
 
 void SemaphoreNames::Adopt(const std::vector<wire::SharedState::Semaphore>& semaphores) {
   for (const auto& [cell, object] : semaphores) {
-    if (cell >= abi::kCellCount || object == 0) continue;
+    if (cell >= wire::kFirstLeaseCell || object == 0) continue;
     wire::Semaphore* word = Word(cell);
     if (wire::IsOurs(word) && word->object.load() == object) continue;
     uint32_t nothing = 0;

@@ -66,7 +66,8 @@ struct SegmentContent {
   }
 };
 
-// An operation on a promoted semaphore, to home. `request`: the sender's, echoed; 0: no answer is wanted.
+// An operation on a promoted semaphore, to home; from kLend on an order of home's to the host that has its
+// count. `request`: the sender's, echoed; 0: no answer is wanted.
 struct SemaphoreRequest {
   static constexpr MessageType kType = MessageType::kSemaphoreRequest;
   enum class Operation : uint32_t {
@@ -77,6 +78,11 @@ struct SemaphoreRequest {
     kTryWait = 5,  // likewise
     kCancel = 6,   // likewise. value: 1 if it waited
     kGetValue = 7,
+    kReturn = 8,  // the lease ends. argument: count; process: 1: it could not be taken at all
+    kLend = 9,  // argument: count; process: how many of this host's posts are in it. Others are on their way,
+                // and this host's to add. What it waits for at home it tries again for itself
+    kRecall = 10,  // to be answered by kReturn
+    kForget = 11,  // it was destroyed
   };
   uint64_t request = 0;
   Operation operation{};

@@ -19,6 +19,7 @@
 #include "shim/broker/private_redis.h"
 #include "shim/broker/session_keys.h"
 #include "shim/wire/image.h"
+#include "shim/wire/semaphore_lease.h"
 #include "shim/wire/shared_action.h"
 #include "shim/wire/shared_object.h"
 
@@ -362,6 +363,118 @@ TEST_F(IpcTest, ALockAndACounterCountRight) {
     }
   }
   for (size_t host = 0; host < 3; ++host) EXPECT_EQ(Host(host).fatal(), "");
+}
+
+// ---- Semaphores that one host alone uses
+
+class LeaseTest : public IpcTest {
+ protected:
+  static constexpr int kMany = 40;  // more than a host needs in a row
+
+  void SetUp() override {
+    IpcTest::SetUp();
+    remote_ = Fork(1, 100);
+    Host(1).component().ProcessStarted(process_, nullptr);
+    struct stat status {};
+    fstat(object_, &status);
+    const CallId made = Host(1).Start(abi::Operation::kSemInit, {0, static_cast<int64_t>(status.st_dev),
+                                                                 static_cast<int64_t>(status.st_ino), 64, 0});
+    object_id_ = Finish(1, made).result;
+    ASSERT_GT(object_id_, 0);
+    ASSERT_EQ(Finish(1, Start(1, abi::Operation::kSemGetValue)).result, 0) << "home has it";
+  }
+  void TearDown() override {
+    for (size_t host = 0; host < 3; ++host) EXPECT_EQ(Host(host).fatal(), "");
+    munmap(remote_, 8192);
+    IpcTest::TearDown();
+  }
+  CallId Start(size_t host, abi::Operation operation) {
+    return Host(host).Start(operation, {object_id_, -1}, {}, host == 1 ? kKnownPid : 1);
+  }
+  wire::Semaphore* Lease(size_t host) {
+    wire::Semaphore* cell = wire::LeaseOf(&Host(host).table(), static_cast<uint64_t>(object_id_));
+    return cell == nullptr || wire::IsPromoted(cell) ? nullptr : cell;
+  }
+  int Count(size_t host) {
+    int value = -1;
+    if (Lease(host) != nullptr) wire::SemaphoreGetValue(Lease(host), &value);
+    return value;
+  }
+
+  const Process process_{.kernel_pid = kKnownPid, .incarnation = 0, .runs_on = 1};
+  uint8_t* remote_ = nullptr;
+  int64_t object_id_ = 0;
+};
+
+TEST_F(LeaseTest, PostsOnTheirWayFollowIt) {
+  for (int i = 0; i < kMany; ++i) Start(1, abi::Operation::kSemPost);
+  Await([&] { return Count(1) == kMany; });
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemPost)).result, 0);
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemGetValue)).result, kMany + 1);
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemWait)).result, wire::kTryAgain);
+  EXPECT_EQ(Count(1), kMany + 1);
+}
+
+TEST_F(LeaseTest, WhoeverElseNeedsItGetsItBackWhole) {
+  for (int i = 0; i < kMany; ++i) Start(1, abi::Operation::kSemPost);
+  Await([&] { return Count(1) == kMany; });
+  ASSERT_EQ(wire::SemaphorePost(Lease(1)), wire::SemaphoreOutcome::kDone);
+  ASSERT_EQ(wire::SemaphoreWait(Lease(1)), wire::SemaphoreOutcome::kDone);
+  // Both before it is back.
+  const CallId home = Start(0, abi::Operation::kSemWait), other = Start(2, abi::Operation::kSemTryWait);
+  EXPECT_EQ(Finish(0, home).result, 0);
+  EXPECT_EQ(Finish(2, other).result, 0);
+  EXPECT_EQ(Lease(1), nullptr);
+  EXPECT_EQ(Finish(0, Start(0, abi::Operation::kSemGetValue)).result, kMany - 2);
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemWait)).result, 0);
+  EXPECT_EQ(Finish(2, Start(2, abi::Operation::kSemGetValue)).result, kMany - 3);
+}
+
+TEST_F(LeaseTest, WhoWaitedAtHomeTriesAgain) {
+  const CallId waiting = Start(1, abi::Operation::kSemWait);
+  const CallId dead = Start(1, abi::Operation::kSemWait);
+  for (int i = 0; i < kMany; ++i) Start(1, abi::Operation::kSemTryWait);
+  Host(1).component().CallDropped(dead);
+  EXPECT_EQ(Finish(1, waiting).result, wire::kTryAgain);
+  EXPECT_EQ(Count(1), 0);
+}
+
+TEST_F(LeaseTest, AWaiterOfAnotherHostKeepsItAtHome) {
+  const CallId waiting = Start(2, abi::Operation::kSemWait);
+  Finish(2, Start(2, abi::Operation::kSemGetValue));
+  for (int i = 0; i < kMany; ++i) Start(1, abi::Operation::kSemTryWait);
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemGetValue)).result, 0);
+  EXPECT_EQ(Lease(1), nullptr);
+  Start(1, abi::Operation::kSemPost);
+  EXPECT_EQ(Finish(2, waiting).result, 0);
+}
+
+TEST_F(LeaseTest, ItGoesHomeWithTheLastProcess) {
+  for (int i = 0; i < kMany; ++i) Start(1, abi::Operation::kSemPost);
+  Await([&] { return Count(1) == kMany; });
+  Host(1).component().Drain(process_, {.ended = true}, [] {});
+  EXPECT_EQ(Lease(1), nullptr);
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemGetValue)).result, kMany);
+  // And does not come again to where nobody is.
+  for (int i = 0; i < 10 * kMany; ++i) Start(1, abi::Operation::kSemPost);
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemGetValue)).result, 11 * kMany);
+  EXPECT_EQ(Lease(1), nullptr);
+}
+
+TEST_F(LeaseTest, HomeHasOneToo) {
+  for (int i = 0; i < kMany; ++i) Start(0, abi::Operation::kSemPost);
+  EXPECT_EQ(Count(0), kMany);
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemWait)).result, 0);
+  EXPECT_EQ(Lease(0), nullptr);
+  EXPECT_EQ(Finish(0, Start(0, abi::Operation::kSemGetValue)).result, kMany - 1);
+}
+
+TEST_F(LeaseTest, DestroyedItIsNobodys) {
+  for (int i = 0; i < kMany; ++i) Start(1, abi::Operation::kSemPost);
+  Await([&] { return Count(1) == kMany; });
+  EXPECT_EQ(Finish(0, Start(0, abi::Operation::kSemDestroy)).result, 0);
+  Await([&] { return Lease(1) == nullptr; });
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemTryWait)).error, EINVAL);
 }
 
 TEST_F(IpcTest, WaitsEndAsTheyShould) {
