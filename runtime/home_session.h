@@ -55,6 +55,7 @@ class HomeSession {
   Status StartOneWorker(HostId host);
   void ReplaceWorker(HostId lost);
   void LookForSilentWorkers();
+  void CountSilentInterval();
   void RegisterCalls();
   void OnPacket(ConnectionId connection, Connections::Packet packet);
   void OnControl();
