@@ -5,6 +5,7 @@
 #include "preload/agent.h"
 #include "preload/ipc.h"
 #include "preload/self.h"
+#include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -32,6 +33,14 @@ wire::SharedThread ThisThread() {
 
 void ForgetThisThread() {
   this_thread = 0;
+}
+
+abi::Table* LeaseTable() {
+  return ConnectedTable();
+}
+
+bool MustSendFirst() {
+  return OnWorker() && MayHaveUnsentOutput();
 }
 
 void NoteForeign(const void* object, const char* reason) {

@@ -13,6 +13,7 @@
 #include "shim/wire/shared_action.h"
 #include "shim/wire/shared_barrier.h"
 #include "shim/wire/shared_condition.h"
+#include "shim/wire/shared_lease.h"
 #include "shim/wire/shared_mutex.h"
 #include "shim/wire/shared_read_write_lock.h"
 #include "shim/wire/shared_spin_lock.h"
@@ -65,7 +66,23 @@ bool FindShared(const void* object, wire::SharedKind kind, SharedPlace* place);
 // when it is initialised already.
 int64_t MakeShared(wire::SharedKind kind, const SharedPlace& place, uint32_t flags, uint32_t count);
 
-// 0 or an errno value; keeps errno. `deadline` has been checked.
+abi::Table* LeaseTable();
+bool MustSendFirst();
+// Where this host has a promoted object; nullptr: home has it. One that it does not have any more is
+// promoted.
+template <class Object>
+Object* LeaseOf(const Object* promoted) {
+  const uint64_t object = promoted->object.load(std::memory_order_acquire);
+  return wire::LeaseOf<Object>(LeaseTable(), object | wire::kSharedName);
+}
+// The same for who releases with it: nullptr also where what this process wrote must leave before others may
+// go on, which the agent sees to.
+template <class Object>
+Object* LeaseToRelease(const Object* promoted) {
+  Object* lease = LeaseOf(promoted);
+  return lease == nullptr || wire::IsPromoted(lease) || MustSendFirst() ? nullptr : lease;
+}
+// 0 or an errno value, or wire::kNotDone and its like; keeps errno. `deadline` has been checked.
 int Act(uint64_t object, wire::SharedAction action, uint64_t argument = 0,
         const wire::SharedDeadline& deadline = {}, uint64_t* value = nullptr);
 // The same where there is nothing to hear: returns when it was sent.

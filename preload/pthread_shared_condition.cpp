@@ -1,10 +1,11 @@
 // Process-shared condition variables (shim/wire/shared_condition.h).
 //
 // If the condition and its mutex are both promoted, a wait is one request: home unlocks the mutex, waits and
-// locks it again. Every other mixture is made of the three steps, so a condition variable of any state works
-// with a mutex of any state. A private condition variable of libc's cannot be used with a mutex of ours,
-// whose bytes libc does not know: it becomes one of ours, that nobody promotes, when it is first waited on
-// with one.
+// locks it again. Where this host has the condition (shim/wire/shared_lease.h) it is as good as native. A
+// wait that comes while one of them changes its place ends without a signal, as POSIX permits. Every other
+// mixture is made of the three steps, so a condition variable of any state works with a mutex of any state. A
+// private condition variable of libc's cannot be used with a mutex of ours, whose bytes libc does not know:
+// it becomes one of ours, that nobody promotes, when it is first waited on with one.
 #include <errno.h>
 
 #include "preload/hooks.h"
@@ -68,24 +69,37 @@ int WaitNative(Condition* condition, uint32_t sequence, pthread_mutex_t* mutex,
   int result = SleepCancellable(&sleep, sequence, deadline);
   wire::ConditionLeave(condition);
   if (result == wire::kPromoted)
-    result = Act(condition->object.load(), SharedAction::kAwait, sequence, deadline);
+    result = Act(wire::NumberOf(condition), SharedAction::kAwait, sequence, deadline);
+  if (result == wire::kNotDone) result = 0;
   const int locked = LockMutex(mutex);
   return locked != 0 ? locked : result;
+}
+
+bool IsHere(const Mutex* promoted) {
+  const Mutex* lease = LeaseOf(promoted);
+  return lease != nullptr && !wire::IsPromoted(lease);
 }
 
 int WaitPromoted(Condition* condition, pthread_mutex_t* given, const SharedDeadline& deadline) {
   Mutex* mutex = Ours(given);
   const uint64_t object = condition->object.load();
-  if (wire::IsOurs(mutex) && wire::IsPromoted(mutex)) {
+  if (wire::IsOurs(mutex) && wire::IsPromoted(mutex) && !IsHere(mutex)) {
     BeforePromotedUnlock(mutex);
-    return AfterPromotedLock(mutex, Act(object, SharedAction::kWait, mutex->object.load(), deadline));
+    const int result = Act(object, SharedAction::kWait, mutex->object.load(), deadline);
+    if (result == wire::kNotDone) return 0;
+    if (result != wire::kLockHere && result != wire::kLockHereTimedOut)
+      return AfterPromotedLock(mutex, result);
+    const int locked = LockMutex(given);
+    return locked == 0 && result == wire::kLockHereTimedOut ? ETIMEDOUT : locked;
   }
   uint64_t sequence = 0;
-  if (const int error = Act(object, SharedAction::kGetSequence, 0, {}, &sequence); error != 0) return error;
+  const int asked = Act(object, SharedAction::kGetSequence, 0, {}, &sequence);
+  if (asked == wire::kNotDone) return 0;
+  if (asked != 0) return asked;
   if (const int error = UnlockMutex(given); error != 0) return error;
   const int result = Act(object, SharedAction::kAwait, sequence, deadline);
   const int locked = LockMutex(given);
-  return locked != 0 ? locked : result;
+  return locked != 0 || result == wire::kNotDone ? locked : result;
 }
 
 int Wait(pthread_cond_t* given, pthread_mutex_t* mutex, const SharedDeadline& deadline) {
@@ -95,6 +109,9 @@ int Wait(pthread_cond_t* given, pthread_mutex_t* mutex, const SharedDeadline& de
   Condition* condition = Ours(given);
   uint32_t sequence = 0;
   if (wire::ConditionEnter(condition, &sequence)) return WaitNative(condition, sequence, mutex, deadline);
+  Condition* lease = LeaseOf(condition);
+  if (lease != nullptr && wire::ConditionEnter(lease, &sequence))
+    return WaitNative(lease, sequence, mutex, deadline);
   return WaitPromoted(condition, mutex, deadline);
 }
 
@@ -107,6 +124,9 @@ bool IsLibcs(pthread_cond_t* condition, pthread_mutex_t* mutex) {
 
 int Signal(Condition* condition, bool everybody) {
   if (wire::ConditionSignal(condition, everybody) != wire::kPromoted) return 0;
+  if (Condition* lease = LeaseToRelease(condition);
+      lease != nullptr && wire::ConditionSignal(lease, everybody) != wire::kPromoted)
+    return 0;
   return ActUnheard(condition->object.load(), everybody ? SharedAction::kBroadcast : SharedAction::kSignal);
 }
 
@@ -137,7 +157,8 @@ int pthread_cond_destroy(pthread_cond_t* condition) {
   if (!wire::IsOurs(ours)) return real::pthread_cond_destroy(condition);
   const int result = wire::ConditionDestroy(ours);
   if (result != wire::kPromoted) return result;
-  Act(ours->object.load(), SharedAction::kDestroy);
+  while (Act(ours->object.load(), SharedAction::kDestroy) == wire::kNotDone) {
+  }
   ours->magic.store(0, std::memory_order_relaxed);
   ours->flags = 0;
   return 0;

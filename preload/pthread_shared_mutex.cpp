@@ -107,14 +107,37 @@ int UnlockRobust(Mutex* mutex) {
   return wire::MutexUnlock(mutex, ThisThread());
 }
 
+int LockPromoted(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
+  for (;;) {
+    int result = wire::kPromoted;
+    if (Mutex* lease = LeaseOf(mutex)) result = wire::MutexLock(lease, ThisThread(), blocking, deadline);
+    if (result != wire::kPromoted) return result;
+    result = ActOnLock(mutex->object.load(), SharedAction::kLock, SharedAction::kTryLock, blocking, deadline);
+    if (result != wire::kNotDone) return AfterPromotedLock(mutex, result);
+  }
+}
+
+int UnlockPromoted(Mutex* mutex) {
+  BeforePromotedUnlock(mutex);
+  const uint64_t object = mutex->object.load();
+  for (;;) {
+    int result = wire::kPromoted;
+    if (Mutex* lease = LeaseToRelease(mutex)) result = wire::MutexUnlock(lease, ThisThread());
+    if (result != wire::kPromoted) return result;
+    // Only mutexes that ask for their owner have something to say.
+    result = wire::mutex_detail::IsChecked(mutex->kind) ? Act(object, SharedAction::kUnlock)
+                                                        : ActUnheard(object, SharedAction::kUnlock);
+    if (result != wire::kNotDone) return result;
+  }
+}
+
 int Lock(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
   const bool robust = (mutex->kind & wire::kMutexRobust) != 0;
   const int result = robust ? LockRobust(mutex, blocking, deadline)
                             : wire::MutexLock(mutex, ThisThread(), blocking, deadline);
   if (result != wire::kPromoted) [[likely]]
     return result;
-  return AfterPromotedLock(mutex, ActOnLock(mutex->object.load(), SharedAction::kLock, SharedAction::kTryLock,
-                                            blocking, deadline));
+  return LockPromoted(mutex, blocking, deadline);
 }
 
 int Unlock(Mutex* mutex) {
@@ -122,11 +145,7 @@ int Unlock(Mutex* mutex) {
   const int result = robust ? UnlockRobust(mutex) : wire::MutexUnlock(mutex, ThisThread());
   if (result != wire::kPromoted) [[likely]]
     return result;
-  BeforePromotedUnlock(mutex);
-  const uint64_t object = mutex->object.load();
-  // Only mutexes that ask for their owner have something to say.
-  return wire::mutex_detail::IsChecked(mutex->kind) ? Act(object, SharedAction::kUnlock)
-                                                    : ActUnheard(object, SharedAction::kUnlock);
+  return UnlockPromoted(mutex);
 }
 
 uint32_t FlagsOf(const pthread_mutexattr_t* attributes) {
@@ -185,7 +204,9 @@ int pthread_mutex_destroy(pthread_mutex_t* mutex) {
   if (!wire::IsOurs(Ours(mutex))) return real::pthread_mutex_destroy(mutex);
   int result = wire::MutexDestroy(Ours(mutex));
   if (result != wire::kPromoted) return result;
-  result = Act(Ours(mutex)->object.load(), SharedAction::kDestroy);
+  do {
+    result = Act(Ours(mutex)->object.load(), SharedAction::kDestroy);
+  } while (result == wire::kNotDone);
   if (result == 0) Ours(mutex)->kind = 0xffffffff;
   return result;
 }

@@ -53,7 +53,7 @@ int64_t ObjectOf(const Semaphore* word) {
 
 // Where this host has the count of a promoted semaphore; nullptr: at home's agent.
 Semaphore* Lease(const Semaphore* word) {
-  return wire::LeaseOf(ConnectedTable(), word->object.load(std::memory_order_acquire));
+  return wire::LeaseOf<wire::Semaphore>(ConnectedTable(), word->object.load(std::memory_order_acquire));
 }
 
 // A token that was granted while a handler ran goes back. A native wait would have ended at the handler, long

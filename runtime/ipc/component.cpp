@@ -28,7 +28,7 @@ class Ipc final : public Component {
         offers_(agent, segments_),
         calls_(agent, [this] { segments_.Publish(); }),
         names_(agent, calls_, segments_),
-        objects_(agent, segments_, [this] { segments_.Publish(); }) {
+        objects_(agent, segments_, calls_.processes(), [this] { segments_.Publish(); }) {
     agent.OnCall(abi::Operation::kFence, [this](CallId id, const Call& call) { Fence(id, call); });
   }
 
@@ -44,6 +44,7 @@ class Ipc final : public Component {
     if (reason.ended) {
       objects_.LookForDeaths();
       if (!agent_.is_home()) calls_.ProcessEnded(process.kernel_pid);
+      if (!agent_.is_home() && calls_.processes().empty()) objects_.ReturnLeases();
     }
     segments_.Publish();
     done();

@@ -218,8 +218,8 @@ void SemaphoreArbiter::Used(HostId from, Operation operation, uint64_t object) {
   const auto found = counts ? semaphores_.find(object) : semaphores_.end();
   if (found == semaphores_.end() || found->second.lent) return;
   Semaphore& semaphore = found->second;
-  if (std::exchange(semaphore.last, from) != from) semaphore.streak = 0;
-  if (++semaphore.streak < semaphore.needed || semaphore.count >= wire::kMostLent ||
+  semaphore.history.Used(from);
+  if (!semaphore.history.Deserves(from) || semaphore.count >= wire::kMostLent ||
       (object & wire::kSemaphoreLarge) != 0)
     return;
   const bool alone = std::all_of(semaphore.waiting.begin(), semaphore.waiting.end(),
@@ -231,6 +231,7 @@ void SemaphoreArbiter::Lend(HostId to, uint64_t object, Semaphore& semaphore) {
   semaphore.lent = true;
   semaphore.recalled = false;
   semaphore.lessee = to;
+  semaphore.history.Began();
   semaphore.waiting.clear();
   const uint32_t count = std::exchange(semaphore.count, 0);
   if (to != wire::kHome) {
@@ -251,10 +252,8 @@ void SemaphoreArbiter::Returned(HostId from, uint64_t object, uint32_t count, bo
   Semaphore& semaphore = found->second;
   semaphore.lent = false;
   semaphore.count = count;
-  semaphore.streak = 0;
-  if (semaphore.recalled || refused) {
-    semaphore.needed = refused ? UINT32_MAX : std::min(semaphore.needed * kRarer, kLongestStreak);
-  }
+  semaphore.history.Ended(semaphore.recalled);
+  if (refused) semaphore.history.Refused();
   std::deque<HeldBack> held_back;
   held_back.swap(semaphore.held_back);
   for (const HeldBack& held : held_back) held.again();

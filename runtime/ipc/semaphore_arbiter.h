@@ -10,12 +10,12 @@
 // order in which their waits reached home, but for those whose processes were killed at home: they die on
 // their workers a moment later, and what is posted when their death is known is not theirs.
 //
-// Leases: a host whose processes alone have used a semaphore for a while gets its count (semaphore_lease.h),
-// and home asks it back as soon as anybody else needs it; what others ask meanwhile waits here for that, in
-// its order. While it is lent, what comes from that host was sent before it knew: waits it tries again
-// itself, posts it has counted itself. Each recall makes the next lease rarer, so that an object that two
-// hosts use is not carried to and fro. Large counts are not lent, nor anything to a host without processes,
-// which may go at any time.
+// Leases: a host whose processes alone have used a semaphore for a while (lease_history.h) gets its count
+// (semaphore_lease.h), and home asks it back as soon as anybody else needs it; what others ask meanwhile
+// waits here for that, in its order. While it is lent, what comes from that host was sent before it knew:
+// waits it tries again itself, posts it has counted itself. Each recall makes the next lease rarer, so that
+// an object that two hosts use is not carried to and fro. Large counts are not lent, nor anything to a host
+// without processes, which may go at any time.
 //
 // The same interface on every host: home acts, a worker sends a SemaphoreRequest and gets a SemaphoreGrant
 // (the waiter has its token) or a SemaphoreAnswer. Callbacks may run at once. Thread-safety: one loop.
@@ -27,6 +27,7 @@
 #include <unordered_map>
 
 #include "runtime/agent.h"
+#include "runtime/ipc/lease_history.h"
 #include "shim/wire/memory_message.h"
 
 namespace elsewhere::runtime {
@@ -80,18 +81,13 @@ class SemaphoreArbiter {
   struct Semaphore {
     uint32_t count = 0;
     std::deque<Waiter> waiting;
-    HostId last = 0;      // who asked last,
-    uint32_t streak = 0;  // and how often in a row
-    uint32_t needed = kFirstStreak;
+    LeaseHistory history;
     bool lent = false;
     bool recalled = false;
     HostId lessee = 0;
     std::deque<HeldBack> held_back;
     std::unordered_map<HostId, uint64_t> posts;  // of each worker, ever
   };
-  static constexpr uint32_t kFirstStreak = 16;
-  static constexpr uint32_t kLongestStreak = 64;  // a lease costs two messages, however soon it ends
-  static constexpr uint32_t kRarer = 2;
   struct Outcome {
     int error = 0;
     uint32_t value = 0;

@@ -166,7 +166,7 @@ bool SemaphoreCalls::IsUntaken(int32_t process, const Given& given) const {
 // ---- Leases
 
 wire::Semaphore* SemaphoreCalls::Lent(uint64_t object) {
-  return lent_.contains(object) ? wire::LeaseCell(&agent_.table(), object) : nullptr;
+  return lent_.contains(object) ? wire::LeaseCell<wire::Semaphore>(&agent_.table(), object) : nullptr;
 }
 
 // By a caller that found it not lent, or with so many posts that overflow is near: that is home's to say.
@@ -184,7 +184,7 @@ bool SemaphoreCalls::PostLent(CallId id, uint64_t object) {
 }
 
 bool SemaphoreCalls::OnLent(uint64_t object, uint32_t count) {
-  wire::Semaphore* cell = wire::LeaseCell(&agent_.table(), object);
+  wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
   // On a worker without processes nobody would be there to give it back for.
   const bool taken = (agent_.is_home() || !processes_.empty()) && wire::TakeLease(cell, object, count);
   if (taken) lent_.insert(object);
@@ -203,7 +203,7 @@ bool SemaphoreCalls::OnLent(uint64_t object, uint32_t count) {
 
 void SemaphoreCalls::EndLease(uint64_t object) {
   if (lent_.erase(object) == 0) return;  // it is on its way home
-  const uint32_t count = wire::EndLease(wire::LeaseCell(&agent_.table(), object));
+  const uint32_t count = wire::EndLease(wire::LeaseCell<wire::Semaphore>(&agent_.table(), object));
   for (const int32_t pid : processes_) {
     if (const Process* process = agent_.FindKernelPid(pid)) agent_.Drain(*process, {}, [] {});
   }
@@ -217,7 +217,7 @@ void SemaphoreCalls::PostAgain(uint64_t object) {
 }
 
 void SemaphoreCalls::OnForgotten(uint64_t object) {
-  wire::Semaphore* cell = wire::LeaseCell(&agent_.table(), object);
+  wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
   if (cell->object.load() != object) return;
   lent_.erase(object);
   wire::EndLease(cell);
@@ -234,7 +234,8 @@ void SemaphoreCalls::ProcessEnded(int32_t kernel_pid) {
 void SemaphoreCalls::ProcessGone(int32_t kernel_pid) {
   ProcessEnded(kernel_pid);
   // It may have died between being woken and taking what it was woken for.
-  for (const uint64_t object : lent_) wire::SemaphoreWakeAll(wire::LeaseCell(&agent_.table(), object));
+  for (const uint64_t object : lent_)
+    wire::SemaphoreWakeAll(wire::LeaseCell<wire::Semaphore>(&agent_.table(), object));
   const auto found = given_.find(kernel_pid);
   if (found == given_.end()) return;
   for (const Given& given : found->second) {

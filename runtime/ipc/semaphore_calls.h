@@ -50,6 +50,7 @@ class SemaphoreCalls {
   void CallCancelled(CallId id);
   // Of a worker's processes.
   void ProcessStarted(int32_t kernel_pid) { processes_.insert(kernel_pid); }
+  const std::unordered_set<int32_t>& processes() const { return processes_; }
   void ProcessEnded(int32_t kernel_pid);  // it is not yet said
   void ProcessGone(int32_t kernel_pid);
   void HostGone(HostId host);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "shim/wire/shared_lease.h"
 #include "shim/wire/shared_mutex.h"
 #include "shim/wire/shared_read_write_lock.h"
 #include "shim/wire/shared_spin_lock.h"
@@ -23,8 +24,11 @@ bool IsRobust(uint32_t flags) {
 
 }  // namespace
 
-SharedObjectArbiter::SharedObjectArbiter(AnswerCallback answer, DyingCallback dying)
-    : answer_(std::move(answer)), dying_(std::move(dying)), last_object_(wire::kSpinLocks) {}
+SharedObjectArbiter::SharedObjectArbiter(AnswerCallback answer, DyingCallback dying, OrderCallback order)
+    : answer_(std::move(answer)),
+      dying_(std::move(dying)),
+      order_(std::move(order)),
+      last_object_(wire::kSpinLocks) {}
 
 uint64_t SharedObjectArbiter::Make(SharedKind kind) {
   if (kind != SharedKind::kSpinLock) return ++last_object_;
@@ -34,6 +38,7 @@ uint64_t SharedObjectArbiter::Make(SharedKind kind) {
 void SharedObjectArbiter::Begin(uint64_t object, SharedKind kind, HostId host,
                                 const wire::SharedObjectState& state) {
   Object& made = objects_[object];
+  made.number = object;
   made.kind = kind;
   made.flags = state.flags;
   made.count = state.count;
@@ -72,17 +77,19 @@ void SharedObjectArbiter::Act(HostId from, const Request& request) {
     case SharedAction::kOwnerDied:
       OwnerDied(waiter.who);
       return Reply(waiter, 0);
-    case SharedAction::kCancel:
-    case SharedAction::kAbandon:
-      return Cancel(from, request);
-    case SharedAction::kDestroy:
-      return Destroy(request.object, waiter);
+    case SharedAction::kReturnLease:
+      return Returned(from, request);
     default:
       break;
   }
   const auto found = objects_.find(request.object);
   if (found == objects_.end()) return Reply(waiter, EINVAL);
   Object& object = found->second;
+  if (IsAway(object, waiter, request)) return;
+  if (request.action == SharedAction::kCancel || request.action == SharedAction::kAbandon)
+    return Cancel(from, request);
+  if (request.action == SharedAction::kDestroy) return Destroy(request.object, waiter);
+  object.history.Used(from);
   switch (object.kind) {
     case SharedKind::kMutex:
     case SharedKind::kSpinLock:
@@ -142,7 +149,14 @@ void SharedObjectArbiter::GrantMutex(Object& mutex, const Waiter& waiter) {
     mutex.inconsistent = true;
     error = EOWNERDEAD;
   }
+  if (MayBeLent(mutex, waiter)) Lend(mutex, waiter);
   Reply(waiter, error, 0, IsRobust(mutex.flags));
+}
+
+// Of a kWait that is over.
+void SharedObjectArbiter::LockAfterWait(Object& mutex, const Waiter& waiter) {
+  if (!mutex.lent) return Lock(mutex, waiter);
+  Reply(waiter, waiter.error == 0 ? wire::kLockHere : wire::kLockHereTimedOut);
 }
 
 int SharedObjectArbiter::Unlock(Object& mutex, const Owner& who) {
@@ -273,7 +287,9 @@ void SharedObjectArbiter::ActOnCondition(Object& condition, const Waiter& waiter
     case SharedAction::kSignal:
     case SharedAction::kBroadcast:
       Wake(condition, request.action == SharedAction::kBroadcast);
-      return Reply(waiter, 0);
+      Reply(waiter, 0);
+      if (condition.waiting.empty() && condition.history.Deserves(waiter.who.host)) Lend(condition, waiter);
+      return;
     case SharedAction::kGetSequence:
       return Reply(waiter, 0, condition.count);
     case SharedAction::kAwait:
@@ -283,6 +299,7 @@ void SharedObjectArbiter::ActOnCondition(Object& condition, const Waiter& waiter
     case SharedAction::kWait: {
       Object* mutex = Find(request.argument, SharedKind::kMutex);
       if (mutex == nullptr) return Reply(waiter, EINVAL);
+      if (mutex->lent) return Reply(waiter, EPERM);  // then the caller does not hold it
       condition.waiting.push_back(waiter);
       const int error = Unlock(*mutex, waiter.who);
       if (error == 0) return;
@@ -303,7 +320,7 @@ void SharedObjectArbiter::Wake(Object& condition, bool everybody) {
     if (waiter.action == SharedAction::kAwait) {
       Reply(waiter, 0);
     } else if (Object* mutex = Find(waiter.mutex, SharedKind::kMutex)) {
-      Lock(*mutex, waiter);
+      LockAfterWait(*mutex, waiter);
     } else {
       Reply(waiter, EINVAL);
     }
@@ -331,6 +348,7 @@ void SharedObjectArbiter::Destroy(uint64_t object, const Waiter& waiter) {
                           ? made.held || made.count > 0
                           : made.kind == SharedKind::kMutex && made.held && !IsRobust(made.flags);
   if (locked) return Reply(waiter, EBUSY);
+  ForgetLeases(made);
   objects_.erase(found);
   Reply(waiter, 0);
 }
@@ -357,7 +375,7 @@ bool SharedObjectArbiter::CancelIn(Object& object, HostId from, uint64_t request
       waiter.action == SharedAction::kWait && !abandoned ? Find(waiter.mutex, SharedKind::kMutex) : nullptr;
   if (mutex != nullptr) {
     waiter.error = ETIMEDOUT;
-    Lock(*mutex, waiter);
+    LockAfterWait(*mutex, waiter);
   } else {
     Reply(waiter, abandoned ? ECANCELED : ETIMEDOUT);
   }
@@ -366,6 +384,7 @@ bool SharedObjectArbiter::CancelIn(Object& object, HostId from, uint64_t request
 }
 
 void SharedObjectArbiter::HostGone(HostId host) {
+  LesseeGone(host);
   for (auto& [id, object] : objects_) {
     std::erase_if(object.waiting, [host](const Waiter& waiter) { return waiter.who.host == host; });
     if (object.kind == SharedKind::kReadWriteLock) ServeReadWriteLock(object);

@@ -15,14 +15,24 @@
 // Death of an owner: robust mutexes go to the next with EOWNERDEAD; everything else stays held for ever, as
 // POSIX has it. What a thread was given and did not live to hear of goes back (kReturn).
 //
-// Thread-safety: none. Answers may be given from within Act.
+// Leases: a mutex that one host's threads alone have asked for lately goes to that host with a grant, held by
+// who got it: then no unlock of it can be on its way here. A condition variable goes when a signal leaves
+// nobody waiting for it. What the lessee asked before it knew is not done here but answered wire::kNotDone,
+// to be tried again there. What others ask waits for the lease to come back, in its order. Robust mutexes
+// stay, since their owners' deaths must be known here; so does what has waiters elsewhere, and a mutex that
+// threads in kWait are about to lock. A kWait that is over while its mutex is away is answered without it
+// (wire::kLockHere).
+//
+// Thread-safety: none. Answers and orders may be given from within Act.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <set>
 #include <unordered_map>
 
+#include "runtime/ipc/lease_history.h"
 #include "shim/wire/shared_message.h"
 #include "shim/wire/shared_object.h"
 
@@ -38,7 +48,8 @@ class SharedObjectArbiter {
   // `dying`: a process on a worker was killed at home, so its death is known there before it happened:
   // whoever tries a robust mutex of its threads is answered when it has.
   using DyingCallback = std::function<bool(wire::Incarnation process)>;
-  SharedObjectArbiter(AnswerCallback answer, DyingCallback dying);
+  using OrderCallback = std::function<void(HostId to, const wire::SharedOrder& order)>;
+  SharedObjectArbiter(AnswerCallback answer, DyingCallback dying, OrderCallback order);
 
   // The number of a new object; 0: there are no more of that kind.
   uint64_t Make(wire::SharedKind kind);
@@ -63,7 +74,12 @@ class SharedObjectArbiter {
     uint64_t mutex = 0;  // of a kWait
     int error = 0;       // of a kWait whose time is over
   };
+  struct HeldBack {
+    HostId from;
+    Request request;
+  };
   struct Object {
+    uint64_t number = 0;
     wire::SharedKind kind{};
     uint32_t flags = 0;
     uint32_t count = 0;  // as in SharedObjectState
@@ -74,6 +90,12 @@ class SharedObjectArbiter {
     bool inconsistent = false;
     bool not_recoverable = false;
     std::deque<Waiter> waiting;
+    LeaseHistory history;
+    bool lent = false;
+    bool recalled = false;
+    HostId lessee = 0;
+    std::deque<HeldBack> held_back;
+    std::set<HostId> lessees;  // ever
   };
 
   void Reply(const Waiter& waiter, int error, uint64_t value = 0, bool watch = false);
@@ -81,6 +103,7 @@ class SharedObjectArbiter {
 
   int ActOnMutex(Object& mutex, const Waiter& waiter);
   void Lock(Object& mutex, const Waiter& waiter);
+  void LockAfterWait(Object& mutex, const Waiter& waiter);
   void GrantMutex(Object& mutex, const Waiter& waiter);
   int Unlock(Object& mutex, const Owner& who);
   void PassOn(Object& mutex);
@@ -96,12 +119,22 @@ class SharedObjectArbiter {
   void Wake(Object& condition, bool everybody);
 
   void ActOnBarrier(Object& barrier, const Waiter& waiter);
+  // In shared_object_leases.cpp.
+  bool IsAway(Object& object, const Waiter& waiter, const Request& request);
+  bool MayBeLent(const Object& mutex, const Waiter& granted) const;
+  void Lend(Object& object, const Waiter& to);
+  void Recall(Object& object);
+  void Returned(HostId from, const Request& request);
+  void ForgetLeases(const Object& object);
+  void LesseeGone(HostId host);
+
   void Destroy(uint64_t object, const Waiter& waiter);
   void Cancel(HostId from, const Request& request);
   bool CancelIn(Object& object, HostId from, uint64_t request, bool abandoned);
 
   const AnswerCallback answer_;
   const DyingCallback dying_;
+  const OrderCallback order_;
   std::unordered_map<uint64_t, Object> objects_;
   uint64_t last_object_;
   uint32_t last_spin_lock_ = 0;

@@ -59,15 +59,18 @@ size_t SizeOf(SharedKind kind) {
 
 }  // namespace
 
-SharedObjects::SharedObjects(Agent& agent, Segments& segments, std::function<void()> publish)
+SharedObjects::SharedObjects(Agent& agent, Segments& segments, const SharedLessee::Processes& processes,
+                             std::function<void()> publish)
     : agent_(agent),
       segments_(segments),
       publish_(std::move(publish)),
-      watch_(agent.loop(), [this](uint32_t thread) { ThreadDied(thread); }) {
+      watch_(agent.loop(), [this](uint32_t thread) { ThreadDied(thread); }),
+      lessee_(agent, processes, [this](const wire::SharedRequest& request) { Ask(request); }) {
   agent.OnCall(abi::Operation::kSharedMake, [this](CallId id, const Call& call) { OnMake(id, call); });
   agent.OnCall(abi::Operation::kSharedAct, [this](CallId id, const Call& call) { OnAct(id, call); });
   if (!agent.is_home()) {
     agent.OnMessage<wire::SharedAnswer>([this](HostId, wire::SharedAnswer&& answer) { OnAnswer(answer); });
+    agent.OnMessage<wire::SharedOrder>([this](HostId, wire::SharedOrder&& order) { lessee_.OnOrder(order); });
     return;
   }
   arbiter_ = std::make_unique<SharedObjectArbiter>(
@@ -79,6 +82,10 @@ SharedObjects::SharedObjects(Agent& agent, Segments& segments, std::function<voi
         const Process* deputy = agent_.FindProcess(process);
         pollfd ended{deputy != nullptr ? deputy->pidfd : -1, POLLIN, 0};
         return deputy == nullptr || poll(&ended, 1, 0) == 1;
+      },
+      [this](HostId to, const wire::SharedOrder& order) {
+        if (to == wire::kHome) return lessee_.OnOrder(order);
+        agent_.Send(to, order);
       });
   agent.OnMessage<wire::SharedRequest>([this](HostId from, wire::SharedRequest&& request) {
     LookForDeaths();
@@ -160,9 +167,10 @@ void SharedObjects::Release(CallId id, const Call& call) {
   const uint64_t request = unasked ? 0 : AddPending(id, call);
   const auto go_on = [this, id, call, request] {
     if (request != 0) return AskPending(request, call);
-    Ask({0, static_cast<SharedAction>(call.arguments[1]), static_cast<uint32_t>(call.kernel_tid),
-         call.incarnation, static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[2]),
-         0});
+    const auto action = static_cast<SharedAction>(call.arguments[1]);
+    const auto thread = static_cast<uint32_t>(call.kernel_tid);
+    const auto object = static_cast<uint64_t>(call.arguments[0]);
+    if (!lessee_.Act(action, object, 0, thread)) Ask({0, action, thread, call.incarnation, object, 0, 0});
     agent_.Complete(id, 0);
   };
   const Process* process = agent_.FindKernelPid(call.kernel_pid);
@@ -192,6 +200,8 @@ void SharedObjects::AskPending(uint64_t request, const Call& call) {
     pending_.erase(request);
     return;
   }
+  if (const auto done = lessee_.Act(pending.action, pending.object, pending.argument, pending.thread))
+    return OnAnswer({request, *done, 0, false});
   if (arbiter_ != nullptr) LookForDeaths();
   Ask({request, pending.action, pending.thread, call.incarnation, pending.object, pending.argument, 0});
   const auto clock = static_cast<clockid_t>(call.arguments[3]);
@@ -252,6 +262,7 @@ bool SharedObjects::IsUntaken(const Given& given) const {
 }
 
 void SharedObjects::ProcessGone(int32_t kernel_pid) {
+  lessee_.WakeAll();
   const auto found = given_.extract(kernel_pid);
   if (found.empty()) return;
   for (const Given& given : found.mapped()) {
@@ -281,7 +292,8 @@ void SharedObjects::GiveBack(const Pending& pending, int error) {
   }
   if (object == 0) return;
   agent_.loop().Defer([this, object, thread = pending.thread] {
-    Ask({0, SharedAction::kReturn, thread, 0, object, 0, 0});
+    if (!lessee_.Act(SharedAction::kUnlock, object, 0, thread))
+      Ask({0, SharedAction::kReturn, thread, 0, object, 0, 0});
   });
 }
 

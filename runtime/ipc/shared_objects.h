@@ -15,6 +15,8 @@
 // what lies in its slot when it dies, for natively nobody dies between being given a mutex and having it.
 // Threads that hold robust mutexes are watched (thread_watch.h).
 //
+// What is lent to this host (shared_lessee.h) is looked at before home is asked.
+//
 // Thread-safety: one loop.
 #pragma once
 
@@ -27,6 +29,7 @@
 
 #include "runtime/agent.h"
 #include "runtime/ipc/segments.h"
+#include "runtime/ipc/shared_lessee.h"
 #include "runtime/ipc/shared_object_arbiter.h"
 #include "runtime/ipc/thread_watch.h"
 #include "shim/wire/shared_message.h"
@@ -36,7 +39,8 @@ namespace elsewhere::runtime {
 class SharedObjects {
  public:
   // `publish`: sends what was written to shared memory; for callers that the agent does not know (any more).
-  SharedObjects(Agent& agent, Segments& segments, std::function<void()> publish);
+  SharedObjects(Agent& agent, Segments& segments, const SharedLessee::Processes& processes,
+                std::function<void()> publish);
 
   // Home: the objects that were made in it while it was this host's alone. An error: its children stay at
   // home.
@@ -46,6 +50,8 @@ class SharedObjects {
   void CallDropped(CallId id);
   void ProcessGone(int32_t kernel_pid);
   void HostGone(HostId host);
+  // A worker's last process is about to be said to have ended.
+  void ReturnLeases() { lessee_.ReturnAll(); }
   void Close();
 
  private:
@@ -85,6 +91,7 @@ class SharedObjects {
   const std::function<void()> publish_;
   std::unique_ptr<SharedObjectArbiter> arbiter_;  // home
   ThreadWatch watch_;
+  SharedLessee lessee_;
   std::map<ObjectKey, std::map<uint64_t, wire::SharedKind>> made_in_;  // home: by offset
   std::unordered_map<uint64_t, Pending> pending_;                      // by request
   std::unordered_map<uint64_t, uint64_t> by_call_;

@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 12;
+inline constexpr uint32_t kAbiVersion = 13;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -181,7 +181,8 @@ struct ProcessEntry {
 static_assert(sizeof(ProcessEntry) == 16);
 
 // A named semaphore's sem_t points into a cell's `word` (layout: shim/wire/semaphore.h). Home's agent hands
-// cells out; a semaphore has the same cell on every host.
+// cells out; a semaphore has the same cell on every host. The last cells are for what is lent to this host,
+// as wide as they are (shim/wire/lease.h).
 struct alignas(64) Cell {
   uint8_t word[32];
   uint8_t reserved[32];

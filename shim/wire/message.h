@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 5;
+inline constexpr uint16_t kMessageVersion = 6;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -103,6 +103,7 @@ enum class MessageType : uint16_t {
   kFilesChanged = 112,   // shim/wire/file_message.h
   kSharedRequest = 116,  // 116 to 119: shim/wire/shared_message.h
   kSharedAnswer = 117,
+  kSharedOrder = 118,
 };
 
 struct Envelope {

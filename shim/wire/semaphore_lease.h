@@ -1,37 +1,16 @@
-// A promoted semaphore that only one host uses is lent to that host: its count is then a native semaphore in
-// a cell of the host's own table, found by the object's name, and its processes operate on that as if it had
-// never been promoted. Home decides (runtime/ipc/semaphore_arbiter.h) and takes it back when another host
-// asks: the cell's word is marked as promotion marks one, who waits goes to the agent, and the count goes
-// home.
-//
-// A cell belongs to one object until that is destroyed, so an operation that comes late finds its own object
-// or the mark, never another's count. Two objects whose cells coincide: the second is not lent.
+// A promoted semaphore that is lent to one host (lease.h): a native semaphore that counts for all.
 #pragma once
 
-#include "shim/wire/abi.h"
+#include "shim/wire/lease.h"
 #include "shim/wire/semaphore.h"
 
 namespace elsewhere::wire {
 
-inline constexpr uint32_t kLeaseCells = 4096;  // the last cells of the table
-inline constexpr uint32_t kFirstLeaseCell = abi::kCellCount - kLeaseCells;
 // More is not lent, and posts beyond it are the agent's.
 inline constexpr uint32_t kMostLent = 1 << 29;
 
 // The answer of a call about a semaphore that has just been lent: nothing was done, try again here.
 inline constexpr int64_t kTryAgain = 1;
-
-inline Semaphore* LeaseCell(abi::Table* table, uint64_t object) {
-  const uint64_t place = kFirstLeaseCell + (object ^ object >> 48) % kLeaseCells;
-  return reinterpret_cast<Semaphore*>(table->cells[place].word);
-}
-
-// nullptr: it was never lent to this host.
-inline Semaphore* LeaseOf(abi::Table* table, uint64_t object) {
-  if (table == nullptr || object == 0) return nullptr;
-  Semaphore* cell = LeaseCell(table, object);
-  return cell->object.load(std::memory_order_acquire) == object ? cell : nullptr;
-}
 
 // The rest by agents only.
 

@@ -30,6 +30,12 @@ enum class SharedAction : uint32_t {
   kAbandon = 34,    // likewise: ECANCELED, for a dead thread, which a kWait gives no mutex. flags: that mutex
   kReturn = 35,     // of the thread that died before it heard that it holds the object
   kOwnerDied = 36,  // the thread died; whatever robust mutexes it holds
+  // The lease ends. thread: who holds it, argument: count. flags: as below
+  kReturnLease = 37,
 };
+
+// In the flags of kReturnLease.
+inline constexpr uint64_t kReturnedHeld = 1;
+inline constexpr uint64_t kReturnedUntaken = 2;  // it could not be taken at all
 
 }  // namespace elsewhere::wire

@@ -38,4 +38,25 @@ struct SharedAnswer {
   }
 };
 
+// What home says to a host about an object that it lends to it, or has lent.
+struct SharedOrder {
+  static constexpr MessageType kType = MessageType::kSharedOrder;
+  enum class What : uint32_t {
+    kLend = 1,    // before the answer that grants it
+    kRecall = 2,  // to be answered by SharedAction::kReturnLease
+    kForget = 3,  // it was destroyed
+  };
+  What what{};
+  uint64_t object = 0;
+  // Of kLend:
+  uint32_t kind = 0;    // SharedKind
+  uint32_t flags = 0;   // of the kind
+  uint32_t count = 0;   // as in SharedObjectState
+  uint32_t holder = 0;  // a thread of the lessee's; 0: nobody holds it
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.what, s.object, s.kind, s.flags, s.count, s.holder);
+  }
+};
+
 }  // namespace elsewhere::wire

@@ -392,7 +392,8 @@ class LeaseTest : public IpcTest {
     return Host(host).Start(operation, {object_id_, -1}, {}, host == 1 ? kKnownPid : 1);
   }
   wire::Semaphore* Lease(size_t host) {
-    wire::Semaphore* cell = wire::LeaseOf(&Host(host).table(), static_cast<uint64_t>(object_id_));
+    wire::Semaphore* cell =
+        wire::LeaseOf<wire::Semaphore>(&Host(host).table(), static_cast<uint64_t>(object_id_));
     return cell == nullptr || wire::IsPromoted(cell) ? nullptr : cell;
   }
   int Count(size_t host) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "shim/wire/shared_lease.h"
 #include "shim/wire/shared_mutex.h"
 #include "shim/wire/shared_read_write_lock.h"
 #include "shim/wire/shared_spin_lock.h"
@@ -40,16 +41,28 @@ class Arbiter : public testing::Test {
     return all;
   }
 
+  static std::string NameOf(int error) {
+    if (error == wire::kNotDone) return "NotDone";
+    if (error == wire::kLockHere) return "LockHere";
+    return error == wire::kLockHereTimedOut ? "LockHereTimedOut" : strerrorname_np(error);
+  }
+
   std::vector<std::string> answers_;
   bool dying_ = false;
   SharedObjectArbiter arbiter_{
       [this](wire::HostId host, const wire::SharedAnswer& answer) {
         answers_.push_back(std::to_string(host) + ":" + std::to_string(answer.request) +
-                           (answer.error != 0 ? " " + std::string(strerrorname_np(answer.error)) : "") +
+                           (answer.error != 0 ? " " + NameOf(answer.error) : "") +
                            (answer.value != 0 ? " =" + std::to_string(answer.value) : "") +
                            (answer.watch ? " watch" : ""));
       },
-      [this](wire::Incarnation) { return dying_; }};
+      [this](wire::Incarnation) { return dying_; },
+      [this](wire::HostId host, const wire::SharedOrder& order) {
+        static constexpr const char* kNames[] = {"", " lend", " recall", " forget"};
+        answers_.push_back(std::to_string(host) + kNames[static_cast<uint32_t>(order.what)] +
+                           (order.holder != 0 ? " by " + std::to_string(order.holder) : "") +
+                           (order.count != 0 ? " =" + std::to_string(order.count) : ""));
+      }};
 };
 
 TEST_F(Arbiter, MutexGoesRoundInOrder) {
@@ -308,6 +321,133 @@ TEST_F(Arbiter, SpinLocksHaveSmallNumbers) {
   Ask(2, 2, 10, SharedAction::kTryLock, spin);
   Ask(3, 2, 10, SharedAction::kMake, 0, 3, static_cast<uint64_t>(SharedKind::kBarrier) << 32);
   EXPECT_EQ(Answers(), "1:1, 2:2 EBUSY, 2:3 =" + std::to_string(wire::kSpinLocks + 2));
+}
+
+// ---- Objects that one host alone uses
+
+class Leases : public Arbiter {
+ protected:
+  // Thread 10 of host 1 locks and unlocks until the mutex is lent to it, with that lock.
+  uint64_t LendMutex(uint32_t flags = 0) {
+    const uint64_t mutex = Make(SharedKind::kMutex, flags);
+    for (int i = 0; i < kMany; ++i) {
+      Ask(1, 1, 10, SharedAction::kLock, mutex);
+      if (Answers() == "1 lend by 10, 1:1") return mutex;
+      Ask(0, 1, 10, SharedAction::kUnlock, mutex);
+    }
+    return 0;
+  }
+  uint64_t LendCondition() {
+    const uint64_t condition = Make(SharedKind::kCondition);
+    for (int i = 0; i < kMany; ++i) {
+      Ask(0, 1, 10, SharedAction::kSignal, condition);
+      if (Answers().starts_with("1 lend =")) return condition;
+    }
+    return 0;
+  }
+  static constexpr int kMany = 20;  // more than a host needs in a row
+};
+
+TEST_F(Leases, OthersWaitUntilItIsBack) {
+  const uint64_t mutex = LendMutex();
+  ASSERT_NE(mutex, 0);
+  Ask(2, 2, 10, SharedAction::kLock, mutex);
+  Ask(3, 0, 10, SharedAction::kTryLock, mutex);
+  EXPECT_EQ(Answers(), "1 recall");
+  Ask(0, 1, 10, SharedAction::kReturnLease, mutex, 0, wire::kReturnedHeld);
+  EXPECT_EQ(Answers(), "0:3 EBUSY");
+  Ask(0, 1, 10, SharedAction::kUnlock, mutex);
+  EXPECT_EQ(Answers(), "2:2");
+}
+
+TEST_F(Leases, WhatItsHostAskedBeforeItKnewIsToBeTriedAgain) {
+  const uint64_t mutex = Make(SharedKind::kMutex);
+  std::string answers;
+  for (int i = 0; i < kMany && !answers.starts_with("1 lend"); ++i) {
+    for (uint32_t thread = 0; thread < 3; ++thread)
+      Ask(thread + 1, 1, 10 + thread, SharedAction::kLock, mutex);
+    EXPECT_EQ(Answers(), "1:1");
+    Ask(0, 1, 10, SharedAction::kUnlock, mutex);
+    answers = Answers();
+    Ask(0, 1, 11, SharedAction::kUnlock, mutex);
+    Ask(0, 1, 12, SharedAction::kUnlock, mutex);
+    Answers();
+  }
+  EXPECT_EQ(answers, "1 lend by 11, 1:3 NotDone, 1:2");
+  Ask(5, 1, 11, SharedAction::kLock, mutex);
+  Ask(6, 1, 11, SharedAction::kDestroy, mutex);
+  Ask(0, 1, 11, SharedAction::kCancel, mutex, 5);
+  EXPECT_EQ(Answers(), "1:5 NotDone, 1:6 NotDone");
+}
+
+TEST_F(Leases, WhoeverElseWaitsKeepsItHere) {
+  const uint64_t mutex = Make(SharedKind::kMutex);
+  Ask(1, 1, 10, SharedAction::kLock, mutex);
+  Ask(2, 2, 10, SharedAction::kLock, mutex);
+  for (uint64_t i = 0; i < kMany; ++i) Ask(10 + i, 1, 11, SharedAction::kTryLock, mutex);
+  answers_.clear();
+  Ask(3, 1, 11, SharedAction::kLock, mutex);
+  Ask(0, 1, 10, SharedAction::kUnlock, mutex);
+  Ask(0, 2, 10, SharedAction::kUnlock, mutex);
+  EXPECT_EQ(Answers(), "2:2, 1:3");
+}
+
+TEST_F(Leases, RobustMutexesStay) {
+  EXPECT_EQ(LendMutex(wire::kMutexRobust), 0);
+}
+
+TEST_F(Leases, AWaitThatIsOverLocksWhereItsMutexIs) {
+  const uint64_t condition = Make(SharedKind::kCondition);
+  const uint64_t other = Make(SharedKind::kMutex);
+  Ask(1, 1, 11, SharedAction::kLock, other);
+  Ask(2, 1, 11, SharedAction::kWait, condition, other);
+  Ask(3, 1, 12, SharedAction::kLock, other);
+  Ask(4, 1, 12, SharedAction::kWait, condition, other);
+  for (int i = 0; i < kMany; ++i) {
+    answers_.clear();
+    Ask(5, 1, 10, SharedAction::kLock, other);
+    if (Answers() == "1 lend by 10, 1:5") break;
+    Ask(0, 1, 10, SharedAction::kUnlock, other);
+  }
+  Ask(0, 1, 10, SharedAction::kSignal, condition);
+  Ask(0, 1, 12, SharedAction::kCancel, condition, 4);
+  EXPECT_EQ(Answers(), "1:2 LockHere, 1:4 LockHereTimedOut");
+}
+
+TEST_F(Leases, AConditionThatNobodyWaitsForGoes) {
+  const uint64_t condition = LendCondition();
+  ASSERT_NE(condition, 0);
+  Ask(1, 1, 10, SharedAction::kWait, condition, 99);
+  EXPECT_EQ(Answers(), "1:1 NotDone");
+  Ask(2, 2, 10, SharedAction::kGetSequence, condition);
+  EXPECT_EQ(Answers(), "1 recall");
+  Ask(0, 1, 0, SharedAction::kReturnLease, condition, 77);
+  EXPECT_EQ(Answers(), "2:2 =77");
+}
+
+TEST_F(Leases, WhatIsDestroyedIsForgottenWhereItWas) {
+  const uint64_t mutex = LendMutex();
+  Ask(2, 0, 10, SharedAction::kDestroy, mutex);
+  Ask(0, 1, 0, SharedAction::kReturnLease, mutex);
+  EXPECT_EQ(Answers(), "1 recall, 1 forget, 0:2");
+}
+
+TEST_F(Leases, WhatCannotBeTakenIsNotLentAgain) {
+  const uint64_t mutex = LendMutex();
+  Ask(0, 1, 10, SharedAction::kReturnLease, mutex, 0, wire::kReturnedHeld | wire::kReturnedUntaken);
+  for (int i = 0; i < 1000; ++i) {
+    Ask(0, 1, 10, SharedAction::kUnlock, mutex);
+    Ask(1, 1, 10, SharedAction::kLock, mutex);
+    ASSERT_EQ(Answers(), "1:1");
+  }
+}
+
+TEST_F(Leases, AHostThatIsGoneHasNothing) {
+  const uint64_t mutex = LendMutex();
+  Ask(2, 2, 10, SharedAction::kTryLock, mutex);
+  Answers();
+  arbiter_.HostGone(1);
+  EXPECT_EQ(Answers(), "2:2 EBUSY");
 }
 
 }  // namespace
