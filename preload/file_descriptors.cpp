@@ -118,6 +118,13 @@ bool FetchBeforeInput(int fd, size_t bytes, int) {
 
 // Holes of the local file mean nothing: all up to the end is data, as POSIX allows.
 off_t SeekFile(int fd, off_t offset, int whence) {
+  if (whence == SEEK_END) {
+    // Where another host may have moved the end, it is asked for first.
+    const abi::FileEntry* entry = EntryOf(fd);
+    if (entry != nullptr && entry->known_size.load(std::memory_order_acquire) == UINT64_MAX &&
+        !FetchRange(fd, 0, 0))
+      return -1;
+  }
   if (whence != SEEK_DATA && whence != SEEK_HOLE) return real::lseek(fd, offset, whence);
   struct stat status;
   if (raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status)))) return real::lseek(fd, offset, whence);

@@ -149,9 +149,15 @@ class Component {
   virtual void SessionEnding() {}
 };
 
+class MappedFiles;
+
 class Agent {
  public:
   virtual ~Agent() = default;
+
+  // nullptr: there are no maps.
+  MappedFiles* mapped_files() const { return mapped_files_; }
+  void SetMappedFiles(MappedFiles* files) { mapped_files_ = files; }
 
   virtual EventLoop& loop() = 0;
   virtual HostId host() const = 0;
@@ -233,6 +239,9 @@ class Agent {
   virtual void SendEncodedAhead(HostId to, std::vector<uint8_t> message) = 0;
   using MessageHandler = std::function<void(HostId from, std::span<const uint8_t> body)>;
   virtual void SetMessageHandler(wire::MessageType type, MessageHandler handler) = 0;
+
+ private:
+  MappedFiles* mapped_files_ = nullptr;
 };
 
 }  // namespace elsewhere::runtime

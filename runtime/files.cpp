@@ -10,6 +10,7 @@
 #include <cstring>
 #include <set>
 
+#include "runtime/file/inherited_files.h"
 #include "runtime/file/open_files.h"
 #include "runtime/file/path_calls.h"
 #include "shim/wire/file_message.h"
@@ -31,11 +32,19 @@ class Files final : public Component {
         write_back_(write_back ? std::make_unique<file::WriteBack>() : nullptr),
         open_(agent.table(), write_back_.get()),
         paths_(*maps_, open_),
-        threads_(std::make_unique<file::Workers>(kCallsAtOnce)) {
+        threads_(std::make_unique<file::Workers>(kCallsAtOnce)),
+        inherited_(
+            *maps_, open_, paths_, agent.layout().Tree() + "/",
+            [this](std::function<Status()> work, std::function<void(const Status&)> done) {
+              InBackground(std::move(work), std::move(done));
+            },
+            [this](const std::string& key, const Error& error) { NotStored(key, error); }) {
+    agent.SetMappedFiles(&inherited_);
     agent.OnMessage<wire::FilesChanged>([this](HostId from, wire::FilesChanged&& changed) {
       if (changed.map >= maps_->count()) return;
       file::FileSystem& files = *(*maps_)[changed.map].files;
       changed.removed.empty() ? files.ForgetAll() : files.RemovedElsewhere(changed.removed);
+      RefreshShared(changed.map);
       if (!agent_.is_home()) return;
       for (const HostId host : agent_.OtherHosts())
         if (host != from) agent_.Send(host, changed);
@@ -91,25 +100,17 @@ class Files final : public Component {
     agent.OnCall(Operation::kFileClosed, [this](CallId, const Call&) { SweepSoon(); });
   }
 
-  ~Files() override { threads_.reset(); }
+  ~Files() override {
+    agent_.SetMappedFiles(nullptr);
+    threads_.reset();
+  }
 
-  // A child that has a mapped file or directory open stays with it.
   Status Captured(const Process& deputy, std::span<const uint8_t> manifest, std::vector<HeldDescriptor>&,
                   wire::Job&) override {
     image::View view;
     if (const char* wrong = image::View::Open(manifest.data(), manifest.size(), &view))
       return Error{EPROTO, wrong};
-    const std::string tree = agent_.layout().Tree() + "/";
-    for (const image::Descriptor& entry : view.descriptors()) {
-      if (open_.Find(entry.device, entry.inode) != nullptr ||
-          std::string(view.text(entry.path)).starts_with(tree))
-        return Error{ENOTSUP, "an open mapped file cannot move to another host"};
-    }
-    for (const image::Object& object : view.objects()) {
-      if (open_.Find(object.device, object.inode) != nullptr)
-        return Error{ENOTSUP, "the memory of a mapped file cannot move to another host"};
-    }
-    if (write_back_ == nullptr) return Ok{};
+    if (auto leaves = inherited_.MayLeave(view); !leaves || write_back_ == nullptr) return leaves;
     elsewhere_.insert(deputy.incarnation);
     open_.PutOff(false);
     // A close on a thread has put it off, or sees that somebody leaves.
@@ -118,8 +119,13 @@ class Files final : public Component {
     return Error{ENOTSUP, "a child cannot leave while closed files are being sent"};
   }
 
+  void Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors, Done done) override {
+    inherited_.Open(job, descriptors, std::move(done));
+  }
+
   void Drain(const Process& process, DrainReason, std::function<void()> done) override {
-    if (agent_.is_home()) return done();
+    // What a child elsewhere wrote to a file that is open here, too, is seen here before its end is.
+    if (agent_.is_home()) return WhenRefreshed(std::move(done));
     // What an ended process left, or what is to be seen elsewhere from now on, is in the store first.
     (void)process;
     FlushAll([done = std::move(done)](const Status&) { done(); });
@@ -212,10 +218,16 @@ class Files final : public Component {
   void StatusOfFile(CallId id, const Call& call) {
     const auto file = FileOf(call);
     if (file == nullptr) return agent_.Complete(id, -1, EBADF);
-    open_.Absorb(*file);
-    auto status = StatusOf(file->object->attributes(), file->map,
-                           (*maps_)[file->map].files->InodeOf(file->object->key()));
-    if (file->object->unlinked()) status.links = 0;
+    if (!open_.IsStale(*file)) return AnswerStatus(id, *file);
+    InBackground([this, file] { return open_.Refresh(*file); },
+                 [this, id, file](const Status&) { AnswerStatus(id, *file); });
+  }
+
+  void AnswerStatus(CallId id, OpenFile& file) {
+    open_.Absorb(file);
+    auto status =
+        StatusOf(file.object->attributes(), file.map, (*maps_)[file.map].files->InodeOf(file.object->key()));
+    if (file.object->unlinked()) status.links = 0;
     agent_.Complete(id, 0, 0, {reinterpret_cast<const uint8_t*>(&status), sizeof status});
   }
 
@@ -280,6 +292,23 @@ class Files final : public Component {
     }
   }
 
+  void RefreshShared(size_t map) {
+    for (const auto& file : open_.NoteStale(map)) {
+      ++refreshing_;
+      // Who uses it next is told if it cannot be had.
+      InBackground([this, file] { return open_.Refresh(*file); },
+                   [this](const Status&) {
+                     if (--refreshing_ > 0) return;
+                     for (const auto& done : std::exchange(refreshed_, {})) done();
+                   });
+    }
+  }
+
+  void WhenRefreshed(std::function<void()> done) {
+    if (refreshing_ == 0) return done();
+    refreshed_.push_back(std::move(done));
+  }
+
   void NotStored(const std::string& key, const Error& error) {
     spdlog::error("{} could not be stored: {}", key, error.message);
     agent_.loop().Post([this, key, message = error.message] {
@@ -316,6 +345,9 @@ class Files final : public Component {
   OpenFiles open_;
   PathCalls paths_;
   std::unique_ptr<file::Workers> threads_;
+  InheritedFiles inherited_;
+  unsigned refreshing_ = 0;  // shared files
+  std::vector<std::function<void()>> refreshed_;
   uint64_t opened_ = 0;
   bool sweeping_ = false;
   bool again_ = false;

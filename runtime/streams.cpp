@@ -2,6 +2,7 @@
 
 #include <csignal>
 
+#include "runtime/mapped_files.h"
 #include "runtime/stream/mirrors.h"
 #include "runtime/stream/origins.h"
 #include "runtime/stream/passing.h"
@@ -101,6 +102,9 @@ class Streams : public Component {
   // Waits for the bytes that its worker did not know to be in. The end of a process that wrote nothing is not
   // held up for long by others' bytes that nobody reads.
   void DrainAtHome(const Process& process, DrainReason reason, std::function<void()> done) {
+    if (MappedFiles* files = agent_.mapped_files(); files != nullptr) {
+      done = [files, done = std::move(done)] { files->StoreOutput(done); };
+    }
     const auto last = last_.find(process.incarnation);
     if (last == last_.end()) return done();
     if (reason.killed) {

@@ -126,13 +126,14 @@ void OpenFiles::PublishLocked(OpenFile& file) {
   if (file.entry == 0) return;
   abi::FileEntry& entry = table_.files[file.entry - 1];
   const uint64_t size = file.object->attributes().size;
-  entry.known_size.store(size);
+  entry.known_size.store(file.told != file.looked ? UINT64_MAX : size);
   entry.notify_at.store((size / file::kStreamPart + 1) * file::kStreamPart);
-  entry.whole.store(file.object->IsWhole() ? 1 : 0);
+  entry.whole.store(file.told == file.looked && file.object->IsWhole() ? 1 : 0);
 }
 
 Status OpenFiles::Fetch(OpenFile& file, uint64_t offset, uint64_t length) {
   Absorb(file);
+  if (auto refreshed = Refresh(file); !refreshed) return refreshed;
   auto fetched = file.object->Prepare(offset, length);
   Publish(file);
   return fetched;
@@ -158,6 +159,7 @@ void OpenFiles::AbsorbAll() {
 
 Status OpenFiles::Truncate(OpenFile& file, uint64_t size) {
   Absorb(file);
+  if (auto refreshed = Refresh(file); !refreshed) return refreshed;
   auto cut = file.object->Truncate(size);
   Publish(file);
   return cut;
@@ -180,9 +182,56 @@ Status OpenFiles::SetUnseen(OpenFile& file) {
   return Ok{};
 }
 
+void OpenFiles::SetShared(OpenFile& file) {
+  std::lock_guard lock(file.mutex);
+  file.shared = true;
+}
+
+// From here on every process asks before it reads or writes, for the entry says that nothing is here.
+std::vector<std::shared_ptr<OpenFile>> OpenFiles::NoteStale(size_t map) {
+  std::vector<std::shared_ptr<OpenFile>> stale;
+  for (const auto& file : All()) {
+    std::lock_guard lock(file->mutex);
+    if (!file->shared || file->map != map) continue;
+    ++file->told;
+    PublishLocked(*file);
+    stale.push_back(file);
+  }
+  return stale;
+}
+
+bool OpenFiles::IsStale(OpenFile& file) {
+  std::lock_guard lock(file.mutex);
+  return file.told != file.looked;
+}
+
+Status OpenFiles::Refresh(OpenFile& file) {
+  if (!IsStale(file)) return Ok{};
+  std::lock_guard one_at_a_time(file.refresh_mutex);
+  uint64_t told;
+  {
+    std::lock_guard lock(file.mutex);
+    told = file.told;
+    if (told == file.looked) return Ok{};
+  }
+  auto refreshed = file.object->Refresh();
+  std::lock_guard lock(file.mutex);
+  if (refreshed) file.looked = told;
+  PublishLocked(file);
+  return refreshed;
+}
+
+// The next flush sends all of it.
+void OpenFiles::NoteRewritten(OpenFile& file) {
+  std::lock_guard lock(file.mutex);
+  file.rewritten = true;
+}
+
 // Blocks of an unseen file that are no longer what they were.
 void OpenFiles::FindUnseen(OpenFile& file) {
   std::lock_guard lock(file.mutex);
+  if (std::exchange(file.rewritten, false) && file.object->IsWhole())
+    (void)file.object->NoteWritten(0, std::min(LocalSize(file), file.object->attributes().size));
   if (!file.unseen) return;
   const std::vector<uint64_t> before = std::move(file.hashes);
   Hash(file);

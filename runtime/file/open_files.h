@@ -38,11 +38,16 @@ struct OpenFile {
   uint64_t device = 0, inode = 0;
   uint32_t entry = 0;  // number of its FileEntry, from 1; 0: none was free
 
+  std::mutex refresh_mutex;  // one Refresh at a time; taken before `mutex`
   std::mutex mutex;
   unsigned pins = 0;      // guarded by OpenFiles: descriptors on their way to a process
   bool writable = false;  // was opened to be changed
   bool appends = true;    // only by those who append
   bool unseen = false;
+  bool shared = false;  // the description is open on another host, too
+  // How often another host may have replaced the object, and up to which of them that was looked at.
+  uint64_t told = 0, looked = 0;
+  bool rewritten = false;          // in places that nobody named; all of it is here
   std::vector<uint64_t> hashes{};  // of an unseen file's blocks when it was last looked at
   uint64_t hashed_size = 0;
 };
@@ -64,6 +69,14 @@ class OpenFiles {
   void AbsorbAll();
   Status Truncate(OpenFile& file, uint64_t size);
   Status SetUnseen(OpenFile& file);
+  void NoteRewritten(OpenFile& file);
+  // Processes of another host have the same description.
+  void SetShared(OpenFile& file);
+  // Another host has changed something on this map: its shared files are looked at before they are used
+  // again. Answers them, for Refresh.
+  std::vector<std::shared_ptr<OpenFile>> NoteStale(size_t map);
+  Status Refresh(OpenFile& file);
+  bool IsStale(OpenFile& file);
   Status Flush(OpenFile& file);
   // As a close does it: with a write-back, later, while that is allowed. What was put off is not sent by
   // forbidding it.

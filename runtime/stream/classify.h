@@ -28,11 +28,17 @@ enum class Kind : uint32_t {
   kMessageQueue = 14,  // a stand-in; the deputy keeps the queue
   kReference = 15,     // passed: a description of the receiver's (passing.h)
   kListener = 16,      // bridged: listening socket; who accepts gets a bridged connection
+  kMappedFile = 17,    // of a map, or a directory of one: opened by the files component; offset as kPlainFile
 };
 
 // A read takes a number of eight bytes.
 inline constexpr bool IsCounter(Kind kind) {
   return kind == Kind::kEvent || kind == Kind::kTimer;
+}
+
+// One description for all processes of a host, whose offset is carried there and back.
+inline constexpr bool CarriesOffset(Kind kind) {
+  return kind == Kind::kPlainFile || kind == Kind::kMappedFile;
 }
 
 inline constexpr bool IsBridged(Kind kind) {

@@ -175,7 +175,7 @@ Result<Descriptor> Mirrors::OpenBridged(const wire::JobDescriptor& entry) {
 
 // One description for all processes of this host, whose offset they share as at home. What home says of the
 // offset holds unless somebody here has moved it meanwhile.
-Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry) {
+Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry, Descriptor mapped) {
   wire::Reader reader(entry.extra);
   ObjectTraits traits;
   reader.Read(traits);
@@ -188,8 +188,9 @@ Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry) {
     }
     return Duplicate(file.descriptor.get());
   }
-  auto opened = Rebuild(entry);
+  auto opened = mapped ? Result<Descriptor>(std::move(mapped)) : Rebuild(entry);
   if (!opened) return opened;
+  if (entry.offset > 0) lseek(opened->get(), entry.offset, SEEK_SET);
   auto kept = Duplicate(opened->get());
   if (!kept) return kept;
   PlainFile& file = files_[entry.stream];
@@ -200,14 +201,16 @@ Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry) {
   return opened;
 }
 
-Result<Descriptor> Mirrors::Open(const wire::JobDescriptor& entry) {
+Result<Descriptor> Mirrors::Open(const wire::JobDescriptor& entry, Descriptor mapped) {
   const auto kind = static_cast<Kind>(entry.kind);
   if (IsBridged(kind)) return OpenBridged(entry);
-  return kind == Kind::kPlainFile ? OpenPlainFile(entry) : Rebuild(entry);
+  if (kind == Kind::kMappedFile && !mapped)
+    return Error{EPROTO, "a mapped file was not opened: " + entry.path};
+  return CarriesOffset(kind) ? OpenPlainFile(entry, std::move(mapped)) : Rebuild(entry);
 }
 
 Result<Descriptor> Mirrors::OpenPassed(const wire::JobDescriptor& entry) {
-  auto opened = Open(entry);
+  auto opened = Open(entry, {});
   if (opened && entry.stream != 0) in_transit_.insert(entry.stream);
   return opened;
 }
@@ -235,6 +238,21 @@ const wire::JobDescriptor* Mirrors::EntryOf(StreamId id) {
   return mirror == nullptr ? nullptr : &mirror->entry();
 }
 
+namespace {
+
+// What the files component has opened for this number.
+Descriptor TakeOpened(std::vector<HeldDescriptor>& descriptors, const wire::JobDescriptor& entry) {
+  if (static_cast<Kind>(entry.kind) != Kind::kMappedFile) return {};
+  const auto found = std::find_if(descriptors.begin(), descriptors.end(),
+                                  [&](const HeldDescriptor& held) { return held.number == entry.number; });
+  if (found == descriptors.end()) return {};
+  Descriptor opened(found->descriptor);
+  descriptors.erase(found);
+  return opened;
+}
+
+}  // namespace
+
 // Every entry is a grant, also where two numbers share one description: the close must count the last one.
 void Mirrors::NoteGrant(const wire::JobDescriptor& entry) {
   wire::Reader reader(entry.extra);
@@ -251,7 +269,8 @@ Status Mirrors::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descr
   std::vector<HeldDescriptor> made;
   for (const wire::JobDescriptor& entry : job.descriptors) {
     const auto seen = entry.stream == 0 ? opened_here.end() : opened_here.find(entry.stream);
-    auto opened = seen != opened_here.end() ? Duplicate(seen->second) : Open(entry);
+    Descriptor mapped = TakeOpened(descriptors, entry);
+    auto opened = seen != opened_here.end() ? Duplicate(seen->second) : Open(entry, std::move(mapped));
     if (opened && seen != opened_here.end()) NoteGrant(entry);
     if (!opened) {
       for (const HeldDescriptor& held : made) close(held.descriptor);

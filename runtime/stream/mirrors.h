@@ -59,9 +59,9 @@ class Mirrors {
     bool dropped = false;
   };
 
-  Result<Descriptor> Open(const wire::JobDescriptor& entry);
+  Result<Descriptor> Open(const wire::JobDescriptor& entry, Descriptor mapped);
   Result<Descriptor> OpenBridged(const wire::JobDescriptor& entry);
-  Result<Descriptor> OpenPlainFile(const wire::JobDescriptor& entry);
+  Result<Descriptor> OpenPlainFile(const wire::JobDescriptor& entry, Descriptor mapped);
   void NoteGrant(const wire::JobDescriptor& entry);
   Mirror& MirrorFor(const wire::JobDescriptor& entry);
   void Index(Mirror& mirror);

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/mapped_files.h"
 #include "runtime/stream/job_control.h"
 #include "runtime/stream/origin_call.h"
 #include "runtime/stream/origin_stream.h"
@@ -358,9 +359,11 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
   const HostId host = share->second.host;
   const auto make = [this, control, host] {
     wire::StreamControlled answer;
+    const auto send = [&agent = agent_, host](const wire::StreamControlled& made) { agent.Send(host, made); };
+    if (!closed_ && mapped() != nullptr && mapped()->TakeCall(object_.device, object_.inode, control, send))
+      return;
     if (!closed_ && control.operation == wire::StreamOperation::kCall) {
-      return RunCall(agent_.loop(), descriptor_.get(), control,
-                     [&agent = agent_, host](const wire::StreamControlled& made) { agent.Send(host, made); });
+      return RunCall(agent_.loop(), descriptor_.get(), control, send);
     }
     if (closed_) {
       answer = {control.request, -1, EBADF, {}};
@@ -388,7 +391,7 @@ void OriginStream::PutBack() {
 }
 
 void OriginStream::OnOffset(int64_t offset) {
-  if (kind_ == Kind::kPlainFile && !closed_) lseek(descriptor_.get(), offset, SEEK_SET);
+  if (CarriesOffset(kind_) && !closed_) lseek(descriptor_.get(), offset, SEEK_SET);
 }
 
 }  // namespace elsewhere::runtime::stream

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/mapped_files.h"
 #include "runtime/stream/job_control.h"
 #include "runtime/stream/passing.h"
 
@@ -35,7 +36,21 @@ OriginStream::OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor
       unused_(std::move(unused)) {
   readable_ =
       kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal || AnswersCalls(kind);
-  writable_ = kind != Kind::kPipeRead && kind != Kind::kPlainFile && kind != Kind::kListener;
+  writable_ = kind != Kind::kPipeRead && !CarriesOffset(kind) && kind != Kind::kListener;
+  const auto status = kind == Kind::kOutputFile && agent.mapped_files() != nullptr
+                          ? Stat(descriptor_.get())
+                          : Result<struct stat>(Error{0, ""});
+  if (!status) return;
+  object_ = IdOf(*status);
+  is_mapped_ = agent.mapped_files()->NameOf(object_.device, object_.inode, "").has_value();
+}
+
+// What goes in front of the end; what grows is seen by the size.
+void OriginStream::NoteRewriting() {
+  if ((fcntl(descriptor_.get(), F_GETFL) & O_APPEND) != 0) return;
+  const auto status = Stat(descriptor_.get());
+  if (status && lseek(descriptor_.get(), 0, SEEK_CUR) < status->st_size)
+    mapped()->NoteRewritten(object_.device, object_.inode);
 }
 
 OriginStream::~OriginStream() {
@@ -234,6 +249,7 @@ void OriginStream::OnShutdown(const wire::StreamShutdown& message) {
 Result<size_t> OriginStream::WriteNow(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
   ssize_t written;
   if (IsCounter(kind_)) return AddToEvent(bytes);
+  if (mapped() != nullptr) NoteRewriting();
   if (kind_ == Kind::kSocket) {
     written = SendBytes(descriptor_.get(), bytes, passed);
   } else if (no_wait_reads_) {

@@ -103,7 +103,10 @@ class OriginStream {
   OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor descriptor, int flags,
                std::function<void(OriginStream&)> unused);
   Status OpenPump();
-  bool Pollable() const { return kind_ != Kind::kOutputFile && kind_ != Kind::kPlainFile; }
+  bool Pollable() const { return kind_ != Kind::kOutputFile && !CarriesOffset(kind_); }
+  // An output file that is a mapped one; nullptr: it is what the kernel knows.
+  MappedFiles* mapped() const { return is_mapped_ ? agent_.mapped_files() : nullptr; }
+  void NoteRewriting();
   int pump() const { return pump_ ? pump_.get() : descriptor_.get(); }
 
   Result<size_t> WriteNow(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed);
@@ -144,6 +147,8 @@ class OriginStream {
   Descriptor descriptor_;
   Descriptor pump_;
   const int flags_;
+  bool is_mapped_ = false;
+  ObjectId object_{};
   std::function<void(OriginStream&)> unused_;
   bool readable_ = false;
   bool writable_ = false;

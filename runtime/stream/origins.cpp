@@ -4,6 +4,7 @@
 #include <linux/kcmp.h>
 #include <sys/syscall.h>
 
+#include "runtime/mapped_files.h"
 #include "runtime/stream/passing.h"
 #include "runtime/stream/rebuild.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 // Descriptions with nothing but these in common may still be two.
 bool IdentityNeedsCompare(Kind kind) {
-  return kind == Kind::kPlainFile || kind == Kind::kOutputFile || IsCounter(kind);
+  return CarriesOffset(kind) || kind == Kind::kOutputFile || IsCounter(kind);
 }
 
 bool SameDescription(int one, int other) {
@@ -135,6 +136,9 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   const uint32_t access = entry.flags & O_ACCMODE;
   const ObjectId object{entry.device, entry.inode};
   const bool is_stream = S_ISFIFO(entry.mode) || S_ISSOCK(entry.mode);
+  std::optional<std::string> mapped;
+  if (MappedFiles* files = agent_.mapped_files(); files != nullptr && !is_stream)
+    mapped = files->NameOf(entry.device, entry.inode, link);
   OriginStream* stream = nullptr;
   Kind kind{};
   if (is_stream) {
@@ -146,10 +150,11 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
     if (held < 0) return Error{EBADF, "descriptor " + std::to_string(entry.number) + " was not handed over"};
     const auto status = Stat(held);
     if (!status) return status.error();
-    const auto classified = Classify(held, *status, link, static_cast<int>(entry.flags));
+    const auto classified = mapped ? Result<Kind>(access == O_WRONLY ? Kind::kOutputFile : Kind::kMappedFile)
+                                   : Classify(held, *status, link, static_cast<int>(entry.flags));
     if (!classified) return classified.error();
     kind = *classified;
-    if (!IsBridged(kind) && kind != Kind::kPlainFile) {
+    if (!IsBridged(kind) && !CarriesOffset(kind)) {
       if (auto described = Describe(kind, held, link, job); !described) return described.error();
       return job;
     }
@@ -165,8 +170,8 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   ObjectTraits traits = stream->Traits();
   traits.grant = stream->Grant(job.stream, target);
   job.extra = Pack(traits);
-  if (kind == Kind::kPlainFile) {
-    job.path = link;
+  if (CarriesOffset(kind)) {
+    job.path = mapped ? *mapped : link;
     job.offset = entry.offset;
   }
   return job;

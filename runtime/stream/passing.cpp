@@ -5,6 +5,7 @@
 
 #include <climits>
 
+#include "runtime/mapped_files.h"
 #include "runtime/stream/mirrors.h"
 #include "runtime/stream/origins.h"
 #include "runtime/stream/rebuild.h"
@@ -46,9 +47,12 @@ bool MayBeCopied(int descriptor, uint32_t flags) {
   return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
 }
 
-Result<Kind> KindToPass(int descriptor, const image::Descriptor& entry, const std::string& link) {
+Result<Kind> KindToPass(MappedFiles* files, int descriptor, const image::Descriptor& entry,
+                        const std::string& link) {
   const auto status = Stat(descriptor);
   if (!status) return status.error();
+  if (files != nullptr && files->NameOf(entry.device, entry.inode, link))
+    return CannotPass("a mapped file (" + link + ")");
   auto kind = Classify(descriptor, *status, link, static_cast<int>(entry.flags));
   if (!kind) return kind;
   if (*kind == Kind::kAnonymousFile && !MayBeCopied(descriptor, entry.flags))
@@ -97,7 +101,7 @@ Result<wire::JobDescriptor> Passing::PackOne(HostId to, Descriptor descriptor) {
   const auto entry = EntryOf(descriptor.get());
   if (!entry) return entry.error();
   const std::string link = LinkOf(descriptor.get());
-  const auto kind = KindToPass(descriptor.get(), *entry, link);
+  const auto kind = KindToPass(agent_.mapped_files(), descriptor.get(), *entry, link);
   if (!kind) return kind.error();
   if (*kind == Kind::kPlainFile) {
     // From here on each side has an offset of its own.
@@ -117,7 +121,7 @@ Status Passing::Check(int descriptor) {
   if (mirrors_->StreamOf(descriptor) != 0) return Ok{};
   const auto entry = EntryOf(descriptor);
   if (!entry) return entry.error();
-  const auto kind = KindToPass(descriptor, *entry, LinkOf(descriptor));
+  const auto kind = KindToPass(agent_.mapped_files(), descriptor, *entry, LinkOf(descriptor));
   if (!kind) return kind.error();
   return Ok{};
 }

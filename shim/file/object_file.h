@@ -106,6 +106,9 @@ class ObjectFile {
   void SetAttributes(const Attributes& wanted);
 
   Status Flush();
+  // Takes over what another host has put in the object's place, if nothing here is unsent (otherwise the next
+  // Flush does): for a description that processes of both hosts share, which is to show what either wrote.
+  Status Refresh();
 
   // The object has another key from now on, with this version if it was copied.
   void Renamed(std::string key, const std::string& etag);

@@ -76,6 +76,28 @@ Status ObjectFile::Flush() {
   }
 }
 
+Status ObjectFile::Refresh() {
+  bool whole;
+  {
+    std::lock_guard flush_lock(flush_mutex_);
+    {
+      std::lock_guard lock(mutex_);
+      // A version in the cache stays what it is for all who read it.
+      if (!writable_ || base_etag_.empty() || !changed_.empty() || truncated_ || unlinked_ || stream_)
+        return Ok{};
+      // Somebody is writing here, which shows by the size before it is said.
+      struct stat status;
+      if (fstat(fd(), &status) != 0 || uint64_t(status.st_size) != attributes_.size) return Ok{};
+      whole = valid_.Contains(0, attributes_.size);
+    }
+    if (auto rebased = Rebase(); !rebased) return rebased;
+    std::lock_guard lock(mutex_);
+    attributes_.etag = base_etag_;
+  }
+  // Who has it mapped reads without asking.
+  return whole ? Prepare(0, UINT64_MAX) : Status(Ok{});
+}
+
 ObjectFile::Snapshot ObjectFile::Begin() {
   Snapshot snapshot{key_,     attributes_, base_limit_,         base_size_,     base_etag_,
                     changed_, truncated_,  attributes_changed_, appended_only_, stream_};

@@ -25,8 +25,10 @@ struct alignas(64) FileEntry {
   std::atomic<uint32_t> whole;  // 1: all of it is in the local file
   std::atomic<uint32_t> used;   // 1: names a file
   std::atomic<uint64_t> device, inode;
-  std::atomic<uint64_t> known_size;  // what is written behind it the agent finds by itself
-  std::atomic<uint64_t> notify_at;   // who writes up to here says so: it is sent while it is written
+  // What is written behind it the agent finds by itself. UINT64_MAX: the agent has to look at the store
+  // first.
+  std::atomic<uint64_t> known_size;
+  std::atomic<uint64_t> notify_at;  // who writes up to here says so: it is sent while it is written
   uint64_t reserved[3];
 };
 static_assert(sizeof(FileEntry) == 64);
