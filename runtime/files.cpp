@@ -11,6 +11,7 @@
 #include <set>
 
 #include "runtime/file/inherited_files.h"
+#include "runtime/file/leaving_names.h"
 #include "runtime/file/open_files.h"
 #include "runtime/file/path_calls.h"
 #include "shim/wire/file_message.h"
@@ -31,6 +32,7 @@ class Files final : public Component {
         maps_(std::move(maps)),
         write_back_(write_back ? std::make_unique<file::WriteBack>() : nullptr),
         open_(agent.table(), write_back_.get()),
+        leaving_(agent, *maps_),
         paths_(*maps_, open_),
         threads_(std::make_unique<file::Workers>(kCallsAtOnce)),
         inherited_(
@@ -42,8 +44,7 @@ class Files final : public Component {
     agent.SetMappedFiles(&inherited_);
     agent.OnMessage<wire::FilesChanged>([this](HostId from, wire::FilesChanged&& changed) {
       if (changed.map >= maps_->count()) return;
-      file::FileSystem& files = *(*maps_)[changed.map].files;
-      changed.removed.empty() ? files.ForgetAll() : files.RemovedElsewhere(changed.removed);
+      (*maps_)[changed.map].files->ForgetAll();
       RefreshShared(changed.map);
       if (!agent_.is_home()) return;
       for (const HostId host : agent_.OtherHosts())
@@ -69,8 +70,7 @@ class Files final : public Component {
       // What grew is known to be changed only when it is looked at.
       const std::string before = file.object->attributes().etag;
       auto sent = call.arguments[2] == abi::kFileClosing ? open_.FlushByClose(file) : open_.Flush(file);
-      if (file.object->attributes().etag != before)
-        agent_.loop().Post([this, map = file.map] { Tell(map, ""); });
+      if (file.object->attributes().etag != before) agent_.loop().Post([this, map = file.map] { Tell(map); });
       return sent;
     });
     OnFileBlocking(Operation::kFileTruncate, [this](OpenFile& file, const Call& call) {
@@ -102,6 +102,7 @@ class Files final : public Component {
 
   ~Files() override {
     agent_.SetMappedFiles(nullptr);
+    leaving_.End();
     threads_.reset();
   }
 
@@ -110,9 +111,9 @@ class Files final : public Component {
     image::View view;
     if (const char* wrong = image::View::Open(manifest.data(), manifest.size(), &view))
       return Error{EPROTO, wrong};
-    if (auto leaves = inherited_.MayLeave(view); !leaves || write_back_ == nullptr) return leaves;
-    elsewhere_.insert(deputy.incarnation);
-    open_.PutOff(false);
+    if (auto leaves = inherited_.MayLeave(view); !leaves) return leaves;
+    Leaves(deputy.incarnation);
+    if (write_back_ == nullptr) return Ok{};
     // A close on a thread has put it off, or sees that somebody leaves.
     if (write_back_->Unsent() == 0) return Ok{};
     Returned(deputy.incarnation);
@@ -131,6 +132,11 @@ class Files final : public Component {
     FlushAll([done = std::move(done)](const Status&) { done(); });
   }
 
+  // A nested child, which may outlive the one that left.
+  void ProcessRegistered(const Process& process, const Process*) override {
+    if (process.runs_on != wire::kHome && agent_.is_home()) Leaves(process.incarnation);
+  }
+
   void JobWithdrawn(const wire::Job& job) override { Returned(job.incarnation); }
 
   void ProcessGone(const Process& process) override {
@@ -143,7 +149,10 @@ class Files final : public Component {
     InBackground([this] { return SendPutOff(); }, [done = std::move(done)](const Status&) { done(); });
   }
 
+  void HostGone(HostId host) override { leaving_.HostGone(host); }
+
   void SessionEnding() override {
+    leaving_.End();
     threads_.reset();  // what is queued is carried out
     if (write_back_ != nullptr) (void)SendPutOff();
     if (auto flushed = open_.FlushAll(); !flushed)
@@ -151,8 +160,15 @@ class Files final : public Component {
   }
 
  private:
+  void Leaves(Incarnation incarnation) {
+    elsewhere_.insert(incarnation);
+    leaving_.SetElsewhere(true);
+    open_.PutOff(false);
+  }
+
   void Returned(Incarnation incarnation) {
     elsewhere_.erase(incarnation);
+    leaving_.SetElsewhere(!elsewhere_.empty());
     open_.PutOff(elsewhere_.empty());
   }
 
@@ -210,7 +226,7 @@ class Files final : public Component {
                  [this, sent, done = std::move(done)](const Status& flushed) {
                    // With a write-back, other files of any map were sent since.
                    for (size_t map = 0; map < maps_->count(); ++map)
-                     if (write_back_ != nullptr || sent->contains(map)) Tell(map, "");
+                     if (write_back_ != nullptr || sent->contains(map)) Tell(map);
                    done(flushed);
                  });
   }
@@ -264,7 +280,7 @@ class Files final : public Component {
   void TellChanged(const PathCall& call) {
     switch (static_cast<abi::FileOperation>(call.request.operation)) {
       case abi::FileOperation::kOpen:
-        if ((call.request.arguments[0] & (O_CREAT | O_TRUNC)) != 0) Tell(call.request.map, "");
+        if ((call.request.arguments[0] & (O_CREAT | O_TRUNC)) != 0) Tell(call.request.map);
         return;
       case abi::FileOperation::kStatus:
       case abi::FileOperation::kAccess:
@@ -274,19 +290,14 @@ class Files final : public Component {
       case abi::FileOperation::kName:
       case abi::FileOperation::kSocketPath:
         return;
-      case abi::FileOperation::kUnlink:
-        return Tell(call.request.map, call.first);
-      case abi::FileOperation::kRename:
-        // What had the new name is gone, and nobody can say more of the old one than that it is changed.
-        return Tell(call.request.map, call.second);
       default:
-        return Tell(call.request.map, "");
+        return Tell(call.request.map);
     }
   }
 
   // A worker tells home, home everybody.
-  void Tell(size_t map, const std::string& removed) {
-    const wire::FilesChanged changed{.map = static_cast<uint32_t>(map), .removed = removed};
+  void Tell(size_t map) {
+    const wire::FilesChanged changed{.map = static_cast<uint32_t>(map)};
     for (const HostId host : agent_.OtherHosts()) {
       if (agent_.is_home() || host == wire::kHome) agent_.Send(host, changed);
     }
@@ -341,8 +352,9 @@ class Files final : public Component {
   Agent& agent_;
   std::unique_ptr<Maps> maps_;
   std::unique_ptr<file::WriteBack> write_back_;  // nullptr: a close waits
-  std::set<Incarnation> elsewhere_;              // with a write-back: children that were captured
+  std::set<Incarnation> elsewhere_;              // home: children that left or are about to
   OpenFiles open_;
+  LeavingNames leaving_;
   PathCalls paths_;
   std::unique_ptr<file::Workers> threads_;
   InheritedFiles inherited_;

@@ -125,12 +125,14 @@ Status FileSystem::Unlink(const std::string& path) {
   if (!*allowed) return *allowed;
   auto kept = KeepDirectory(ParentOf(*key));
   if (!kept) return kept;
-  if (auto open = FindOpen(*key)) {
-    auto saved = open->Unlink();
-    if (!saved) return saved;
-  }
-  auto gone = Store().Delete(*key);
+  Departure departure(others_, *key);
+  if (!departure.status()) return departure.status();
+  auto open = FindOpen(*key);
+  auto gone = open ? open->Unlink() : Status(Ok{});
+  if (gone) gone = Store().Delete(*key);
+  if (!gone && open) open->KeepsName();
   if (!gone) return gone;
+  departure.Done();
   NoteName(*key, std::nullopt);
   return Ok{};
 }
@@ -187,9 +189,12 @@ Status FileSystem::Rename(const std::string& from_path, const std::string& to_pa
   }
   auto kept = KeepDirectory(ParentOf(*from));
   if (!kept) return kept;
+  Departure departure(others_, *from, *to);
+  if (!departure.status()) return departure.status();
   auto moved = source->is_directory() ? RenameDirectory(*from, *to)
                                       : RenameFile(*from, *to, !(flags & RENAME_NOREPLACE));
   if (!moved) return moved;
+  departure.Done();
   NoteName(*from, std::nullopt);
   NoteName(*to, source->is_directory());
   return Ok{};
@@ -206,30 +211,30 @@ Status FileSystem::MayRename(const std::string& from, const Attributes& source, 
   return allowed;
 }
 
+// The version that `to` is now.
+Result<std::string> FileSystem::CopyFile(const std::string& from, const std::string& to, bool replace) {
+  auto current = Store().Head(from);
+  if (!current) return current.error();
+  if (replace || current->size > kMovedByContent) return CopyObject(from, to, current->size, current->etag);
+  auto content = Store().Get(from, {.if_match = current->etag});
+  if (!content) return content.error();
+  auto put = Store().Put(
+      to, content->body,
+      {.if_absent = true, .content_type = content->info.content_type, .metadata = content->info.metadata});
+  if (!put) return SaysItExists(put.error()) ? Fail(EEXIST, to) : put.error();
+  return put->etag;
+}
+
 Status FileSystem::RenameFile(const std::string& from, const std::string& to, bool replace) {
   auto open = FindOpen(from);
   if (open) {
     auto sent = open->Flush();
     if (!sent) return sent;
   }
-  if (auto replaced = FindOpen(to); replaced && replace) {
-    auto saved = replaced->Unlink();
-    if (!saved) return saved;
-  }
-  auto current = Store().Head(from);
-  if (!current) return current.error();
-  Result<std::string> etag = Error{};
-  if (!replace && current->size <= kMovedByContent) {
-    auto content = Store().Get(from, {.if_match = current->etag});
-    if (!content) return content.error();
-    auto put = Store().Put(
-        to, content->body,
-        {.if_absent = true, .content_type = content->info.content_type, .metadata = content->info.metadata});
-    etag = put ? Result<std::string>(put->etag) : Result<std::string>(put.error());
-    if (!put && SaysItExists(put.error())) return Fail(EEXIST, to);
-  } else {
-    etag = CopyObject(from, to, current->size, current->etag);
-  }
+  auto replaced = replace ? FindOpen(to) : nullptr;
+  auto saved = replaced ? replaced->Unlink() : Status(Ok{});
+  auto etag = saved ? CopyFile(from, to, replace) : Result<std::string>(saved.error());
+  if (!etag && replaced) replaced->KeepsName();
   if (!etag) return etag.error();
   if (open) {
     open->Renamed(to, *etag);

@@ -59,11 +59,6 @@ void FileSystem::ForgetAll() {
   listings_.clear();
 }
 
-void FileSystem::RemovedElsewhere(const std::string& key) {
-  ForgetAll();
-  if (auto open = FindOpen(key)) open->RemovedElsewhere();
-}
-
 void FileSystem::Forget(const std::string& key) {
   std::lock_guard lock(mutex_);
   Changes().Note(key);

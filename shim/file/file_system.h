@@ -35,6 +35,7 @@
 #include "shim/file/attributes.h"
 #include "shim/file/caller.h"
 #include "shim/file/object_file.h"
+#include "shim/file/other_holders.h"
 
 namespace elsewhere::file {
 
@@ -129,10 +130,21 @@ class FileSystem {
 
   uint64_t InodeOf(const std::string& path) const;
 
-  // Another host says that it has changed something here, or removed this name: who has that file open there
-  // keeps it, and nothing of it is sent any more.
+  // Another host says that it has changed something here.
   void ForgetAll();
-  void RemovedElsewhere(const std::string& key);
+
+  // Who has files of this map open on other hosts; before the first call. It outlives the FileSystem's calls.
+  void SetOthers(OtherHolders* others) { others_ = others; }
+  // The other side of OtherHolders: what this host has open under the names; Keep blocks, and is followed by
+  // Settle.
+  struct Held {
+    std::string key;
+    std::shared_ptr<ObjectFile> file;
+    bool replaced = false;  // it has the name that another file gets
+  };
+  std::vector<Held> OpenUnder(const std::string& from, const std::string& to);
+  static Status Keep(const std::vector<Held>& held);
+  void Settle(const std::vector<Held>& held, const std::string& from, const std::string& to, bool done);
 
  private:
   struct Remembered {
@@ -242,6 +254,7 @@ class FileSystem {
   Changer TimesChange(const Times& times) const;
   Changer XattrChange(const std::string& name, const std::string& value, int flags) const;
   Changer XattrRemoval(const std::string& name) const;
+  Result<std::string> CopyFile(const std::string& from, const std::string& to, bool replace);
   Status RenameFile(const std::string& from, const std::string& to, bool replace);
   Status RenameDirectory(const std::string& from, const std::string& to);
   Result<std::string> CopyObject(const std::string& from, const std::string& to, uint64_t size,
@@ -250,6 +263,7 @@ class FileSystem {
 
   const std::shared_ptr<FileContext> context_;
   const FileSystemOptions options_;
+  OtherHolders* others_ = nullptr;
   std::mutex mutex_;
   std::map<std::string, Remembered> remembered_;
   std::map<std::string, std::shared_ptr<Listing>> listings_;

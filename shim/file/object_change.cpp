@@ -184,18 +184,53 @@ void ObjectFile::Renamed(std::string key, const std::string& etag) {
   if (!etag.empty() && !base_etag_.empty()) base_etag_ = etag;
 }
 
-Status ObjectFile::Unlink() {
+Status ObjectFile::FetchAll() {
   uint64_t limit;
   {
     std::lock_guard lock(mutex_);
     limit = std::min(base_limit_, attributes_.size);
   }
-  auto fetched = limit > 0 ? FetchRange(0, limit) : Status(Ok{});
+  return limit > 0 ? FetchRange(0, limit) : Status(Ok{});
+}
+
+Status ObjectFile::Unlink() {
+  auto fetched = FetchAll();
   AbandonStream();
   std::lock_guard flush_lock(flush_mutex_);
   std::lock_guard lock(mutex_);
   unlinked_ = true;
   return fetched;
+}
+
+void ObjectFile::KeepsName() {
+  std::lock_guard lock(mutex_);
+  unlinked_ = false;
+}
+
+// What a Flush replaces while it is fetched is fetched again: afterwards there is one version only.
+Status ObjectFile::Leaves() {
+  auto flush_lock = LockFlush();
+  auto fetched = FetchAll();
+  std::lock_guard lock(mutex_);
+  ++leaving_;
+  return fetched;
+}
+
+void ObjectFile::Settled() {
+  std::lock_guard lock(mutex_);
+  --leaving_;
+  arrived_.notify_all();
+}
+
+// Not held while the name is about to change, for who settles it needs it.
+std::unique_lock<std::mutex> ObjectFile::LockFlush() {
+  while (true) {
+    std::unique_lock flush_lock(flush_mutex_);
+    std::unique_lock lock(mutex_);
+    if (leaving_ == 0) return flush_lock;
+    flush_lock.unlock();
+    arrived_.wait(lock, [this] { return leaving_ == 0; });
+  }
 }
 
 void ObjectFile::RemovedElsewhere() {

@@ -115,8 +115,13 @@ class ObjectFile {
   // The name is gone: nothing more is sent. First fetches what is missing, so that it lives on for those who
   // have it.
   Status Unlink();
-  // The same by another host, which has left nothing to fetch.
-  void RemovedElsewhere();
+  // It is not gone after all, for the store has failed.
+  void KeepsName();
+  // Another host is about to take the name away or to change it (OtherHolders): fetches what is missing, and
+  // lets no Flush begin before Settled.
+  Status Leaves();
+  void RemovedElsewhere();  // it has taken it away
+  void Settled();
   bool unlinked() const;
   // Makes an anonymous file the object `key`, which must not exist: EEXIST, and it stays anonymous. ENOENT if
   // it had a name before.
@@ -128,6 +133,8 @@ class ObjectFile {
   ObjectFile(std::shared_ptr<FileContext> context, std::string key, Attributes attributes);
   std::string Identity() const;
 
+  Status FetchAll();
+  std::unique_lock<std::mutex> LockFlush();
   Status FetchRange(uint64_t from, uint64_t to);
   Status FetchPiece(uint64_t from, uint64_t to);
   void ReadAhead(std::unique_lock<std::mutex>& lock, uint64_t from, uint64_t to);
@@ -158,7 +165,7 @@ class ObjectFile {
   FileCache::Version local_;
 
   mutable std::mutex mutex_;
-  std::condition_variable arrived_;  // a fetch or a part of the stream ended
+  std::condition_variable arrived_;  // a fetch or a part of the stream ended, or the name is settled
   std::string key_;
   Attributes attributes_;
   std::string base_etag_;    // empty: not in the store
@@ -169,6 +176,7 @@ class ObjectFile {
   bool writable_ = false, truncated_ = false, attributes_changed_ = false, appended_only_ = true,
        unlinked_ = false, may_be_linked_ = false, ordinary_writer_ = false;
   bool flushing_ = false;
+  unsigned leaving_ = 0;  // other hosts that are about to change the name
   uint64_t truncated_while_flushing_ = UINT64_MAX;
   uint64_t next_expected_ = 0, ahead_ = 0;  // sequential reading
   unsigned background_ = 0;                 // tasks that refer to this file

@@ -63,7 +63,7 @@ bool ObjectFile::NothingToSend() const {
 }
 
 Status ObjectFile::Flush() {
-  std::lock_guard flush_lock(flush_mutex_);
+  auto flush_lock = LockFlush();
   for (int attempt = 0;; ++attempt) {
     auto status = FlushOnce();
     if (status) return status;

@@ -13,10 +13,43 @@ namespace elsewhere::wire {
 struct FilesChanged {
   static constexpr MessageType kType = MessageType::kFilesChanged;
   uint32_t map = 0;
-  std::string removed;  // this name is gone; empty: none
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.map, s.removed);
+    return std::tie(s.map);
+  }
+};
+
+// These three: runtime/file/leaving_names.h. `number` is the asker's where it speaks with home, home's where
+// home speaks with those that it asks.
+struct NameLeaves {
+  static constexpr MessageType kType = MessageType::kNameLeaves;
+  uint64_t number = 0;
+  uint32_t map = 0;
+  std::string from;
+  std::string to;  // empty: it is removed
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.number, s.map, s.from, s.to);
+  }
+};
+
+struct NameKept {
+  static constexpr MessageType kType = MessageType::kNameKept;
+  uint64_t number = 0;
+  int32_t error = 0;  // errno: the names must stay
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.number, s.error);
+  }
+};
+
+struct NameSettled {
+  static constexpr MessageType kType = MessageType::kNameSettled;
+  uint64_t number = 0;
+  uint8_t done = 0;  // 0: the names stay
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.number, s.done);
   }
 };
 

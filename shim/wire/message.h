@@ -100,7 +100,10 @@ enum class MessageType : uint16_t {
   kKernelResult = 97,
   kKernelCancel = 98,
   kKernelEvent = 99,
-  kFilesChanged = 112,   // shim/wire/file_message.h
+  kFilesChanged = 112,  // 112 to 115: shim/wire/file_message.h
+  kNameLeaves = 113,
+  kNameKept = 114,
+  kNameSettled = 115,
   kSharedRequest = 116,  // 116 to 119: shim/wire/shared_message.h
   kSharedAnswer = 117,
   kSharedOrder = 118,
