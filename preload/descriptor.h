@@ -67,10 +67,11 @@ inline DescriptorKind KindOf(int fd) {
   if (number >= kDescriptorCount) return DescriptorKind::kNothing;
   return static_cast<DescriptorKind>(descriptor_kinds[number].load(std::memory_order_relaxed));
 }
-// Whether what a process wrote to objects elsewhere may be unsent although no descriptor below kLookedAt says
-// so.
+// Whether what a process wrote to objects elsewhere may be unsent. `outputs` grows before and behind every
+// output to one; what it was when nothing was unsent tells whether there was output since (stream.h).
 inline constexpr int kLookedAt = 512;
-extern constinit std::atomic<bool> output_elsewhere;  // for good: there are such descriptors above
+extern constinit std::atomic<uint64_t> outputs;
+extern constinit std::atomic<bool> output_elsewhere;  // for good: descriptors at kLookedAt or above
 extern constinit std::atomic<bool> output_closed;     // one was closed or replaced
 
 inline bool IsOutput(DescriptorKind kind) {
@@ -82,9 +83,25 @@ inline void SetKind(int fd, DescriptorKind kind) {
   const auto number = static_cast<unsigned>(fd);
   if (number >= kDescriptorCount) return;
   if (IsOutput(KindOf(fd))) output_closed.store(true, std::memory_order_relaxed);
+  if (IsOutput(KindOf(fd)) || IsOutput(kind)) outputs.fetch_add(1, std::memory_order_release);
   if (fd >= kLookedAt && IsOutput(kind)) output_elsewhere.store(true, std::memory_order_relaxed);
   descriptor_kinds[number].store(static_cast<uint8_t>(kind), std::memory_order_relaxed);
 }
+
+// Around an output. Before it for handlers that run in between, behind it for other threads that look.
+class NotedOutput {
+ public:
+  explicit NotedOutput(int fd) : counts_(IsOutput(KindOf(fd))) { Count(); }
+  NotedOutput(const NotedOutput&) = delete;
+  NotedOutput& operator=(const NotedOutput&) = delete;
+  ~NotedOutput() { Count(); }
+
+ private:
+  void Count() const {
+    if (counts_) outputs.fetch_add(1, std::memory_order_release);
+  }
+  const bool counts_;
+};
 
 // What is known of a descriptor is known of its copy. Returns the copy, which may be -1. `flags`: O_CLOEXEC.
 int Copied(int from, int to, int flags);

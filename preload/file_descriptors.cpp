@@ -405,6 +405,7 @@ ssize_t preadv2(int fd, const struct iovec* parts, int count, off_t offset, int 
   return WithInput(fd, bytes, (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0, read);
 }
 ssize_t pwritev2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
+  const NotedOutput noted(fd);
   if (IsOutputFile(fd)) return output::pwritev2(fd, parts, count, offset, flags);
   if (!IsMappedFile(fd)) return BeforeOutput(fd) ? real::pwritev2(fd, parts, count, offset, flags) : -1;
   OutputPlace place;
@@ -421,6 +422,7 @@ namespace {
 
 template <class Move>
 ssize_t Between(int from, const off_t* offset, int to, const off_t* to_offset, size_t size, Move move) {
+  const NotedOutput noted(to);
   if (IsMappedFile(from)) {
     const off_t at = offset != nullptr ? *offset : Position(from);
     if (at >= 0 && !FetchRange(from, at, size)) return -1;
@@ -464,6 +466,7 @@ ssize_t splice(int fd, off_t* offset, int to, off_t* to_offset, size_t size, uns
   });
 }
 ssize_t tee(int fd, int to, size_t size, unsigned flags) {
+  const NotedOutput noted(to);
   return BetweenPipes(fd, size, flags, [&] { return real::tee(fd, to, size, flags); });
 }
 

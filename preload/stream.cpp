@@ -302,7 +302,9 @@ int TerminalAtHome(int fd, unsigned long request, void* argument) {
   return static_cast<int>(result);
 }
 
-bool MayHaveUnsentOutput() {
+namespace {
+
+bool FindsUnsentOutput() {
   if (output_elsewhere.load(std::memory_order_relaxed)) return true;
   if (output_closed.exchange(false, std::memory_order_relaxed)) return true;
   for (int fd = 0; fd < kLookedAt; ++fd) {
@@ -315,6 +317,18 @@ bool MayHaveUnsentOutput() {
     const long asked = raw::Syscall(SYS_ioctl, fd, pipe ? FIONREAD : TIOCOUTQ, raw::Address(&unsent));
     if (asked != 0 || unsent != 0) return true;
   }
+  return false;
+}
+
+constinit std::atomic<uint64_t> all_sent{0};  // of `outputs`
+
+}  // namespace
+
+bool MayHaveUnsentOutput() {
+  const uint64_t now = outputs.load(std::memory_order_acquire);
+  if (all_sent.load(std::memory_order_relaxed) == now && FollowsStdio()) return false;
+  if (FindsUnsentOutput()) return true;
+  all_sent.store(now, std::memory_order_relaxed);
   return false;
 }
 

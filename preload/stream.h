@@ -82,8 +82,8 @@ void StreamCloses(int fd);
 // An ioctl whose argument is a structure, on a terminal at home.
 int TerminalAtHome(int fd, unsigned long request, void* argument);
 
-// False only if everything that this process wrote to objects elsewhere has left it; a few nanoseconds and
-// one system call for each such descriptor.
+// False only if everything that this process wrote to objects elsewhere has left it. Where nothing was
+// written since it was false, two loads; else one system call for each such descriptor.
 bool MayHaveUnsentOutput();
 
 // FIONREAD where it is, or -1.

@@ -101,10 +101,12 @@ int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* tim
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  const NotedOutput noted(fd);
   return BeforeOutput(fd) && CanPass(fd, *message) ? real::sendmsg(fd, message, flags) : -1;
 }
 
 int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+  const NotedOutput noted(fd);
   if (!BeforeOutput(fd)) return -1;
   unsigned passable = 0;
   while (passable < count && CanPass(fd, messages[passable].msg_hdr)) ++passable;

@@ -55,6 +55,7 @@ namespace elsewhere::preload {
 #define WRITES(R, name, P, A, fd, bytes)                  \
   WRITES_FILE(R, name, P, A, fd, bytes, -1)               \
   __attribute__((noinline, cold)) static R Ask_##name P { \
+    const NotedOutput noted(fd);                          \
     if (IsMappedFile(fd)) return Mapped_##name A;         \
     return BeforeOutput(fd) ? real::name A : -1;          \
   }                                                       \
@@ -66,6 +67,7 @@ namespace elsewhere::preload {
 #define WRITES_AT(R, name, P, A, fd, bytes, offset)           \
   WRITES_FILE(R, name, P, A, fd, bytes, offset)               \
   __attribute__((noinline, cold)) static R Ask_##name P {     \
+    const NotedOutput noted(fd);                              \
     if (IsOutputFile(fd)) return output::name A;              \
     return IsMappedFile(fd) ? Mapped_##name A : real::name A; \
   }                                                           \
