@@ -260,6 +260,8 @@ class Files final : public Component {
       answer.answer.error = EIO;
       return agent_.SendPacket(connection, answer.bytes(), {});
     }
+    // A walk's calls are too many to change threads for each.
+    if (const auto known = paths_.RunAtOnce(*call)) return agent_.SendPacket(connection, known->bytes(), {});
     threads_->Start([this, connection, call = std::move(*call)] {
       auto answer = std::make_shared<PathAnswer>(paths_.Run(call));
       agent_.loop().Post([this, connection, call, answer] {

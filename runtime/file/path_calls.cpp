@@ -123,6 +123,18 @@ PathAnswer PathCalls::Run(const PathCall& call) {
   return answer;
 }
 
+std::optional<PathAnswer> PathCalls::RunAtOnce(const PathCall& call) {
+  if (static_cast<FileOperation>(call.request.operation) != FileOperation::kStatus || !open_.empty())
+    return std::nullopt;
+  const file::ActingAs caller(call.caller);
+  file::FileSystem& files = *maps_[call.request.map].files;
+  auto known = files.KnownStat(call.first, call.request.arguments[0] != 0);
+  if (!known) return std::nullopt;
+  PathAnswer answer;
+  answer.answer.status = StatusOf(*known, call.request.map, files.InodeOf(call.first));
+  return answer;
+}
+
 Status PathCalls::Dispatch(Map& map, const PathCall& call, PathAnswer& answer) {
   switch (static_cast<FileOperation>(call.request.operation)) {
     case FileOperation::kOpen:

@@ -36,6 +36,8 @@ class PathCalls {
  public:
   PathCalls(Maps& maps, OpenFiles& open) : maps_(maps), open_(open) {}
   PathAnswer Run(const PathCall& call);
+  // Where nothing needs to be asked of the store or waited for.
+  std::optional<PathAnswer> RunAtOnce(const PathCall& call);
 
  private:
   Status Open(Map& map, const PathCall& call, PathAnswer& answer);

@@ -71,6 +71,17 @@ std::optional<FileSystem::Remembered> FileSystem::Known(const std::string& key, 
   return found->second;
 }
 
+std::optional<Attributes> FileSystem::KnownStat(const std::string& path, bool follow) {
+  if (!Who().is_root() || !IsPlainPath(path)) return std::nullopt;
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  // An open file may be ahead of the store.
+  if (!lock || open_.contains(path)) return std::nullopt;
+  auto known = Known(path, NowNs());
+  if (!known || !known->attributes || known->attributes->is_directory()) return std::nullopt;
+  if (follow && known->attributes->is_link()) return std::nullopt;
+  return std::move(known->attributes);
+}
+
 void FileSystem::Remember(const std::string& key, const std::optional<Attributes>& attributes,
                           uint64_t changes) {
   // What is open to be changed here is asked itself, and the store after its next flush.

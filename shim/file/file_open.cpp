@@ -21,8 +21,13 @@ int WantedBy(int flags) {
   return wanted | (Writes(flags) ? W_OK : 0);
 }
 
-// A key as it stands.
-bool IsPlain(const std::string& path) {
+bool IsSpecial(const Attributes& attributes) {
+  return S_ISFIFO(attributes.mode) || S_ISSOCK(attributes.mode);
+}
+
+}  // namespace
+
+bool IsPlainPath(const std::string& path) {
   for (size_t at = 0, end; at <= path.size(); at = end + 1) {
     end = std::min(path.find('/', at), path.size());
     std::string_view name = std::string_view(path).substr(at, end - at);
@@ -30,12 +35,6 @@ bool IsPlain(const std::string& path) {
   }
   return path.size() <= 1024;
 }
-
-bool IsSpecial(const Attributes& attributes) {
-  return S_ISFIFO(attributes.mode) || S_ISSOCK(attributes.mode);
-}
-
-}  // namespace
 
 Status FileSystem::Writable(const std::string& path) const {
   if (options_.read_only) return Fail(EROFS, path);
@@ -46,7 +45,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, in
   if ((flags & O_TMPFILE) == O_TMPFILE) return OpenAnonymous(path, flags, mode);
   bool exclusive = (flags & O_CREAT) && (flags & O_EXCL);
   // The usual case in one request: a file that is there, by its own name. All else takes the long way.
-  if (!Writes(flags) && !(flags & O_CREAT) && IsPlain(path) && !IsRemembered(path)) {
+  if (!Writes(flags) && !(flags & O_CREAT) && IsPlainPath(path) && !IsRemembered(path)) {
     auto searchable = Searchable(ParentOf(path));
     if (!searchable) return searchable.error();
     auto file = OpenExisting(path, flags, nullptr);

@@ -75,6 +75,8 @@ class FileSystem {
   Result<Resolved> Resolve(const std::string& path, bool follow_last);
 
   Result<Attributes> Stat(const std::string& path, bool follow = true);
+  // The same of a file where the answer is known; never blocks. Nothing: ask Stat.
+  std::optional<Attributes> KnownStat(const std::string& path, bool follow);
   // Every name but "." and ".."; sorted.
   Result<std::vector<DirectoryEntry>> ReadDirectory(const std::string& path);
   Result<std::string> ReadLink(const std::string& path);
@@ -286,5 +288,7 @@ std::string MarkerOf(const std::string& key);
 // "a" of "a/b", "" of "a"; and "b".
 std::string ParentOf(const std::string& key);
 std::string NameOf(const std::string& key);
+// It is a key as it stands.
+bool IsPlainPath(const std::string& path);
 
 }  // namespace elsewhere::file

@@ -145,6 +145,19 @@ TEST_F(ListingTest, FromAStickyDirectoryOnlyOnesOwnIsRemoved) {
   EXPECT_TRUE(files_->Unlink("d/mine").ok());
 }
 
+TEST_F(ListingTest, WhatIsKnownIsToldWithoutWaiting) {
+  const Caller root{};
+  ActingAs acting(root);
+  EXPECT_FALSE(files_->KnownStat(Name(0), true));
+  Walk();
+  EXPECT_EQ(files_->KnownStat(Name(0), true)->size, 4u);
+  EXPECT_FALSE(files_->KnownStat("d", true)) << "a directory's times are looked at";
+  EXPECT_FALSE(files_->KnownStat("d/../" + Name(0), true));
+  EXPECT_FALSE(files_->KnownStat("d/none", true));
+  auto file = files_->Open(Name(0), O_WRONLY, 0);
+  EXPECT_FALSE(files_->KnownStat(Name(0), true)) << "it may be ahead of the store";
+}
+
 TEST_F(ListingTest, OneNameIsNotWorthAListing) {
   ASSERT_TRUE(files_->Stat(Name(7)).ok());
   EXPECT_EQ(counting_->Taken("LIST"), 0);
