@@ -3,6 +3,9 @@
 #include <curl/curl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -20,6 +23,11 @@ CURLM* NewMulti(unsigned connections) {
   curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, long(connections));
   curl_multi_setopt(multi, CURLMOPT_PIPELINING, long{CURLPIPE_NOTHING});
   return multi;
+}
+
+UniqueFd Made(int fd) {
+  if (fd < 0) std::abort();  // only for want of memory or descriptors
+  return UniqueFd(fd);
 }
 
 int CodeOf(CURLcode code) {
@@ -129,7 +137,16 @@ struct HttpClient::Transfer {
 };
 
 HttpClient::HttpClient(HttpOptions options)
-    : options_(std::move(options)), multi_(NewMulti(options_.connections)) {
+    : options_(std::move(options)),
+      multi_(NewMulti(options_.connections)),
+      epoll_(Made(epoll_create1(EPOLL_CLOEXEC))),
+      wake_(Made(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
+  epoll_event event{.events = EPOLLIN, .data = {.fd = wake_.get()}};
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0) std::abort();
+  curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, Watch);
+  curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
+  curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, SetTimer);
+  curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this);
   // Signals belong to the program's own threads.
   sigset_t all, saved;
   sigfillset(&all);
@@ -151,7 +168,35 @@ void HttpClient::Interrupt() {
     stopping_ = true;
   }
   interrupted_.notify_all();
-  curl_multi_wakeup(multi_);
+  Wake();
+}
+
+void HttpClient::Wake() {
+  const uint64_t one = 1;
+  (void)!write(wake_.get(), &one, sizeof one);
+}
+
+int HttpClient::Watch(void*, int socket, int what, void* self, void* watched) {
+  auto* client = static_cast<HttpClient*>(self);
+  if (what == CURL_POLL_REMOVE) {
+    epoll_ctl(client->epoll_.get(), EPOLL_CTL_DEL, socket, nullptr);
+    return 0;
+  }
+  epoll_event event{};
+  if (what & CURL_POLL_IN) event.events |= EPOLLIN;
+  if (what & CURL_POLL_OUT) event.events |= EPOLLOUT;
+  event.data.fd = socket;
+  epoll_ctl(client->epoll_.get(), watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, socket, &event);
+  curl_multi_assign(client->multi_, socket, client);  // `watched` from now on
+  return 0;
+}
+
+int HttpClient::SetTimer(void*, long milliseconds, void* self) {
+  using Clock = std::chrono::steady_clock;
+  auto* client = static_cast<HttpClient*>(self);
+  client->timer_ =
+      milliseconds < 0 ? Clock::time_point::max() : Clock::now() + std::chrono::milliseconds(milliseconds);
+  return 0;
 }
 
 bool HttpClient::Sleep(unsigned milliseconds) {
@@ -166,7 +211,7 @@ Result<HttpResponse> HttpClient::Perform(const HttpRequest& request) {
     if (stopping_) return Error{ECANCELED, "interrupted"};
     queue_.push_back(&transfer);
   }
-  curl_multi_wakeup(multi_);
+  Wake();
   transfer.done.acquire();
   return std::move(*transfer.result);
 }
@@ -178,15 +223,8 @@ void HttpClient::Loop() {
       std::lock_guard lock(mutex_);
       if (stopping_) break;
     }
-    int running = 0;
-    curl_multi_perform(multi_, &running);
+    Step();
     FinishDone();
-    {
-      std::lock_guard lock(mutex_);
-      if (!queue_.empty() && active_.size() < options_.connections) continue;
-    }
-    // Returns at a socket's event, at curl's next timer or at a wake-up.
-    curl_multi_poll(multi_, nullptr, 0, 3600 * 1000, nullptr);
   }
   while (!active_.empty()) Finish(active_.back(), Error{ECANCELED, "interrupted"});
   std::lock_guard lock(mutex_);
@@ -195,6 +233,34 @@ void HttpClient::Loop() {
     transfer->done.release();
   }
   queue_.clear();
+}
+
+int HttpClient::MillisecondsToTimer() const {
+  if (timer_ == std::chrono::steady_clock::time_point::max()) return -1;
+  const auto left = timer_ - std::chrono::steady_clock::now();
+  return int(std::max<int64_t>(0, std::chrono::ceil<std::chrono::milliseconds>(left).count()));
+}
+
+void HttpClient::Step() {
+  epoll_event events[64];
+  const int count = epoll_wait(epoll_.get(), events, std::size(events), MillisecondsToTimer());
+  int running = 0;
+  for (int i = 0; i < count; ++i) {
+    if (events[i].data.fd == wake_.get()) {
+      uint64_t calls;
+      (void)!read(wake_.get(), &calls, sizeof calls);
+      continue;
+    }
+    // What is wrong with a socket shows when it is read or written.
+    const bool wrong = (events[i].events & (EPOLLERR | EPOLLHUP)) != 0;
+    int happened = 0;
+    if (wrong || (events[i].events & EPOLLIN) != 0) happened |= CURL_CSELECT_IN;
+    if (wrong || (events[i].events & EPOLLOUT) != 0) happened |= CURL_CSELECT_OUT;
+    curl_multi_socket_action(multi_, events[i].data.fd, happened, &running);
+  }
+  if (MillisecondsToTimer() != 0) return;
+  timer_ = std::chrono::steady_clock::time_point::max();
+  curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &running);
 }
 
 void HttpClient::StartQueued() {

@@ -8,6 +8,7 @@
 //   EPROTO the server's certificate is not trusted or TLS fails; ECANCELED after Interrupt; EIO anything else
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -21,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "shim/store/unique_fd.h"
 #include "shim/wire/result.h"
 
 namespace elsewhere::store {
@@ -71,14 +73,24 @@ class HttpClient {
 
  private:
   struct Transfer;
+  // What curl asks for: a socket to be watched, and to be called again after a time.
+  static int Watch(void* easy, int socket, int what, void* self, void* watched);
+  static int SetTimer(void* multi, long milliseconds, void* self);
+  void Wake();
   void Loop();
+  // Waits for sockets, curl's timer or a wake-up, and lets curl go on where something happened.
+  void Step();
+  int MillisecondsToTimer() const;
   void StartQueued();
   void FinishDone();
   void Finish(Transfer* transfer, Result<HttpResponse> result);
   void Prepare(Transfer* transfer);
 
   const HttpOptions options_;
-  void* const multi_;  // CURLM; only the thread touches it, but for wake-ups
+  void* const multi_;  // CURLM; only the thread touches it
+  // With many requests at once, looking at each of them for every answer would cost more than the answers.
+  const UniqueFd epoll_, wake_;
+  std::chrono::steady_clock::time_point timer_ = std::chrono::steady_clock::time_point::max();
 
   std::mutex mutex_;
   std::condition_variable interrupted_;
