@@ -17,13 +17,6 @@ namespace {
 
 constexpr size_t kHashedBlock = 64 << 10;
 
-// Nobody else has the local file open or mapped.
-bool IsAlone(int fd) {
-  if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) return false;
-  fcntl(fd, F_SETLEASE, F_UNLCK);
-  return true;
-}
-
 uint64_t LocalSize(const OpenFile& file) {
   struct stat status;
   return fstat(file.object->fd(), &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
@@ -284,7 +277,7 @@ void OpenFiles::Sweep(const std::function<void(const std::string&, const Error&)
   for (const auto& file : All()) {
     {
       std::lock_guard lock(mutex_);
-      if (file->pins != 0 || !IsAlone(file->object->fd())) continue;
+      if (file->pins != 0 || !file::IsAlone(file->object->fd())) continue;
     }
     bool writable;
     {
@@ -296,7 +289,7 @@ void OpenFiles::Sweep(const std::function<void(const std::string&, const Error&)
       if (!sent) failed(file->object->key(), sent.error());
     }
     std::lock_guard lock(mutex_);
-    if (file->pins != 0 || !IsAlone(file->object->fd())) continue;
+    if (file->pins != 0 || !file::IsAlone(file->object->fd())) continue;
     const auto found = files_.find({file->device, file->inode});
     if (found == files_.end() || found->second != file) continue;
     GiveEntryBack(*file);

@@ -19,6 +19,7 @@ namespace {
 // Occupied space is looked at when so much of the limit may have been added since.
 constexpr uint64_t kLooks = 16;
 constexpr uint64_t kOfAnOpen = 4096;
+constexpr size_t kSpare = 64;  // private files kept
 
 Extents DataIn(int fd, uint64_t size) {
   Extents data;
@@ -47,6 +48,12 @@ bool PwriteFully(int fd, const char* data, uint64_t size, uint64_t offset) {
   return true;
 }
 
+bool IsAlone(int fd) {
+  if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) return false;
+  fcntl(fd, F_SETLEASE, F_UNLCK);
+  return true;
+}
+
 Result<std::shared_ptr<FileCache>> FileCache::Open(const std::string& directory, uint64_t limit_bytes) {
   std::error_code ignored;
   std::filesystem::create_directories(std::filesystem::path(directory).parent_path(), ignored);
@@ -65,6 +72,15 @@ Result<std::shared_ptr<FileCache>> FileCache::Open(const std::string& directory,
 }
 
 Result<store::UniqueFd> FileCache::NewPrivate() {
+  store::UniqueFd spare;
+  {
+    std::lock_guard lock(mutex_);
+    if (spare_.size() >= kSpare) {
+      spare = std::move(spare_.front().fd);
+      spare_.pop_front();
+    }
+  }
+  if (spare && ftruncate(spare.get(), 0) == 0) return spare;
   store::UniqueFd fd(open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   if (!fd && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
     std::string name = directory_ + "/private.XXXXXX";
@@ -75,12 +91,37 @@ Result<store::UniqueFd> FileCache::NewPrivate() {
   return fd;
 }
 
+void FileCache::Recycle(store::UniqueFd fd, std::string identity) {
+  struct stat status;
+  if (!fd || fstat(fd.get(), &status) != 0 || status.st_nlink != 0 ||
+      uint64_t(status.st_blocks) * 512 > kSmallFile || !IsAlone(fd.get()))
+    return;
+  flock(fd.get(), LOCK_UN);  // of one that was taken out
+  std::lock_guard lock(mutex_);
+  // Making room takes the oldest in NewPrivate, where its emptiness is needed.
+  if (spare_.size() < 2 * kSpare) spare_.push_back({std::move(fd), std::move(identity)});
+}
+
+std::optional<FileCache::Version> FileCache::TakeSpare(const std::string& identity, uint64_t size) {
+  std::lock_guard lock(mutex_);
+  for (auto spare = spare_.begin(); spare != spare_.end(); ++spare) {
+    if (spare->identity != identity) continue;
+    Version version{std::move(spare->fd), "", {}};
+    version.valid.Add(0, size);
+    spare_.erase(spare);
+    return version;
+  }
+  return std::nullopt;
+}
+
 std::string FileCache::NameOf(const std::string& identity) const {
   std::string_view whole = identity;
   return directory_ + "/" + boot_ + "." + store::Sha256Hex(std::span(&whole, 1)).substr(0, 40);
 }
 
 Result<FileCache::Version> FileCache::OpenVersion(const std::string& identity, uint64_t size) {
+  if (size <= kSmallFile)
+    if (auto spare = TakeSpare(identity, size)) return std::move(*spare);
   NoteFilled(kOfAnOpen);
   Version version;
   version.name = NameOf(identity);

@@ -5,6 +5,9 @@
 // contains the boot's id: after a crash of the machine a file may show zeros where data had not reached the
 // disk, so none is trusted then. A private file has no name and vanishes with its last descriptor.
 //
+// Files of up to kSmallFile bytes, which come whole with every open, get no place there: a few are kept
+// without a name, for this process.
+//
 // Bounded: when version files occupy more than the limit, the longest unused ones are removed. Those in use
 // are left alone, for what has been promised to a reader must stay, so they and private files come on top. A
 // full disk is met by removing all that is not in use. Holders share a lock on a version file; only a sole
@@ -13,7 +16,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,6 +31,10 @@ namespace elsewhere::file {
 
 // All of it; errno tells why not.
 bool PwriteFully(int fd, const char* data, uint64_t size, uint64_t offset);
+// Nobody else has the local file open or mapped.
+bool IsAlone(int fd);
+
+inline constexpr uint64_t kSmallFile = 256 << 10;
 
 class FileCache {
  public:
@@ -33,6 +43,9 @@ class FileCache {
 
   // Read and write, close-on-exec, empty.
   Result<store::UniqueFd> NewPrivate();
+  // A private file that is done with and that nobody else holds serves again: emptying one costs a fraction
+  // of making one. Until then OpenVersion finds it; `identity`: of the version that it is, all of it, or "".
+  void Recycle(store::UniqueFd fd, std::string identity);
 
   struct Version {
     store::UniqueFd fd;
@@ -54,6 +67,7 @@ class FileCache {
  private:
   FileCache(std::string directory, uint64_t limit) : directory_(std::move(directory)), limit_(limit) {}
   std::string NameOf(const std::string& identity) const;
+  std::optional<Version> TakeSpare(const std::string& identity, uint64_t size);
   static bool RemoveUnused(const std::string& name);
   void Evict(uint64_t limit);
   void NoteFilled(uint64_t bytes);
@@ -61,6 +75,12 @@ class FileCache {
   const std::string directory_;
   const uint64_t limit_;
   std::string boot_;
+  std::mutex mutex_;
+  struct Spare {
+    store::UniqueFd fd;
+    std::string identity;
+  };
+  std::deque<Spare> spare_;          // the oldest first
   std::atomic<uint64_t> filled_{0};  // bytes since occupied space was looked at
 };
 

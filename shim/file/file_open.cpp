@@ -10,7 +10,7 @@ namespace elsewhere::file {
 namespace {
 
 // An open for reading fetches the beginning together with the attributes: a small file costs one request.
-constexpr uint64_t kFetchedAtOpen = 256 << 10;
+constexpr uint64_t kFetchedAtOpen = kSmallFile;
 
 bool Writes(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);

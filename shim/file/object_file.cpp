@@ -43,16 +43,22 @@ Result<std::shared_ptr<ObjectFile>> ObjectFile::Existing(std::shared_ptr<FileCon
   uint64_t size = file->attributes_.size;
   file->base_etag_ = file->attributes_.etag;
   file->base_size_ = file->base_limit_ = size;
-  auto local = file->context_->cache->OpenVersion(file->Identity(), size);
-  if (!local) return local.error();
-  file->local_ = std::move(*local);
-  file->valid_ = std::move(file->local_.valid);
   file->valid_.Add(size, UINT64_MAX);
-  if (content && content->size() == size && !file->valid_.Contains(0, size)) {
-    auto filled = file->context_->cache->Fill(file->fd(), *content, 0);
+  auto& cache = *file->context_->cache;
+  if (content && content->size() == size) {
+    // What comes with every open is not worth a place in the cache.
+    auto fd = cache.NewPrivate();
+    if (!fd) return fd.error();
+    file->local_ = {std::move(*fd), "", {}};
+    auto filled = cache.Fill(file->fd(), *content, 0);
     if (!filled) return NotCached(filled.error());
     file->valid_.Add(0, size);
+    return file;
   }
+  auto local = cache.OpenVersion(file->Identity(), size);
+  if (!local) return local.error();
+  file->local_ = std::move(*local);
+  file->valid_.Add(file->local_.valid);
   return file;
 }
 
@@ -85,7 +91,12 @@ ObjectFile::~ObjectFile() {
   AbandonStream();
   bool complete = changed_.empty() && !truncated_ && !base_etag_.empty() && !unlinked_ &&
                   valid_.Contains(0, attributes_.size);
-  if (writable_ && complete && attributes_.size == base_size_) context_->cache->Adopt(fd(), Identity());
+  complete = complete && attributes_.size == base_size_;
+  if (writable_ && complete && base_size_ > kSmallFile) {
+    context_->cache->Adopt(fd(), Identity());
+  } else if (local_.name.empty()) {
+    context_->cache->Recycle(std::move(local_.fd), complete ? Identity() : "");
+  }
 }
 
 std::string ObjectFile::Identity() const {

@@ -1,5 +1,6 @@
 #include "shim/file/cache.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -55,6 +56,38 @@ TEST_F(CacheTest, WhatIsInUseStays) {
   auto held = Filled(*cache, "held", 300'000);
   for (int i = 0; i < 30; ++i) Filled(*cache, "version " + std::to_string(i), 100'000);
   EXPECT_TRUE(Has(*cache, "held", 300'000)) << "also for others";
+}
+
+TEST_F(CacheTest, ASmallFileIsFoundAgainUntilItsPlaceIsNeeded) {
+  auto cache = *FileCache::Open(path_, 1 << 20);
+  auto Done = [&](const std::string& identity, const std::string& content) {
+    auto fd = *cache->NewPrivate();
+    EXPECT_TRUE(cache->Fill(fd.get(), content, 0).ok());
+    cache->Recycle(std::move(fd), identity);
+  };
+  Done("one", "content");
+  auto found = cache->OpenVersion("one", 7);
+  ASSERT_TRUE(found->valid.Contains(0, 7));
+  char content[8] = "";
+  EXPECT_EQ(pread(found->fd.get(), content, sizeof content, 0), 7);
+  EXPECT_STREQ(content, "content");
+  EXPECT_FALSE(Has(*cache, "one", 7)) << "who has it may change it";
+  for (int i = 0; i < 1000; ++i) Done("number " + std::to_string(i), "content");
+  EXPECT_FALSE(Has(*cache, "number 0", 7));
+  struct stat status;
+  ASSERT_EQ(fstat(cache->NewPrivate()->get(), &status), 0);
+  EXPECT_EQ(status.st_size, 0) << "of one that serves again";
+}
+
+TEST_F(CacheTest, AFileThatSomebodyElseHoldsDoesNotServeAgain) {
+  auto cache = *FileCache::Open(path_, 1 << 20);
+  auto fd = *cache->NewPrivate();
+  ASSERT_TRUE(cache->Fill(fd.get(), "content", 0).ok());
+  store::UniqueFd held(open(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), O_RDONLY));
+  cache->Recycle(std::move(fd), "one");
+  EXPECT_FALSE(Has(*cache, "one", 7));
+  char content[8];
+  EXPECT_EQ(pread(held.get(), content, sizeof content, 0), 7);
 }
 
 TEST_F(CacheTest, AnotherProcessFindsWhatWasFetched) {
