@@ -1,7 +1,7 @@
 // FileSystem: listings, and what is known of names by them.
 //
 // A walk asks for one name of a directory after the other, and each costs the store a HEAD, for a listing
-// tells neither mode nor owner nor whether it is a link. Three things make walks fast:
+// tells neither mode nor owner nor whether it is a link. Four things make walks fast:
 //
 //  - Look-ahead. Who asks for a name of a listed directory asks for those behind it next, so they are looked
 //  up
@@ -12,6 +12,8 @@
 //    as a second: only objects that were older than two when they were listed are recognised so (`settled`).
 //  - Who asks for several names of a directory that is not listed gets it listed. So names that are not there
 //    cost nothing, and a thousand new files are a thousand PUTs and a few listings.
+//  - Who lists neighbours one after the other, in either direction, gets the next one listed ahead, and its
+//    names looked up if he asked for those of the last. It is taken once, and not after its time.
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -27,6 +29,8 @@ constexpr size_t kListings = 256;
 constexpr size_t kAskedDirectories = 1000;
 constexpr size_t kWorthAPage = 4;  // single requests
 constexpr size_t kMostPages = 8;   // of a listing that nobody asked for
+constexpr size_t kWalks = 16;
+constexpr size_t kWalkedDirectories = 10'000;  // of one parent
 constexpr int64_t kSecond_ns = 1'000'000'000;
 constexpr int64_t kSettled_ns = 2 * kSecond_ns;
 constexpr int64_t kLongestWalk_ns = 60 * kSecond_ns;
@@ -156,6 +160,67 @@ void FileSystem::LookAhead(const std::string& directory, const std::string& aske
     LookUpAside(name, at->second.directory);
     ++begun;
   }
+  Walk* walk = directory.empty() ? nullptr : WalkThrough(ParentOf(directory));
+  if (!walk) return;
+  walk->looks_up = true;
+  if (begun < listing.window) ListAhead(directory);
+}
+
+FileSystem::Walk* FileSystem::WalkThrough(const std::string& parent) {
+  auto walk = std::find_if(walks_.begin(), walks_.end(), [&](auto& known) { return known.parent == parent; });
+  return walk == walks_.end() ? nullptr : &*walk;
+}
+
+void FileSystem::NoteListed(const std::string& directory, const Listing& listing) {
+  if (Walk* walk = directory.empty() ? nullptr : WalkThrough(ParentOf(directory))) {
+    auto& names = walk->names;
+    const size_t before = std::exchange(
+        walk->at, size_t(std::lower_bound(names.begin(), names.end(), NameOf(directory)) - names.begin()));
+    // One step on or back; what is before the first wraps around and is no name either.
+    const bool neighbour = before != SIZE_MAX && (walk->at == before + 1 || walk->at + 1 == before);
+    const size_t next = walk->at + (walk->at - before);
+    walk->next = neighbour && next < names.size() ? names[next] : "";
+    if (!walk->looks_up) ListAhead(directory);
+  }
+  std::erase_if(walks_, [&](auto& known) { return known.parent == directory; });
+  Walk begun{directory};
+  for (auto& [name, kind] : listing.names)
+    if (kind.directory && begun.names.size() <= kWalkedDirectories) begun.names.push_back(name);
+  if (begun.names.size() < 2 || begun.names.size() > kWalkedDirectories) return;
+  walks_.push_front(std::move(begun));
+  if (walks_.size() > kWalks) walks_.pop_back();
+}
+
+void FileSystem::ListAhead(const std::string& directory) {
+  const std::string parent = ParentOf(directory);
+  Walk* walk = WalkThrough(parent);
+  if (!walk || walk->next.empty() || walk->at >= walk->names.size() ||
+      walk->names[walk->at] != NameOf(directory))
+    return;
+  const std::string next = (parent.empty() ? "" : parent + "/") + std::exchange(walk->next, "");
+  if (FreshListing(next, NowNs()) || !looking_.insert(MarkerOf(next)).second) return;
+  context_->workers->Start([this, next, looks_up = walk->looks_up] {
+    auto listing = List(next, kMostPages);
+    std::lock_guard lock(mutex_);
+    auto kept = listings_.find(next);
+    if (listing && kept != listings_.end() && kept->second == *listing) {
+      Listing& ahead = **listing;
+      ahead.ahead = true;
+      // As if the first half of a long window had been used.
+      ahead.window = ahead.used = looks_up ? kLongestWindow / 2 : 0;
+      if (looks_up) LookAhead(next, "", ahead);
+    }
+    looking_.erase(MarkerOf(next));
+    looked_.notify_all();
+  });
+}
+
+std::shared_ptr<FileSystem::Listing> FileSystem::TakeListedAhead(const std::string& directory) {
+  std::unique_lock lock(mutex_);
+  looked_.wait(lock, [&] { return !looking_.contains(MarkerOf(directory)); });
+  Listing* listing = FreshListing(directory, NowNs());
+  if (!listing || !std::exchange(listing->ahead, false)) return nullptr;
+  return listings_[directory];
 }
 
 Result<std::shared_ptr<FileSystem::Listing>> FileSystem::List(const std::string& key, size_t most_pages) {
@@ -206,13 +271,18 @@ Result<std::vector<DirectoryEntry>> FileSystem::ReadDirectory(const std::string&
   if (!resolved->outside.empty()) return Fail(EREMOTE, path);
   auto allowed = AllowedIn(resolved->path, R_OK);
   if (!allowed) return allowed.error();
-  auto listing = List(resolved->path);
-  if (!listing) return listing.error();
+  auto listing = TakeListedAhead(resolved->path);
+  if (!listing) {
+    auto listed = List(resolved->path);
+    if (!listed) return listed.error();
+    listing = std::move(*listed);
+  }
   std::vector<DirectoryEntry> entries;
   std::string base = resolved->path.empty() ? "" : resolved->path + "/";
   std::lock_guard lock(mutex_);
-  entries.reserve((*listing)->names.size());
-  for (auto& [name, kind] : (*listing)->names) {
+  NoteListed(resolved->path, *listing);
+  entries.reserve(listing->names.size());
+  for (auto& [name, kind] : listing->names) {
     mode_t type = kind.directory ? S_IFDIR : kind.certain ? S_IFREG : 0;
     auto known = type ? remembered_.end() : remembered_.find(base + name);
     if (known != remembered_.end() && known->second.attributes && kind.IsThat(*known->second.attributes))

@@ -25,6 +25,7 @@
 #include <sys/statvfs.h>
 
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -174,6 +175,15 @@ class FileSystem {
     // Look-ahead: how far it has come, how many names at once, and how many were asked for since.
     std::string looked_to{};
     size_t window = 0, used = 0;
+    bool ahead = false;  // listed for somebody who has not come yet
+  };
+  // Directories of one parent that were listed one after the other.
+  struct Walk {
+    std::string parent;
+    std::vector<std::string> names{};  // of all directories in it, sorted
+    size_t at = SIZE_MAX;              // the one that was listed last
+    std::string next{};                // the one that is probably next; empty: nobody can tell
+    bool looks_up = false;             // names in them are asked for too
   };
   // Names of a directory that were asked for one by one.
   struct Asked {
@@ -210,6 +220,12 @@ class FileSystem {
   Listing* FreshListing(const std::string& directory, int64_t now);
   void LookAhead(const std::string& directory, const std::string& asked, Listing& listing);
   void LookUpAside(const std::string& key, bool directory);
+  // Under the lock.
+  Walk* WalkThrough(const std::string& parent);
+  void NoteListed(const std::string& directory, const Listing& listing);
+  void ListAhead(const std::string& directory);
+  // What was listed ahead, once; nothing: it was not.
+  std::shared_ptr<Listing> TakeListedAhead(const std::string& directory);
   bool IsListedFile(const std::string& key);
   // Whoever asks for name after name of a directory is answered from its listing.
   bool IsWorthListing(const std::string& directory, int64_t now);
@@ -270,7 +286,9 @@ class FileSystem {
   std::map<std::string, Remembered> remembered_;
   std::map<std::string, std::shared_ptr<Listing>> listings_;
   std::map<std::string, Asked> asked_;
-  std::set<std::string> looking_;   // names that tasks of ours are looking up
+  std::deque<Walk> walks_;  // the last begun first
+  // Names that tasks of ours are looking up; with a '/': directories that they list.
+  std::set<std::string> looking_;
   std::condition_variable looked_;  // one of them is done
   std::map<std::string, std::weak_ptr<ObjectFile>> open_;
   std::set<std::string> kept_directories_;     // known to have an object of their own

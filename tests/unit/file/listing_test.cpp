@@ -30,6 +30,10 @@ class CountingStore final : public ForwardingStore {
   Result<store::ListPage> List(const store::ListRequest& request) override {
     auto page = ForwardingStore::List(request);
     if (page && all_is_old) page->at_ns += 3600ll * 1'000'000'000;
+    std::lock_guard lock(mutex_);
+    seen_.insert(request.prefix);
+    if (request.folders) ++requests_["LIST " + request.prefix];
+    changed_.notify_all();
     return page;
   }
   // HEADs see what is there, and answer after Release.
@@ -156,6 +160,68 @@ TEST_F(ListingTest, WhatIsKnownIsToldWithoutWaiting) {
   EXPECT_FALSE(files_->KnownStat("d/none", true));
   auto file = files_->Open(Name(0), O_WRONLY, 0);
   EXPECT_FALSE(files_->KnownStat(Name(0), true)) << "it may be ahead of the store";
+}
+
+class NeighboursTest : public ListingTest {
+ protected:
+  void SetUp() override {
+    ListingTest::SetUp();
+    for (int i = 1; i <= 4; ++i) ASSERT_TRUE(direct_->Put("n/" + std::to_string(i) + "/x", "text").ok());
+  }
+  size_t Count(const std::string& directory) {
+    auto entries = files_->ReadDirectory(directory);
+    return entries ? entries->size() : 0;
+  }
+  // Lists two neighbours, and waits until the third was listed for us.
+  void WalkToTheThird() {
+    EXPECT_EQ(Count("n"), 4u);
+    EXPECT_EQ(Count("n/1"), 1u);
+    EXPECT_EQ(Count("n/2"), 1u);
+    counting_->WaitUntilSeen("n/3/");
+  }
+};
+
+TEST_F(NeighboursTest, AreListedAheadOnce) {
+  WalkToTheThird();
+  EXPECT_EQ(Count("n/3"), 1u);
+  EXPECT_EQ(counting_->Taken("LIST n/3/"), 1) << "before anybody came";
+  EXPECT_EQ(Count("n/3"), 1u);
+  EXPECT_EQ(counting_->Taken("LIST n/3/"), 1) << "who comes again wants to know what is new";
+}
+
+TEST_F(NeighboursTest, AreListedAheadBackwardsToo) {
+  EXPECT_EQ(Count("n"), 4u);
+  EXPECT_EQ(Count("n/4"), 1u);
+  EXPECT_EQ(Count("n/3"), 1u);
+  counting_->WaitUntilSeen("n/2/");
+  EXPECT_EQ(Count("n/2"), 1u);
+  counting_->WaitUntilSeen("n/1/");
+}
+
+TEST_F(NeighboursTest, NamesAreLookedUpAheadWhereThoseOfTheLastWere) {
+  EXPECT_EQ(Count("n"), 4u);
+  for (const std::string name : {"n/1", "n/2"}) {
+    EXPECT_EQ(Count(name), 1u);
+    EXPECT_TRUE(files_->Stat(name + "/x").ok());
+  }
+  counting_->WaitUntilSeen("n/3/x");
+}
+
+TEST_F(NeighboursTest, ListedAheadShowWhatWasChangedMeanwhile) {
+  WalkToTheThird();
+  ASSERT_TRUE(files_->MakeDirectory("n/3/ours", 0755).ok());
+  EXPECT_EQ(Count("n/3"), 2u);
+  counting_->WaitUntilSeen("n/4/");
+  ASSERT_TRUE(direct_->Put("n/4/theirs", "").ok());
+  files_->ForgetAll();
+  EXPECT_EQ(Count("n/4"), 2u) << "another host has told that it changed something";
+}
+
+TEST_F(NeighboursTest, AListingAheadDoesNotOutliveItsTime) {
+  Start(0, false);
+  WalkToTheThird();
+  ASSERT_TRUE(direct_->Put("n/3/theirs", "").ok());
+  EXPECT_EQ(Count("n/3"), 2u);
 }
 
 TEST_F(ListingTest, OneNameIsNotWorthAListing) {
