@@ -17,6 +17,7 @@
 #include "preload/self.h"
 #include "preload/stream.h"
 #include "shim/wire/semaphore_lease.h"
+#include "shim/wire/semaphore_share.h"
 
 namespace elsewhere::preload {
 namespace {
@@ -56,6 +57,47 @@ Semaphore* Lease(const Semaphore* word) {
   return wire::LeaseOf<wire::Semaphore>(ConnectedTable(), word->object.load(std::memory_order_acquire));
 }
 
+int32_t ThisProcess() {
+  return self.kernel_pid.load(std::memory_order_relaxed);
+}
+
+// This host's part of a large count; nullptr: it has none.
+wire::SemaphoreShare* Share(const Semaphore* word) {
+  const uint64_t object = word->object.load(std::memory_order_acquire);
+  if ((object & wire::kSemaphoreLarge) == 0) return nullptr;
+  return wire::LeaseOf<wire::SemaphoreShare>(ConnectedTable(), object);
+}
+
+// A promoted semaphore without its agent. kPromoted: it must be asked.
+SemaphoreOutcome TakeHere(const Semaphore* word, bool blocks, const timespec* deadline, clockid_t clock) {
+  if (wire::SemaphoreShare* share = Share(word))
+    return wire::ShareTake(share) ? SemaphoreOutcome::kDone : SemaphoreOutcome::kPromoted;
+  Semaphore* lease = Lease(word);
+  if (lease == nullptr) return SemaphoreOutcome::kPromoted;
+  const SemaphoreOutcome outcome =
+      blocks ? wire::SemaphoreWait(lease, deadline, clock) : wire::SemaphoreTryWait(lease);
+  if (outcome != SemaphoreOutcome::kDone) return outcome;
+  const int32_t poster = wire::UnsentBy(wire::UnsentOf(lease)->load(std::memory_order_acquire));
+  if (poster != 0 && poster != ThisProcess()) CallAgent(abi::Operation::kSemSettle, {ObjectOf(word)});
+  return outcome;
+}
+
+// What was written before the post must leave before what others write after it: the cell says so, or else
+// the agent posts.
+SemaphoreOutcome PostHere(const Semaphore* word) {
+  int count = 0;
+  wire::SemaphoreShare* share = Share(word);
+  Semaphore* lease = share == nullptr ? Lease(word) : nullptr;
+  if (share == nullptr && lease == nullptr) return SemaphoreOutcome::kPromoted;
+  const bool unsent = OnWorker() && MayHaveUnsentOutput();
+  if (unsent && (share != nullptr || !wire::NoteUnsent(lease, ThisProcess())))
+    return SemaphoreOutcome::kPromoted;
+  if (share != nullptr) return wire::SharePost(share) ? SemaphoreOutcome::kDone : SemaphoreOutcome::kPromoted;
+  if (!wire::SemaphoreGetValue(lease, &count) || static_cast<uint32_t>(count) >= wire::kMostLent)
+    return SemaphoreOutcome::kPromoted;
+  return wire::SemaphorePost(lease);
+}
+
 // A token that was granted while a handler ran goes back. A native wait would have ended at the handler, long
 // before whoever posted in answer to the same signal; a program whose handler leaves the wait (Python's
 // KeyboardInterrupt) never posts what it does not know that it has.
@@ -89,7 +131,7 @@ int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
   for (;;) {
     SemaphoreOutcome outcome = wire::SemaphoreWait(word, deadline, clock);
     if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
-    if (Semaphore* lease = Lease(word)) outcome = wire::SemaphoreWait(lease, deadline, clock);
+    outcome = TakeHere(word, true, deadline, clock);
     if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
     const int result = TakeThroughAgent(word, abi::Operation::kSemWait, clock, deadline);
     if (result != wire::kTryAgain) return result;
@@ -155,7 +197,7 @@ int sem_trywait(sem_t* semaphore) {
   for (;;) {
     SemaphoreOutcome outcome = wire::SemaphoreTryWait(word);
     if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
-    if (Semaphore* lease = Lease(word)) outcome = wire::SemaphoreTryWait(lease);
+    outcome = TakeHere(word, false, nullptr, CLOCK_REALTIME);
     if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
     // It takes a message and its answer, long enough for a signal to come: EINTR, as POSIX permits here too.
     const int result = TakeThroughAgent(word, abi::Operation::kSemTryWait, CLOCK_REALTIME, nullptr);
@@ -167,12 +209,7 @@ int sem_post(sem_t* semaphore) {
   Semaphore* word = AsWord(semaphore);
   SemaphoreOutcome outcome = wire::SemaphorePost(word);
   if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
-  int count = 0;
-  Semaphore* lease = Lease(word);
-  // What was written before the post must leave before what others write after it: else the agent posts.
-  if (lease != nullptr && wire::SemaphoreGetValue(lease, &count) &&
-      static_cast<uint32_t>(count) < wire::kMostLent && !(OnWorker() && MayHaveUnsentOutput()))
-    outcome = wire::SemaphorePost(lease);
+  outcome = PostHere(word);
   if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
   // What this process wrote goes first, so the agent must know whose post it is.
   if (OnWorker()) SessionPid();
@@ -183,6 +220,8 @@ int sem_post(sem_t* semaphore) {
 int sem_getvalue(sem_t* semaphore, int* value) {
   const Semaphore* word = AsWord(semaphore);
   if (wire::SemaphoreGetValue(word, value)) return 0;
+  if (const wire::SemaphoreShare* share = Share(word); share != nullptr && wire::ShareGetValue(share, value))
+    return 0;
   if (const Semaphore* lease = Lease(word); lease != nullptr && wire::SemaphoreGetValue(lease, value))
     return 0;
   const int64_t count = CallAgent(abi::Operation::kSemGetValue, {ObjectOf(word)});

@@ -39,7 +39,10 @@ class Ipc final : public Component {
   void ProcessStarted(const Process& process, const Process* parent) override;
   void ProcessRegistered(const Process& process, const Process* parent) override;
   void SegmentsChanged() override { segments_.LetGoOfAbandoned(); }
-  void BeforeSend() override { segments_.Publish(); }
+  void BeforeSend() override {
+    calls_.BeforeSend();
+    segments_.Publish();
+  }
   void Drain(const Process& process, DrainReason reason, std::function<void()> done) override {
     if (reason.ended) {
       objects_.LookForDeaths();

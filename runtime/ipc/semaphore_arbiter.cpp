@@ -12,7 +12,16 @@
 namespace elsewhere::runtime {
 
 SemaphoreArbiter::SemaphoreArbiter(Agent& agent, Callbacks callbacks)
-    : agent_(agent), callbacks_(std::move(callbacks)) {
+    : agent_(agent),
+      callbacks_(std::move(callbacks)),
+      shares_(agent, {.may_take = callbacks_.shares.may_take,
+                      .before_return = callbacks_.shares.before_return,
+                      .gathered = [this](uint64_t object, uint32_t count) { Gathered(object, count); },
+                      .refused =
+                          [this](uint64_t object) {
+                            if (const auto found = semaphores_.find(object); found != semaphores_.end())
+                              found->second.history.Refused();
+                          }}) {
   if (agent.is_home()) {
     agent.OnMessage<wire::SemaphoreRequest>(
         [this](HostId from, wire::SemaphoreRequest&& request) { OnRequest(from, request); });
@@ -84,6 +93,7 @@ void SemaphoreArbiter::GetValue(uint64_t object, std::function<void(int error, i
 }
 
 void SemaphoreArbiter::ForgetHost(HostId host) {
+  shares_.ForgetHost(host);
   std::vector<uint64_t> lost;
   for (auto& [object, semaphore] : semaphores_) {
     std::erase_if(semaphore.waiting, [host](const Waiter& waiter) { return waiter.host == host; });
@@ -121,6 +131,7 @@ SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation
   const auto found = semaphores_.find(object);
   if (found == semaphores_.end()) return {EINVAL, 0};
   Semaphore& semaphore = found->second;
+  if (semaphore.shared) return ActOnPart(from, operation, object, argument, process);
   switch (operation) {
     case Operation::kDestroy:
       semaphores_.erase(found);
@@ -180,6 +191,63 @@ void SemaphoreArbiter::Grant(const Waiter& waiter, uint64_t object) {
   agent_.Send(waiter.host, wire::SemaphoreGrant{object, waiter.waiter});
 }
 
+// ---- Large counts
+
+// False: it is to be done now, on home's part, which has what it takes already.
+bool SemaphoreArbiter::IsApart(HostId from, const wire::SemaphoreRequest& request,
+                               std::function<void()> again) {
+  Semaphore& semaphore = semaphores_.at(request.object);
+  if (request.operation == Operation::kDestroy) {
+    shares_.Forget(request.object);
+    semaphore.shared = false;
+    return false;
+  }
+  wire::SemaphoreShare* part = shares_.Part(request.object);
+  const bool takes = request.operation == Operation::kWait || request.operation == Operation::kTryWait;
+  const bool posts = request.operation == Operation::kPost;
+  if (part != nullptr && (!takes || wire::ShareTake(part)) && (!posts || wire::SharePost(part))) return false;
+  semaphore.held_back.push_back({from, std::move(again)});
+  shares_.Gather(request.object);
+  return true;
+}
+
+SemaphoreArbiter::Outcome SemaphoreArbiter::ActOnPart(HostId from, Operation operation, uint64_t object,
+                                                      uint64_t argument, Incarnation process) {
+  int value = 0;
+  switch (operation) {
+    case Operation::kWait:
+    case Operation::kTryWait:
+      Grant({from, argument, process}, object);
+      return {};
+    case Operation::kGetValue:
+      wire::ShareGetValue(shares_.Part(object), &value);
+      return {0, static_cast<uint32_t>(value)};
+    default:
+      return {};  // posted; nobody waits to be cancelled
+  }
+}
+
+void SemaphoreArbiter::ShareOut(HostId from, uint64_t object, Semaphore& semaphore) {
+  if (!semaphore.shared) {
+    if (!semaphore.waiting.empty()) return;
+    if (!shares_.Begin(object, semaphore.count)) return semaphore.history.Refused();
+    semaphore.shared = true;
+    semaphore.history.Began();
+  }
+  if (from != wire::kHome && !shares_.Has(object, from) && shares_.Part(object) != nullptr)
+    shares_.Give(object, from);
+}
+
+void SemaphoreArbiter::Gathered(uint64_t object, uint32_t count) {
+  const auto found = semaphores_.find(object);
+  if (found == semaphores_.end()) return;
+  Semaphore& semaphore = found->second;
+  semaphore.shared = false;
+  semaphore.count = count;
+  semaphore.history.Ended(true);
+  ReplayHeldBack(semaphore);
+}
+
 // ---- Leases
 
 // True: it is not to be done now. It was made needless, sent after the lease, or is held back until that
@@ -187,7 +255,9 @@ void SemaphoreArbiter::Grant(const Waiter& waiter, uint64_t object) {
 bool SemaphoreArbiter::IsAway(HostId from, const wire::SemaphoreRequest& request,
                               std::function<void()> again) {
   const auto found = semaphores_.find(request.object);
-  if (found == semaphores_.end() || !found->second.lent) return false;
+  if (found == semaphores_.end()) return false;
+  if (found->second.shared) return IsApart(from, request, std::move(again));
+  if (!found->second.lent) return false;
   Semaphore& semaphore = found->second;
   if (request.operation == Operation::kDestroy) {
     if (semaphore.lessee != wire::kHome) {
@@ -219,9 +289,9 @@ void SemaphoreArbiter::Used(HostId from, Operation operation, uint64_t object) {
   if (found == semaphores_.end() || found->second.lent) return;
   Semaphore& semaphore = found->second;
   semaphore.history.Used(from);
-  if (!semaphore.history.Deserves(from) || semaphore.count >= wire::kMostLent ||
-      (object & wire::kSemaphoreLarge) != 0)
-    return;
+  if (!semaphore.history.Deserves(from)) return;
+  if ((object & wire::kSemaphoreLarge) != 0) return ShareOut(from, object, semaphore);
+  if (semaphore.count >= wire::kMostLent) return;
   const bool alone = std::all_of(semaphore.waiting.begin(), semaphore.waiting.end(),
                                  [from](const Waiter& waiter) { return waiter.host == from; });
   if (alone) Lend(from, object, semaphore);
@@ -254,8 +324,11 @@ void SemaphoreArbiter::Returned(HostId from, uint64_t object, uint32_t count, bo
   semaphore.count = count;
   semaphore.history.Ended(semaphore.recalled);
   if (refused) semaphore.history.Refused();
-  std::deque<HeldBack> held_back;
-  held_back.swap(semaphore.held_back);
+  ReplayHeldBack(semaphore);
+}
+
+void SemaphoreArbiter::ReplayHeldBack(Semaphore& semaphore) {
+  const std::deque<HeldBack> held_back = std::exchange(semaphore.held_back, {});
   for (const HeldBack& held : held_back) held.again();
 }
 

@@ -14,8 +14,9 @@
 // (semaphore_lease.h), and home asks it back as soon as anybody else needs it; what others ask meanwhile
 // waits here for that, in its order. While it is lent, what comes from that host was sent before it knew:
 // waits it tries again itself, posts it has counted itself. Each recall makes the next lease rarer, so that
-// an object that two hosts use is not carried to and fro. Large counts are not lent, nor anything to a host
-// without processes, which may go at any time.
+// an object that two hosts use is not carried to and fro. Large counts are not lent but shared out
+// (semaphore_shares.h): home acts on its own part, and has all parts again before somebody must wait or is
+// refused. Nothing is lent to a host without processes, which may go at any time.
 //
 // The same interface on every host: home acts, a worker sends a SemaphoreRequest and gets a SemaphoreGrant
 // (the waiter has its token) or a SemaphoreAnswer. Callbacks may run at once. Thread-safety: one loop.
@@ -28,6 +29,7 @@
 
 #include "runtime/agent.h"
 #include "runtime/ipc/lease_history.h"
+#include "runtime/ipc/semaphore_shares.h"
 #include "shim/wire/memory_message.h"
 
 namespace elsewhere::runtime {
@@ -45,6 +47,7 @@ class SemaphoreArbiter {
     std::function<bool(uint64_t object, uint32_t count)> lent;
     std::function<void(uint64_t object)> recalled;
     std::function<void(uint64_t object)> forgotten;
+    SemaphoreShares::Callbacks shares;  // without `gathered` and `refused`
   };
   SemaphoreArbiter(Agent& agent, Callbacks callbacks);
 
@@ -63,6 +66,10 @@ class SemaphoreArbiter {
   void Return(uint64_t object, uint32_t count);
   // Neither grant nor refusal of that wait is expected any more: `lent` made it needless.
   void Dismiss(uint64_t waiter);
+  // This host's part of a large count; nullptr: it has none.
+  wire::SemaphoreShare* Part(uint64_t object) { return shares_.Part(object); }
+  void BeforeSend() { shares_.BeforeSend(); }
+  void ReturnParts() { shares_.ReturnAll(); }
   // Home: its waiters leave the queues.
   void ForgetHost(HostId host);
 
@@ -84,6 +91,7 @@ class SemaphoreArbiter {
     LeaseHistory history;
     bool lent = false;
     bool recalled = false;
+    bool shared = false;
     HostId lessee = 0;
     std::deque<HeldBack> held_back;
     std::unordered_map<HostId, uint64_t> posts;  // of each worker, ever
@@ -101,6 +109,12 @@ class SemaphoreArbiter {
   Outcome Act(HostId from, Operation operation, uint64_t object, uint64_t argument, Incarnation process = 0);
   bool IsDying(Incarnation process) const;
   int PostAt(uint64_t object, Semaphore& semaphore);
+  Outcome ActOnPart(HostId from, Operation operation, uint64_t object, uint64_t argument,
+                    Incarnation process);
+  bool IsApart(HostId from, const wire::SemaphoreRequest& request, std::function<void()> again);
+  void ShareOut(HostId from, uint64_t object, Semaphore& semaphore);
+  void Gathered(uint64_t object, uint32_t count);
+  void ReplayHeldBack(Semaphore& semaphore);
   bool IsAway(HostId from, const wire::SemaphoreRequest& request, std::function<void()> again);
   void Recall(uint64_t object, Semaphore& semaphore);
   void Used(HostId from, Operation operation, uint64_t object);
@@ -113,6 +127,7 @@ class SemaphoreArbiter {
 
   Agent& agent_;
   const Callbacks callbacks_;
+  SemaphoreShares shares_;
   std::unordered_map<uint64_t, Semaphore> semaphores_;  // home
   std::unordered_map<uint64_t, Answer> unanswered_;     // worker, by request
   std::unordered_map<uint64_t, uint64_t> posted_;       // worker, by object: posts sent, ever

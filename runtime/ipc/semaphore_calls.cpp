@@ -24,13 +24,18 @@ SemaphoreCalls::SemaphoreCalls(Agent& agent, std::function<void()> publish)
       semaphores_(agent, {.granted = [this](uint64_t object, uint64_t waiter) { OnGrant(object, waiter); },
                           .lent = [this](uint64_t object, uint32_t count) { return OnLent(object, count); },
                           .recalled = [this](uint64_t object) { EndLease(object); },
-                          .forgotten = [this](uint64_t object) { OnForgotten(object); }}) {
+                          .forgotten = [this](uint64_t object) { OnForgotten(object); },
+                          .shares = {.may_take = [this] { return !processes_.empty(); },
+                                     .before_return = [this] { DrainAll(); },
+                                     .gathered = {},
+                                     .refused = {}}}) {
   agent.OnCall(abi::Operation::kSemPost, [this](CallId id, const Call& call) { Post(id, call); });
   agent.OnCall(abi::Operation::kSemWait, [this](CallId id, const Call& call) { Wait(id, call); });
   agent.OnCall(abi::Operation::kSemTryWait,
                [this](CallId id, const Call& call) { TryWait(id, call, EAGAIN); });
   agent.OnCall(abi::Operation::kSemGetValue,
                [this](CallId id, const Call& call) { GetValue(id, ObjectOf(call)); });
+  agent.OnCall(abi::Operation::kSemSettle, [this](CallId id, const Call& call) { Settle(id, call); });
   agent.OnCall(abi::Operation::kSemDestroy, [this](CallId id, const Call& call) {
     Destroy(ObjectOf(call));
     agent_.Complete(id, 0);
@@ -60,8 +65,8 @@ bool SemaphoreCalls::IsFarAhead() {
 }
 
 void SemaphoreCalls::Post(CallId id, const Call& call) {
-  const auto post = [this, id, object = ObjectOf(call)] {
-    if (PostLent(id, object)) return;
+  const auto post = [this, id, call, object = ObjectOf(call)] {
+    if (IsLeaving(object, call, [this, id, call] { Post(id, call); }) || PostLent(id, object)) return;
     if (CanOverflow(object) || IsFarAhead()) {
       semaphores_.Post(object, [this, id](int error) { agent_.Complete(id, error == 0 ? 0 : -1, error); });
     } else {
@@ -76,7 +81,9 @@ void SemaphoreCalls::Post(CallId id, const Call& call) {
 }
 
 void SemaphoreCalls::Wait(CallId id, const Call& call) {
-  if (Lent(ObjectOf(call)) != nullptr) return agent_.Complete(id, wire::kTryAgain);
+  if (IsLeaving(ObjectOf(call), call, [this, id, call] { Wait(id, call); })) return;
+  if (Lent(ObjectOf(call)) != nullptr || HasTokens(ObjectOf(call)))
+    return agent_.Complete(id, wire::kTryAgain);
   const int64_t clock = call.arguments[1];
   const auto left = clock < 0 ? std::chrono::nanoseconds::max()
                               : Until(static_cast<clockid_t>(clock), call.arguments[2], call.arguments[3]);
@@ -93,7 +100,10 @@ void SemaphoreCalls::Wait(CallId id, const Call& call) {
 }
 
 void SemaphoreCalls::TryWait(CallId id, const Call& call, int busy_error) {
-  if (Lent(ObjectOf(call)) != nullptr) return agent_.Complete(id, wire::kTryAgain);
+  if (IsLeaving(ObjectOf(call), call, [this, id, call, busy_error] { TryWait(id, call, busy_error); }))
+    return;
+  if (Lent(ObjectOf(call)) != nullptr || HasTokens(ObjectOf(call)))
+    return agent_.Complete(id, wire::kTryAgain);
   const uint64_t waiter = AddWaiter(id, call);
   semaphores_.TryWait(ObjectOf(call), waiter, call.incarnation, [this, waiter, busy_error](int error) {
     Refuse(waiter, error == EAGAIN ? busy_error : error);
@@ -171,6 +181,10 @@ wire::Semaphore* SemaphoreCalls::Lent(uint64_t object) {
 
 // By a caller that found it not lent, or with so many posts that overflow is near: that is home's to say.
 bool SemaphoreCalls::PostLent(CallId id, uint64_t object) {
+  if (wire::SemaphoreShare* part = semaphores_.Part(object); part != nullptr && wire::SharePost(part)) {
+    agent_.Complete(id, 0);
+    return true;
+  }
   wire::Semaphore* lent = Lent(object);
   int count = 0;
   if (lent == nullptr || !wire::SemaphoreGetValue(lent, &count)) return false;
@@ -203,20 +217,71 @@ bool SemaphoreCalls::OnLent(uint64_t object, uint32_t count) {
 
 void SemaphoreCalls::EndLease(uint64_t object) {
   if (lent_.erase(object) == 0) return;  // it is on its way home
-  const uint32_t count = wire::EndLease(wire::LeaseCell<wire::Semaphore>(&agent_.table(), object));
+  wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
+  const uint32_t count = wire::EndLease(cell);
+  DrainAll();
+  const int32_t poster = wire::UnsentBy(wire::UnsentOf(cell)->exchange(0));
+  const Process* process = poster != 0 ? agent_.FindKernelPid(poster) : nullptr;
+  if (process == nullptr) return semaphores_.Return(object, count);
+  leaving_[object];
+  agent_.Drain(*process, {}, [this, object, count] { GiveBack(object, count); });
+}
+
+void SemaphoreCalls::GiveBack(uint64_t object, uint32_t count) {
+  semaphores_.Return(object, count);
+  const auto asked = leaving_.extract(object);
+  for (const auto& again : asked.mapped()) again();
+}
+
+// The dead ask for nothing, but what they posted is posted.
+bool SemaphoreCalls::IsLeaving(uint64_t object, const Call& call, std::function<void()> again) {
+  const auto found = leaving_.find(object);
+  if (found == leaving_.end()) return false;
+  found->second.push_back([this, call, again = std::move(again)] {
+    if (call.operation == abi::Operation::kSemPost || agent_.FindKernelPid(call.kernel_pid) != nullptr)
+      again();
+  });
+  return true;
+}
+
+// Somebody has got a token. Posts that come meanwhile change the word.
+void SemaphoreCalls::Settle(CallId id, const Call& call) {
+  if (IsLeaving(ObjectOf(call), call, [this, id] { agent_.Complete(id, 0); })) return;
+  wire::Semaphore* lent = Lent(ObjectOf(call));
+  if (lent == nullptr) return agent_.Complete(id, 0);
+  const uint64_t unsent = wire::UnsentOf(lent)->load();
+  const Process* process = agent_.FindKernelPid(wire::UnsentBy(unsent));
+  const auto settled = [this, id, lent, unsent] {
+    uint64_t said = unsent;
+    wire::UnsentOf(lent)->compare_exchange_strong(said, 0);
+    agent_.Complete(id, 0);
+  };
+  if (process == nullptr) return settled();
+  agent_.Drain(*process, {}, settled);
+}
+
+void SemaphoreCalls::DrainAll() {
   for (const int32_t pid : processes_) {
     if (const Process* process = agent_.FindKernelPid(pid)) agent_.Drain(*process, {}, [] {});
   }
-  semaphores_.Return(object, count);
+}
+
+// Of a large count.
+bool SemaphoreCalls::HasTokens(uint64_t object) {
+  const wire::SemaphoreShare* part = semaphores_.Part(object);
+  return part != nullptr && wire::ShareLook(part).count > 0;
 }
 
 void SemaphoreCalls::PostAgain(uint64_t object) {
+  if (const auto found = leaving_.find(object); found != leaving_.end())
+    return found->second.push_back([this, object] { PostAgain(object); });
   wire::Semaphore* lent = Lent(object);
   if (lent == nullptr) return semaphores_.Post(object, nullptr);
   wire::SemaphorePost(lent);
 }
 
 void SemaphoreCalls::OnForgotten(uint64_t object) {
+  if ((object & wire::kSemaphoreLarge) != 0) return;  // SemaphoreShares'
   wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
   if (cell->object.load() != object) return;
   lent_.erase(object);
@@ -229,6 +294,7 @@ void SemaphoreCalls::ProcessEnded(int32_t kernel_pid) {
   if (processes_.erase(kernel_pid) == 0 || !processes_.empty()) return;
   const std::vector<uint64_t> objects(lent_.begin(), lent_.end());
   for (const uint64_t object : objects) EndLease(object);
+  semaphores_.ReturnParts();
 }
 
 void SemaphoreCalls::ProcessGone(int32_t kernel_pid) {

@@ -11,9 +11,9 @@
 // that posts faster than home takes cannot fill the broker.
 //
 // While a semaphore is lent to this host its processes operate on its cell (shim/wire/semaphore_lease.h), and
-// what comes here nevertheless is tried again there, or done there: so do posts of processes that have output
-// to be sent first. The lease ends when home asks, and before the last process of a worker is said to have
-// ended.
+// what comes here nevertheless is tried again there, or done there: so are posts of processes that have
+// output to be sent first, where the cell cannot say that already. The lease ends when home asks, and before
+// the last process of a worker is said to have ended.
 //
 // Thread-safety: one loop.
 #pragma once
@@ -46,6 +46,7 @@ class SemaphoreCalls {
   void Create(uint64_t object, uint32_t count);
   void Destroy(uint64_t object);
 
+  void BeforeSend() { semaphores_.BeforeSend(); }
   void CallDropped(CallId id);
   void CallCancelled(CallId id);
   // Of a worker's processes.
@@ -91,7 +92,12 @@ class SemaphoreCalls {
   wire::Semaphore* Lent(uint64_t object);
   bool PostLent(CallId id, uint64_t object);
   bool OnLent(uint64_t object, uint32_t count);
+  void Settle(CallId id, const Call& call);
   void EndLease(uint64_t object);
+  void GiveBack(uint64_t object, uint32_t count);
+  bool IsLeaving(uint64_t object, const Call& call, std::function<void()> again);
+  void DrainAll();
+  bool HasTokens(uint64_t object);
   void PostAgain(uint64_t object);  // here, or at home
   void OnForgotten(uint64_t object);
 
@@ -104,6 +110,8 @@ class SemaphoreCalls {
   std::unordered_map<uint64_t, uint32_t> posts_;  // of this host, by object
   uint32_t unasked_ = 0;                          // posts of this host
   std::unordered_set<uint64_t> lent_;
+  // Leases that end when what was written before their posts has been sent; what is asked meanwhile.
+  std::unordered_map<uint64_t, std::vector<std::function<void()>>> leaving_;
   std::unordered_set<int32_t> processes_;
   uint64_t last_waiter_ = 0;
   uint64_t last_object_ = 0;

@@ -9,6 +9,7 @@ namespace elsewhere::memory {
 namespace {
 
 constexpr uint64_t kWord = 8;
+constexpr uint64_t kLine = 64;     // of content; zeros between are cheaper sent than said
 constexpr uint64_t kBlock = 1024;  // compared at once; small enough that one changed byte costs little
 
 uint64_t LoadWord(uint8_t* at) {
@@ -24,15 +25,25 @@ uint64_t LoadTail(const uint8_t* at, uint64_t count) {
   return word;
 }
 
+bool HasZeroByte(uint64_t word) {
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  return ((word - kOnes) & ~word & (kOnes << 7)) != 0;
+}
+
 // Notes the differing bytes of one word (`count` of them valid) and takes the live value into the shadow.
 void CollectWord(const Twins& twins, uint64_t offset, uint64_t count, DiffWriter* out) {
   const uint64_t live = count == kWord ? LoadWord(twins.live + offset) : LoadTail(twins.live + offset, count);
   uint64_t shadow = 0;
   std::memcpy(&shadow, twins.shadow + offset, count);
   if (live == shadow) return;
-  for (uint64_t i = 0; i < count; ++i) {
-    if (((live ^ shadow) >> (8 * i) & 0xff) == 0) continue;
-    out->Add(offset + i, static_cast<uint8_t>(live >> (8 * i)));
+  const uint64_t difference = live ^ shadow;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&live);  // little-endian
+  if (count == kWord && !HasZeroByte(difference)) {
+    out->Add(offset, {bytes, kWord});
+  } else {
+    for (uint64_t i = 0; i < count; ++i) {
+      if ((difference >> (8 * i) & 0xff) != 0) out->Add(offset + i, {bytes + i, 1});
+    }
   }
   std::memcpy(twins.shadow + offset, &live, count);
 }
@@ -53,10 +64,10 @@ void MergeWord(uint8_t* at, uint64_t value, uint64_t first, uint64_t last) {
 
 }  // namespace
 
-void DiffWriter::Add(uint64_t offset, uint8_t byte) {
+void DiffWriter::Add(uint64_t offset, std::span<const uint8_t> bytes) {
   if (!run_.empty() && run_offset_ + run_.size() != offset) EndRun();
   if (run_.empty()) run_offset_ = offset;
-  run_.push_back(byte);
+  run_.insert(run_.end(), bytes.begin(), bytes.end());
 }
 
 static void AppendVarint(std::vector<uint8_t>* out, uint64_t value) {
@@ -121,6 +132,18 @@ uint64_t CollectChanges(const Twins& twins, uint64_t from, size_t byte_limit, Di
     }
   }
   return twins.size;
+}
+
+uint64_t CollectContent(const uint8_t* content, uint64_t from, uint64_t size, size_t byte_limit,
+                        DiffWriter* out) {
+  static constexpr uint8_t kZeros[kLine] = {};
+  uint64_t offset = from;
+  while (offset < size && out->size() < byte_limit) {
+    const uint64_t count = std::min(size - offset, kLine - offset % kLine);
+    if (std::memcmp(content + offset, kZeros, count) != 0) out->Add(offset, {content + offset, count});
+    offset += count;
+  }
+  return offset;
 }
 
 uint64_t FirstUnpublished(const Twins& twins, const Run& run) {

@@ -27,7 +27,7 @@ struct Run {
 class DiffWriter {
  public:
   // `offset` must not lie before the end of what was added last. Runs that touch become one.
-  void Add(uint64_t offset, uint8_t byte);
+  void Add(uint64_t offset, std::span<const uint8_t> bytes);
   bool empty() const { return bytes_.empty() && run_.empty(); }
   size_t size() const { return bytes_.size() + run_.size(); }
   std::vector<uint8_t> Take();
@@ -68,6 +68,11 @@ struct Twins {
 // Appends what differs at or after `from` to `out` and makes the shadow equal. Stops behind the word that
 // brings `out` to `byte_limit`; returns where it stopped: twins.size when through.
 uint64_t CollectChanges(const Twins& twins, uint64_t from, size_t byte_limit, DiffWriter* out);
+
+// The same of memory that differs from zeros, for somebody who has nothing else: zeros between may be said,
+// too. `from` is a multiple of 64.
+uint64_t CollectContent(const uint8_t* content, uint64_t from, uint64_t size, size_t byte_limit,
+                        DiffWriter* out);
 
 // The first byte of `run` that was changed here and not yet published; run.offset + run.bytes.size() if none
 // was.

@@ -14,6 +14,8 @@ namespace elsewhere::memory {
 namespace {
 
 constexpr uint64_t kWorthSeeking = 1024 * 1024;
+constexpr uint64_t kPage = 4096;
+constexpr uint32_t kLooksSaved = 64;
 
 Error SystemError(const std::string& what) {
   const int code = errno;
@@ -45,11 +47,13 @@ Result<std::unique_ptr<Segment>> Segment::AdoptAttached(SegmentId id, HostId sel
 }
 
 void Segment::CopyToShadow() {
-  DiffWriter ignored;
+  static constexpr uint8_t kZeros[kPage] = {};
   for (const auto& [begin, end] : DataExtents()) {
-    const Twins extent{twins_.live, twins_.shadow, end};
-    for (uint64_t at = begin; at < end; ignored.Take())
-      at = CollectChanges(extent, at, kPieceBytes, &ignored);
+    for (uint64_t at = begin; at < end; at += kPage) {
+      const uint64_t count = std::min(kPage, end - at);
+      if (std::memcmp(twins_.live + at, kZeros, count) != 0)
+        std::memcpy(twins_.shadow + at, twins_.live + at, count);
+    }
   }
 }
 
@@ -99,9 +103,12 @@ void Segment::ClampToObject() {
 }
 
 // Where the live object has pages. Looking at a hole would give it one, and a large mapping is mostly holes.
+// One that had none is not asked again for a while: making holes is rare, and asking costs as much as half of
+// comparing.
 std::vector<std::pair<uint64_t, uint64_t>> Segment::DataExtents() const {
   std::vector<std::pair<uint64_t, uint64_t>> extents;
   if (twins_.size <= kWorthSeeking || descriptor_ < 0) return {{0, twins_.size}};
+  if (full_size_ == twins_.size && looks_saved_++ < kLooksSaved) return {{0, twins_.size}};
   const auto size = static_cast<off_t>(twins_.size);
   for (off_t end = 0; end < size;) {
     const off_t begin = lseek(descriptor_, end, SEEK_DATA);
@@ -113,6 +120,9 @@ std::vector<std::pair<uint64_t, uint64_t>> Segment::DataExtents() const {
     if (end <= begin || end > size) end = size;
     extents.emplace_back(static_cast<uint64_t>(begin), static_cast<uint64_t>(end));
   }
+  looks_saved_ = 0;
+  full_size_ =
+      extents.size() == 1 && extents[0] == std::pair<uint64_t, uint64_t>{0, twins_.size} ? twins_.size : 0;
   return extents;
 }
 
@@ -141,21 +151,13 @@ Snapshot Segment::TakeSnapshot() const {
   Snapshot snapshot;
   snapshot.seen = seen_;
   snapshot.seen[self_] = published_;
-  // The shadow plays live here, fresh zeros play shadow: what differs is the content.
-  Twins against_zeros{twins_.shadow, nullptr, twins_.size};
-  void* zeros =
-      mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (zeros == MAP_FAILED) std::abort();  // out of address space
-  against_zeros.shadow = static_cast<uint8_t*>(zeros);
   for (const auto& [begin, end] : DataExtents()) {
-    against_zeros.size = end;
     for (uint64_t at = begin; at < end;) {
       DiffWriter writer;
-      at = CollectChanges(against_zeros, at, kPieceBytes, &writer);
+      at = CollectContent(twins_.shadow, at, end, kPieceBytes, &writer);
       if (!writer.empty()) snapshot.diffs.push_back(writer.Take());
     }
   }
-  munmap(zeros, mapped_);
   return snapshot;
 }
 

@@ -120,6 +120,8 @@ class Segment {
   const std::string name_;
   Twins twins_;
   uint64_t mapped_ = 0;
+  mutable uint64_t full_size_ = 0;  // when it had no holes
+  mutable uint32_t looks_saved_ = 0;
   bool loaded_ = true;
   uint64_t published_ = 0;
   Seen seen_;

@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 13;
+inline constexpr uint32_t kAbiVersion = 14;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -111,6 +111,7 @@ enum class Operation : uint32_t {
   kSemInherit =
       41,  // arguments: kernel pid of a child, 1 in the last call for it. payload: uint32_t cells it holds.
   kSemDestroy = 42,
+  kSemSettle = 43,  // of a lent semaphore: what its posters wrote before their posts has been sent
   // Calls of home's kernel with memory (struct KernelCall): message queues, System V objects. What is larger
   // than a slot goes through a bulk buffer, and in pieces. arguments: bulk buffer or -1 (the slot's payload),
   // bytes in it, number of the call (the caller's own choice, unique in its process).

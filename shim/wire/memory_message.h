@@ -104,6 +104,27 @@ struct SemaphoreAnswer {
     return std::tie(s.request, s.error, s.value);
   }
 };
+// Parts of a large count (semaphore_share.h), on their way between home and a host.
+struct SemaphorePartMessage {
+  static constexpr MessageType kType = MessageType::kSemaphorePart;
+  enum class What : uint32_t {
+    kGive = 1,    // from home: a part, count and room
+    kNews = 2,    // count: from a host its own, from home what is elsewhere; room: passed on
+    kRecall = 3,  // from home, to be answered by kReturn
+    kReturn = 4,  // also unasked; count and room
+    kForget = 5,  // from home: it was destroyed
+  };
+  What what{};
+  uint64_t object = 0;
+  uint32_t count = 0;
+  uint32_t room = 0;
+  uint32_t elsewhere = 0;  // of kGive. Of kReturn: 1: that host cannot take it at any time
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.what, s.object, s.count, s.room, s.elsewhere);
+  }
+};
+
 // Home gave a waiter its token.
 struct SemaphoreGrant {
   static constexpr MessageType kType = MessageType::kSemaphoreGrant;

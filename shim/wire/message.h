@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 6;
+inline constexpr uint16_t kMessageVersion = 7;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -94,6 +94,7 @@ enum class MessageType : uint16_t {
   kSemaphoreNamed = 86,
   kSemaphoreRequest = 87,
   kSemaphoreAnswer = 88,
+  kSemaphorePart = 89,
   kSegmentWanted = 92,
   kSegmentOffered = 93,
   kKernelCall = 96,  // 96 to 111: shim/wire/kernel_message.h

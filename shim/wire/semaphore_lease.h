@@ -1,4 +1,11 @@
 // A promoted semaphore that is lent to one host (lease.h): a native semaphore that counts for all.
+//
+// What a process wrote to objects elsewhere before a post must leave the host before what others write behind
+// their wait. So the cell says which process posted with output that may be unsent: whoever gets a token and
+// is another process has the agent send that first (abi::Operation::kSemSettle), and so does the agent before
+// the count goes home. A lock that one process alone takes, as a pipe's only writer does, costs nothing.
+// `unsent`: the kernel pid (bits 0-31, 0: nobody), and a number that every such post changes (bits 32-63), so
+// that a later one is not taken for settled. It is written before the post and read behind the wait.
 #pragma once
 
 #include "shim/wire/lease.h"
@@ -12,6 +19,24 @@ inline constexpr uint32_t kMostLent = 1 << 29;
 // The answer of a call about a semaphore that has just been lent: nothing was done, try again here.
 inline constexpr int64_t kTryAgain = 1;
 
+inline std::atomic<uint64_t>* UnsentOf(Semaphore* lease) {
+  static_assert(sizeof(Semaphore) + sizeof(uint64_t) <= sizeof(abi::Cell));
+  return reinterpret_cast<std::atomic<uint64_t>*>(lease + 1);
+}
+inline int32_t UnsentBy(uint64_t unsent) {
+  return static_cast<int32_t>(unsent);
+}
+// False: another process is named there.
+inline bool NoteUnsent(Semaphore* lease, int32_t process) {
+  std::atomic<uint64_t>* unsent = UnsentOf(lease);
+  uint64_t said = unsent->load(std::memory_order_relaxed);
+  do {
+    if (UnsentBy(said) != 0 && UnsentBy(said) != process) return false;
+  } while (!unsent->compare_exchange_weak(said, ((said >> 32) + 1) << 32 | static_cast<uint32_t>(process),
+                                          std::memory_order_release));
+  return true;
+}
+
 // The rest by agents only.
 
 // False: the cell is another object's.
@@ -21,6 +46,7 @@ inline bool TakeLease(Semaphore* cell, uint64_t object, uint32_t count) {
   if (owner == 0) {
     cell->magic = kSemaphoreMagic;
     cell->data.store(kSemaphorePromoted, std::memory_order_relaxed);
+    UnsentOf(cell)->store(0, std::memory_order_relaxed);
     cell->object.store(object, std::memory_order_release);
   }
   // Who waited when it was taken back may still be on its way out: the number of waiters is theirs.

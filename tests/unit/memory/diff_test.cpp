@@ -86,6 +86,24 @@ TEST(Diff, StopsAtTheLimitAndGoesOn) {
   EXPECT_EQ(live.words, shadow.words);
 }
 
+TEST(Diff, ContentArrivesWholeAndWithoutLongZeros) {
+  std::mt19937 random(9);
+  for (const size_t size : {1UL, 63UL, 64UL, 4095UL, 40961UL}) {
+    Buffer content(size), copy(size), copy_shadow(size);
+    for (int change = 0; change < 5; ++change) content.data()[random() % size] = 7;
+    size_t sent = 0;
+    for (uint64_t at = 0; at < size;) {
+      DiffWriter writer;
+      at = CollectContent(content.data(), at, size, 128, &writer);
+      const auto diff = writer.Take();
+      sent += diff.size();
+      Apply(copy, copy_shadow, diff);
+    }
+    EXPECT_EQ(content.words, copy.words) << size;
+    EXPECT_LE(sent, 5 * (64U + 8)) << size;
+  }
+}
+
 TEST(Diff, FindsTheUnpublishedByte) {
   Buffer live(64), shadow(64);
   live.data()[11] = 1;
