@@ -209,7 +209,13 @@ void Segments::OnJoin(HostId from, const wire::SegmentJoin& join) {
                                  false,        {},           std::move(snapshot.diffs[piece])};
     content.last = piece + 1 == snapshot.diffs.size();
     if (content.last) content.seen = ToWire(snapshot.seen);
-    agent_.Send(from, content);
+    // What is to go before it has gone with the first piece; to compare everything for each would take
+    // seconds.
+    if (piece == 0) {
+      agent_.Send(from, content);
+    } else {
+      agent_.SendAhead(from, content);
+    }
   }
   ScheduleExchange(kExchangeInterval);
 }

@@ -78,6 +78,7 @@ class TestAgent final : public Agent {
   }
   Component& component() { return *component_; }
   const std::string& fatal() const { return fatal_; }
+  int sends() const { return sends_; }  // that the component was asked about
   void AddProcess(int32_t pid, Incarnation incarnation) {
     processes_[incarnation] = Process{.kernel_pid = pid, .session_pid = pid, .incarnation = incarnation};
   }
@@ -113,6 +114,7 @@ class TestAgent final : public Agent {
   uint64_t NextSequence() override { return ++sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override {
     component_->BeforeSend();
+    ++sends_;
     SendEncodedAhead(to, std::move(message));
   }
   void SendEncodedAhead(HostId to, std::vector<uint8_t> message) override {
@@ -149,6 +151,7 @@ class TestAgent final : public Agent {
   std::string fatal_;
   uint32_t last_slot_ = 0;
   uint64_t sequence_ = 0;
+  int sends_ = 0;
 };
 
 class IpcTest : public testing::Test {
@@ -321,6 +324,15 @@ TEST_F(IpcTest, TheSameByteOnTwoHostsEndsTheSession) {
   Host(1).component().BeforeSend();
   Await([&] { return !Host(0).fatal().empty() && !Host(1).fatal().empty(); });
   EXPECT_NE(Host(0).fatal().find("byte 7 of /dev/shm/test"), std::string::npos) << Host(0).fatal();
+}
+
+TEST_F(IpcTest, AJoinComparesOnceHoweverMuchThereIs) {
+  const std::vector<uint8_t> content(4 << 20, 7);
+  ASSERT_EQ(pwrite(object_, content.data(), content.size(), 0), static_cast<ssize_t>(content.size()));
+  const int before = Host(0).sends();
+  uint8_t* remote = Fork(1, 100);
+  EXPECT_EQ(Host(0).sends() - before, 1);
+  EXPECT_EQ(remote[8191], 7);
 }
 
 TEST_F(IpcTest, ALockAndACounterCountRight) {
