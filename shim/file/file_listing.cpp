@@ -24,6 +24,7 @@ namespace elsewhere::file {
 namespace {
 
 constexpr size_t kFirstWindow = 8, kLongestWindow = 256;  // names
+constexpr size_t kTogether = 8;                           // lookups of one task
 constexpr size_t kRemembered = 200'000;
 constexpr size_t kListings = 256;
 constexpr size_t kAskedDirectories = 1000;
@@ -123,14 +124,18 @@ bool FileSystem::IsListedFile(const std::string& key) {
   return name != listing->names.end() && !name->second.directory;
 }
 
-void FileSystem::LookUpAside(const std::string& key, bool directory) {
-  looking_.insert(key);
-  context_->workers->Start([this, key, directory, changes = Changes().Now()] {
-    // An error shows again for the name that is really asked for.
-    auto found = directory ? LookupDirectory(key) : LookupInStore(key);
-    if (found) Remember(key, *found, changes);
+void FileSystem::LookUpAside(std::vector<std::string> keys, bool directories) {
+  looking_.insert(keys.begin(), keys.end());
+  context_->workers->Start([this, keys = std::move(keys), directories, changes = Changes().Now()] {
+    std::vector<Result<store::ObjectInfo>> heads;
+    if (!directories) heads = Store().HeadMany(keys);
+    for (size_t i = 0; i < keys.size(); ++i) {
+      // An error shows again for the name that is really asked for.
+      auto found = directories ? LookupDirectory(keys[i]) : LookupAfterHead(keys[i], std::move(heads[i]));
+      if (found) Remember(keys[i], *found, changes);
+    }
     std::lock_guard lock(mutex_);
-    looking_.erase(key);
+    for (auto& key : keys) looking_.erase(key);
     looked_.notify_all();
   });
 }
@@ -148,6 +153,7 @@ void FileSystem::LookAhead(const std::string& directory, const std::string& aske
   listing.until_ns = std::max(listing.until_ns, now + std::min(now - listing.begun_ns, kLongestWalk_ns));
   auto at = names.upper_bound(listing.looked_to.empty() ? asked : listing.looked_to);
   size_t begun = 0;
+  std::vector<std::string> files;
   for (size_t seen = 0; seen < std::min(names.size(), 4 * listing.window) && begun < listing.window;
        ++seen, ++at) {
     if (at == names.end()) at = names.begin();
@@ -157,9 +163,15 @@ void FileSystem::LookAhead(const std::string& directory, const std::string& aske
     auto known = remembered_.find(name);
     if (known != remembered_.end() && known->second.until_ns > now && known->second.number >= all_changed)
       continue;
-    LookUpAside(name, at->second.directory);
     ++begun;
+    if (at->second.directory) {
+      LookUpAside({name}, true);
+    } else {
+      files.push_back(name);
+      if (files.size() == kTogether) LookUpAside(std::exchange(files, {}), false);
+    }
   }
+  if (!files.empty()) LookUpAside(std::move(files), false);
   Walk* walk = directory.empty() ? nullptr : WalkThrough(ParentOf(directory));
   if (!walk) return;
   walk->looks_up = true;

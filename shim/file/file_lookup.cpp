@@ -167,7 +167,10 @@ Attributes FileSystem::AttributesOfObject(const std::string& key, store::ObjectI
 
 Result<Attributes> FileSystem::LookupInStore(const std::string& key) {
   if (key.empty()) return LookupDirectory(key);
-  auto info = Store().Head(key);
+  return LookupAfterHead(key, Store().Head(key));
+}
+
+Result<Attributes> FileSystem::LookupAfterHead(const std::string& key, Result<store::ObjectInfo> info) {
   if (info) return AttributesOfObject(key, std::move(*info));
   if (info.error().code != ENOENT) return info.error();
   return LookupDirectory(key);

@@ -214,12 +214,14 @@ class FileSystem {
   Result<Attributes> Lookup(const std::string& key, bool fresh = false);
   Result<Attributes> LookupName(const std::string& key, bool fresh);
   Result<Attributes> LookupInStore(const std::string& key);
+  // What a HEAD of the key says, or that it is a directory.
+  Result<Attributes> LookupAfterHead(const std::string& key, Result<store::ObjectInfo> info);
   Result<Attributes> LookupDirectory(const std::string& key);
   // Under the lock. What is known of a name without asking the store: perhaps that there is none.
   std::optional<Remembered> Known(const std::string& key, int64_t now);
   Listing* FreshListing(const std::string& directory, int64_t now);
   void LookAhead(const std::string& directory, const std::string& asked, Listing& listing);
-  void LookUpAside(const std::string& key, bool directory);
+  void LookUpAside(std::vector<std::string> keys, bool directories);
   // Under the lock.
   Walk* WalkThrough(const std::string& parent);
   void NoteListed(const std::string& directory, const Listing& listing);

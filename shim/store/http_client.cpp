@@ -11,7 +11,7 @@
 #include <cctype>
 #include <chrono>
 #include <cstring>
-#include <semaphore>
+#include <latch>
 
 namespace elsewhere::store {
 namespace {
@@ -60,13 +60,13 @@ int CodeOf(CURLcode code) {
 
 struct HttpClient::Transfer {
   const HttpRequest& request;
+  std::latch& done;  // of all that its caller waits for
   HttpResponse response{};
   CURL* easy = nullptr;
   curl_slist* headers = nullptr;
   size_t piece = 0, piece_offset = 0;  // of the request's body
   char message[CURL_ERROR_SIZE] = "";
   std::optional<Result<HttpResponse>> result{};
-  std::binary_semaphore done{0};
   unsigned sendings = 0;
 
   // curl repeats a request by itself when a kept-alive connection breaks under it.
@@ -205,15 +205,26 @@ bool HttpClient::Sleep(unsigned milliseconds) {
 }
 
 Result<HttpResponse> HttpClient::Perform(const HttpRequest& request) {
-  Transfer transfer{request};
+  return std::move(PerformAll({&request, 1}).front());
+}
+
+std::vector<Result<HttpResponse>> HttpClient::PerformAll(std::span<const HttpRequest> requests) {
+  std::vector<Result<HttpResponse>> results;
+  std::latch done(std::ptrdiff_t(requests.size()));
+  std::deque<Transfer> transfers;
+  for (auto& request : requests) transfers.emplace_back(request, done);
   {
     std::lock_guard lock(mutex_);
-    if (stopping_) return Error{ECANCELED, "interrupted"};
-    queue_.push_back(&transfer);
+    if (stopping_) {
+      results.assign(requests.size(), Error{ECANCELED, "interrupted"});
+      return results;
+    }
+    for (auto& transfer : transfers) queue_.push_back(&transfer);
   }
   Wake();
-  transfer.done.acquire();
-  return std::move(*transfer.result);
+  done.wait();
+  for (auto& transfer : transfers) results.push_back(std::move(*transfer.result));
+  return results;
 }
 
 void HttpClient::Loop() {
@@ -230,7 +241,7 @@ void HttpClient::Loop() {
   std::lock_guard lock(mutex_);
   for (Transfer* transfer : queue_) {
     transfer->result = Error{ECANCELED, "interrupted"};
-    transfer->done.release();
+    transfer->done.count_down();
   }
   queue_.clear();
 }
@@ -346,14 +357,14 @@ void HttpClient::FinishDone() {
   }
 }
 
-// After release() the transfer belongs to its waiting caller again and may be gone.
+// After count_down() the transfer belongs to its waiting caller again and may be gone.
 void HttpClient::Finish(Transfer* transfer, Result<HttpResponse> result) {
   curl_multi_remove_handle(multi_, transfer->easy);
   curl_slist_free_all(transfer->headers);
   idle_.push_back(transfer->easy);
   std::erase(active_, transfer);
   transfer->result = std::move(result);
-  transfer->done.release();
+  transfer->done.count_down();
 }
 
 }  // namespace elsewhere::store

@@ -64,6 +64,8 @@ class HttpClient {
   HttpClient& operator=(const HttpClient&) = delete;
 
   Result<HttpResponse> Perform(const HttpRequest& request);
+  // All of them side by side; a result for each, in their order.
+  std::vector<Result<HttpResponse>> PerformAll(std::span<const HttpRequest> requests);
 
   // Waits, unless interrupted: false then.
   bool Sleep(unsigned milliseconds);

@@ -2,6 +2,12 @@
 
 namespace elsewhere::store {
 
+std::vector<Result<ObjectInfo>> ObjectStore::HeadMany(std::span<const std::string> keys) {
+  std::vector<Result<ObjectInfo>> infos;
+  for (auto& key : keys) infos.push_back(Head(key));
+  return infos;
+}
+
 Result<LocalObject> ObjectStore::OpenLocal(std::string_view) {
   return Error{ENOTSUP, url() + ": objects of this store have no file on this machine"};
 }

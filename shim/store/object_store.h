@@ -133,6 +133,8 @@ class ObjectStore {
   virtual Result<uint64_t> GetInto(std::string_view key, std::span<char> into,
                                    const GetOptions& options = {}) = 0;
   virtual Result<ObjectInfo> Head(std::string_view key) = 0;
+  // The same of many at once, which costs less than one by one: a result for each, in their order.
+  virtual std::vector<Result<ObjectInfo>> HeadMany(std::span<const std::string> keys);
   // Writes the pieces one after the other as one object. The answer's metadata is left empty.
   virtual Result<ObjectInfo> PutPieces(std::string_view key, std::span<const std::string_view> pieces,
                                        const PutOptions& options = {}) = 0;

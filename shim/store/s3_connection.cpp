@@ -144,7 +144,7 @@ S3Connection::Place S3Connection::PlaceOf(const std::string& region) const {
   return place;
 }
 
-Result<HttpResponse> S3Connection::SendOnce(const S3Call& call, std::string_view sha256) {
+Result<HttpRequest> S3Connection::Signed(const S3Call& call, std::string_view sha256) {
   auto credentials = credentials_.Current();
   if (!credentials) return credentials.error();
   std::string region;
@@ -169,7 +169,13 @@ Result<HttpResponse> S3Connection::SendOnce(const S3Call& call, std::string_view
   if (!call.headers.contains("content-type")) http.headers.push_back("content-type:");
   http.body = call.body;
   http.into = call.into;
-  return http_.Perform(http);
+  return http;
+}
+
+Result<HttpResponse> S3Connection::SendOnce(const S3Call& call, std::string_view sha256) {
+  auto request = Signed(call, sha256);
+  if (!request) return request.error();
+  return http_.Perform(*request);
 }
 
 // `adapted`: what we had got wrong is put right, so the next attempt needs no waiting.
@@ -234,6 +240,23 @@ Result<S3Answer> S3Connection::Send(const S3Call& call) {
     perhaps_done = perhaps_done || !RulesOutItsEffect(answer);
     if (!adapted && !Backoff(attempt, answer ? &*answer : nullptr)) return Error{ECANCELED, "interrupted"};
   }
+}
+
+std::vector<Result<S3Answer>> S3Connection::SendAll(std::span<const S3Call> calls) {
+  std::vector<HttpRequest> requests;
+  for (auto& call : calls) {
+    auto request = Signed(call, Sha256Hex(call.body));
+    if (!request) return std::vector<Result<S3Answer>>(calls.size(), request.error());
+    requests.push_back(std::move(*request));
+  }
+  std::vector<Result<S3Answer>> results;
+  auto answers = http_.PerformAll(requests);
+  for (size_t i = 0; i < calls.size(); ++i) {
+    bool adapted;
+    const bool again = !answers[i] || WorthRepeating(*answers[i], &adapted);
+    results.push_back(again ? Send(calls[i]) : S3Answer{std::move(*answers[i])});
+  }
+  return results;
 }
 
 // A HEAD that finds nothing has no body that says whether the object or the bucket is missing: ask once.

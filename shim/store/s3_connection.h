@@ -41,6 +41,8 @@ class S3Connection {
 
   // Any status is a success here but those that stayed after all attempts.
   Result<S3Answer> Send(const S3Call& call);
+  // The same of calls that change nothing, side by side; a result for each, in their order.
+  std::vector<Result<S3Answer>> SendAll(std::span<const S3Call> calls);
 
   // The error that a status of 300 and more stands for. `what` begins the message ("get KEY").
   Error ErrorOf(const HttpResponse& answer, const std::string& what);
@@ -57,6 +59,7 @@ class S3Connection {
     std::string scheme, host, path;
   };
   Place PlaceOf(const std::string& region) const;
+  Result<HttpRequest> Signed(const S3Call& call, std::string_view sha256);
   Result<HttpResponse> SendOnce(const S3Call& call, std::string_view sha256);
   bool WorthRepeating(const HttpResponse& answer, bool* adapted);
   bool Backoff(unsigned attempt, const HttpResponse* answer);

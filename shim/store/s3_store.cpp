@@ -113,7 +113,11 @@ std::string S3Store::FullKey(std::string_view key) const {
 
 Result<S3Answer> S3Store::Send(const S3Call& call, const std::string& what,
                                std::initializer_list<int> accept) {
-  auto answer = connection_->Send(call);
+  return Checked(connection_->Send(call), what, accept);
+}
+
+Result<S3Answer> S3Store::Checked(Result<S3Answer> answer, const std::string& what,
+                                  std::initializer_list<int> accept) {
   if (!answer) return Error{answer.error().code, url_ + ": " + what + ": " + answer.error().message};
   int status = answer->http.status;
   if (status < 300 || std::find(accept.begin(), accept.end(), status) != accept.end()) return answer;
@@ -184,6 +188,18 @@ Result<ObjectInfo> S3Store::Head(std::string_view key) {
   auto answer = Send({.method = "HEAD", .key = FullKey(key)}, "head " + std::string(key));
   if (!answer) return answer.error();
   return InfoOfHeaders(answer->http);
+}
+
+std::vector<Result<ObjectInfo>> S3Store::HeadMany(std::span<const std::string> keys) {
+  std::vector<S3Call> calls;
+  for (auto& key : keys) calls.push_back({.method = "HEAD", .key = FullKey(key)});
+  auto answers = connection_->SendAll(calls);
+  std::vector<Result<ObjectInfo>> infos;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    auto answer = Checked(std::move(answers[i]), "head " + keys[i], {});
+    infos.push_back(answer ? InfoOfHeaders(answer->http) : Result<ObjectInfo>(answer.error()));
+  }
+  return infos;
 }
 
 // Amazon takes and documents both forms; Ceph takes an If-Match of a PUT only without quotes.

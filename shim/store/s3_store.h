@@ -32,6 +32,7 @@ class S3Store final : public ObjectStore {
   Result<uint64_t> GetInto(std::string_view key, std::span<char> into,
                            const GetOptions& options = {}) override;
   Result<ObjectInfo> Head(std::string_view key) override;
+  std::vector<Result<ObjectInfo>> HeadMany(std::span<const std::string> keys) override;
   Result<ObjectInfo> PutPieces(std::string_view key, std::span<const std::string_view> pieces,
                                const PutOptions& options = {}) override;
   Result<ObjectInfo> Copy(std::string_view from, std::string_view to,
@@ -57,6 +58,8 @@ class S3Store final : public ObjectStore {
   std::string FullKey(std::string_view key) const;
   // Sends, and turns every status from 300 on into its error, but those in `accept`.
   Result<S3Answer> Send(const S3Call& call, const std::string& what, std::initializer_list<int> accept = {});
+  Result<S3Answer> Checked(Result<S3Answer> answer, const std::string& what,
+                           std::initializer_list<int> accept);
   Result<S3Answer> SendGet(std::string_view key, const GetOptions& options,
                            std::optional<std::span<char>> into);
   void AddConditions(const PutOptions& options, std::map<std::string, std::string>* headers) const;
