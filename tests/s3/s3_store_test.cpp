@@ -65,6 +65,23 @@ TEST_F(S3StoreTest, KeepsContentMetadataAndTimes) {
   EXPECT_EQ(store_->Head("a/b").error().code, ENOENT);
 }
 
+TEST_F(S3StoreTest, ManyAreAskedForAtOnce) {
+  std::vector<std::string> keys;
+  for (size_t i = 0; i < 40; ++i) {
+    keys.push_back("many/" + std::to_string(i));
+    if (i % 3 == 0) continue;
+    ASSERT_TRUE(store_->Put(keys[i], std::string(i, 'x')).ok());
+  }
+  auto infos = store_->HeadMany(keys);
+  ASSERT_EQ(infos.size(), keys.size());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    ASSERT_EQ(infos[i].ok(), i % 3 != 0) << i;
+    EXPECT_EQ(infos[i] ? infos[i]->size : 0, i % 3 != 0 ? i : 0);
+    EXPECT_EQ(infos[i] ? 0 : infos[i].error().code, i % 3 != 0 ? 0 : ENOENT);
+  }
+  EXPECT_TRUE(store_->HeadMany({}).empty());
+}
+
 TEST_F(S3StoreTest, MetadataIsSignedAsItArrives) {
   auto put = store_->Put("k", "x",
                          {.content_type = "text/plain;  charset=x",
