@@ -199,6 +199,7 @@ int FlushFile(int fd, bool closes) {
 
 int FileCloses(int fd) {
   const int result = IsMappedFile(fd) && IsWritable(fd) ? FlushFile(fd, true) : 0;
+  if (IsMappedFile(fd)) GiveUpRecordLocks(fd, entries[fd].load(std::memory_order_relaxed));
   SetKind(fd, DescriptorKind::kNothing);
   entries[fd].store(0, std::memory_order_relaxed);
   return result;

@@ -157,6 +157,11 @@ bool FetchRange(int fd, off_t offset, size_t length);
 bool MakeWhole(int fd, bool written);
 // The same where libc's streams are not followed (stdio.h).
 bool MakeWholeForStdio(int fd, bool written);
+// fcntl's commands for record locks, and flock (file_locks.cpp).
+int LockMappedFile(int fd, int command, struct flock* lock);
+int FlockMappedFile(int fd, int operation);
+// A descriptor of the file with this entry (0: not known) is about to be closed: its record locks go.
+void GiveUpRecordLocks(int fd, uint16_t entry);
 // Sends what was written through fd; -1 with errno where it could not be.
 int FlushFile(int fd, bool closes = false);
 void FileOpened(int fd, int64_t entry, bool directory);

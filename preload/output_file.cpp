@@ -14,6 +14,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/stream.h"
@@ -98,6 +99,16 @@ bool OpenOutputFile(int* fd, int of, int flags) {
       CallAtOrigin(of, StreamCall::kName, {}, {nullptr, 0, name, abi::kSlotPayload}, &stranger);
   if (stranger || size <= 0 || hooks::fstat(of, &there) != 0) return false;
   name[size] = '\0';
+  if (const int mapped = OpenIfMapped(AT_FDCWD, name, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW), 0);
+      mapped != -2) {
+    errno = mapped < 0 ? errno : before;
+    if (mapped < 0) return false;
+    raw::Syscall(SYS_dup3, mapped, *fd, flags & O_CLOEXEC);
+    FileCopied(mapped, *fd);
+    SetKind(mapped, DescriptorKind::kNothing);
+    raw::Close(mapped);
+    return true;
+  }
   // Hosts that share the file system have it under the same name. Elsewhere, or where it has none, the pipe
   // stays, which takes what is written.
   const long found = raw::Syscall(SYS_stat, raw::Address(name), raw::Address(&here));
@@ -286,7 +297,7 @@ long fpathconf(int fd, int name) {
 int flock(int fd, int operation) {
   int result;
   if (AtHome(&result, fd, StreamCall::kLock, {operation}, {}, Interruption::kAllowed)) return result;
-  return real::flock(fd, operation);
+  return IsMappedFile(fd) ? FlockMappedFile(fd, operation) : real::flock(fd, operation);
 }
 
 }  // namespace hooks

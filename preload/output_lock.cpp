@@ -1,9 +1,10 @@
 // Record locks (fcntl, lockf) on files that are written at home.
 //
 // They belong to a process and a file, not to a description, so this process takes them on the file itself,
-// which hosts that share the file system have under the same name: by a descriptor of ours, opened when the
-// first lock is asked for and closed when the program closes any of its own of that file, which ends the
-// locks as natively. Where there is no such file, and for locks that belong to the description: ENOLCK.
+// which hosts that share the file system have under the same name, and all hosts if it is mapped: by a
+// descriptor of ours, opened when the first lock is asked for and closed when the program closes any of its
+// own of that file, which ends the locks as natively. Where there is no such file, and for locks that belong
+// to the description: ENOLCK.
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include <atomic>
 
 #include "preload/descriptor.h"
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/output_file.h"
 #include "preload/real.h"
@@ -48,6 +50,7 @@ int FileOf(int fd) {
   }
   if (file < 0) return -1;
   const int own = MoveToOwn(file);
+  SetKind(file, DescriptorKind::kNothing);
   for (Held& held : all) {
     uint64_t free_slot = 0;
     if (own < 0 || held.object.load() != 0) continue;
@@ -65,6 +68,7 @@ int FileOf(int fd) {
 }  // namespace
 
 int LockOutputFile(int fd, int command, struct flock* lock) {
+  if (IsMappedFile(fd)) return LockMappedFile(fd, command, lock);
   const int file = command == F_GETLK || command == F_SETLK || command == F_SETLKW ? FileOf(fd) : -1;
   if (file < 0) {
     errno = ENOLCK;
@@ -75,7 +79,7 @@ int LockOutputFile(int fd, int command, struct flock* lock) {
     there.l_whence = SEEK_SET;
     there.l_start += hooks::lseek(fd, 0, SEEK_CUR);
   }
-  const int result = real::fcntl(file, command, &there);
+  const int result = HasMaps() ? LockMappedFile(file, command, &there) : real::fcntl(file, command, &there);
   if (result != 0 || command != F_GETLK) return result;
   const bool is_free = there.l_type == F_UNLCK;
   if (is_free) {
@@ -91,6 +95,7 @@ void OutputFileCloses(int fd) {
   const uint64_t object = ObjectOf(fd);
   for (Held& held : all) {
     if (object == 0 || held.object.load() != object) continue;
+    GiveUpRecordLocks(held.file.load(), 0);
     CloseOwn(held.file.load());
     held.object.store(0);
     count.fetch_sub(1);

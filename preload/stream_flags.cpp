@@ -95,6 +95,8 @@ int fcntl(int fd, int command, void* argument) {
   }
   if (IsOutputFile(fd) && IsRecordLock(command))
     return LockOutputFile(fd, command, static_cast<struct flock*>(argument));
+  if (IsMappedFile(fd) && IsRecordLock(command))
+    return LockMappedFile(fd, command, static_cast<struct flock*>(argument));
   if (!IsElsewhere(fd) || !IsOfDescription(fd, command)) {
     const bool by_pid = OnWorker() && CommandNamesProcess(command) && !IsMapped(fd);
     return by_pid ? ControlByPid(fd, command, argument) : real::fcntl(fd, command, argument);

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <set>
 
+#include "runtime/file/file_locks.h"
 #include "runtime/file/inherited_files.h"
 #include "runtime/file/leaving_names.h"
 #include "runtime/file/open_files.h"
@@ -32,11 +33,17 @@ class Files final : public Component {
         maps_(std::move(maps)),
         write_back_(write_back ? std::make_unique<file::WriteBack>() : nullptr),
         open_(agent.table(), write_back_.get()),
-        leaving_(agent, *maps_),
+        locks_(
+            agent, open_,
+            [this](std::shared_ptr<OpenFile> file, std::function<void(const Status&)> done) {
+              StoreOf(std::move(file), std::move(done));
+            },
+            [this] { NoteNeeded(); }),
+        leaving_(agent, *maps_, [this](const wire::NameLeaves& names) { locks_.NameGone(names); }),
         paths_(*maps_, open_),
         threads_(std::make_unique<file::Workers>(kCallsAtOnce)),
         inherited_(
-            *maps_, open_, paths_, agent.layout().Tree() + "/",
+            *maps_, open_, paths_, locks_, agent.layout().Tree() + "/",
             [this](std::function<Status()> work, std::function<void(const Status&)> done) {
               InBackground(std::move(work), std::move(done));
             },
@@ -103,6 +110,7 @@ class Files final : public Component {
   ~Files() override {
     agent_.SetMappedFiles(nullptr);
     leaving_.End();
+    locks_.End();
     threads_.reset();
   }
 
@@ -141,6 +149,7 @@ class Files final : public Component {
 
   void ProcessGone(const Process& process) override {
     Returned(process.incarnation);
+    locks_.ProcessGone(process);
     SweepSoon();
   }
 
@@ -149,7 +158,12 @@ class Files final : public Component {
     InBackground([this] { return SendPutOff(); }, [done = std::move(done)](const Status&) { done(); });
   }
 
-  void HostGone(HostId host) override { leaving_.HostGone(host); }
+  void HostGone(HostId host) override {
+    leaving_.HostGone(host);
+    locks_.HostGone(host);
+  }
+  void CallDropped(CallId id) override { locks_.CallDropped(id); }
+  void CallCancelled(CallId id) override { locks_.CallCancelled(id); }
 
   void SessionEnding() override {
     leaving_.End();
@@ -162,13 +176,15 @@ class Files final : public Component {
  private:
   void Leaves(Incarnation incarnation) {
     elsewhere_.insert(incarnation);
-    leaving_.SetElsewhere(true);
+    NoteNeeded();
     open_.PutOff(false);
   }
 
+  void NoteNeeded() { leaving_.SetNeeded(!elsewhere_.empty() || !locks_.empty()); }
+
   void Returned(Incarnation incarnation) {
     elsewhere_.erase(incarnation);
-    leaving_.SetElsewhere(!elsewhere_.empty());
+    NoteNeeded();
     open_.PutOff(elsewhere_.empty());
   }
 
@@ -305,6 +321,17 @@ class Files final : public Component {
     }
   }
 
+  void StoreOf(std::shared_ptr<OpenFile> file, std::function<void(const Status&)> done) {
+    if (file == nullptr) return FlushAll(std::move(done));
+    InBackground([this, file] { return open_.Flush(*file); },
+                 [this, file, done = std::move(done)](const Status& stored) {
+                   // Whoever sent it may not have told yet.
+                   const std::string version = file->object->attributes().etag;
+                   if (std::exchange(file->told_version, version) != version) Tell(file->map);
+                   done(stored);
+                 });
+  }
+
   void RefreshShared(size_t map) {
     for (const auto& file : open_.NoteStale(map)) {
       ++refreshing_;
@@ -356,6 +383,7 @@ class Files final : public Component {
   std::unique_ptr<file::WriteBack> write_back_;  // nullptr: a close waits
   std::set<Incarnation> elsewhere_;              // home: children that left or are about to
   OpenFiles open_;
+  FileLocks locks_;
   LeavingNames leaving_;
   PathCalls paths_;
   std::unique_ptr<file::Workers> threads_;

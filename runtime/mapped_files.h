@@ -27,7 +27,8 @@ class MappedFiles {
   virtual void NoteRewritten(uint64_t device, uint64_t inode) = 0;
   // A call on an output file that means the mapped one and not its local copy. False: it is the kernel's.
   using Answer = std::function<void(wire::StreamControlled)>;
-  virtual bool TakeCall(uint64_t device, uint64_t inode, const wire::StreamControl& control,
+  // `descriptor`: the origin's.
+  virtual bool TakeCall(uint64_t device, uint64_t inode, int descriptor, const wire::StreamControl& control,
                         Answer answer) = 0;
   // What other hosts wrote here is in the store before `done`.
   virtual void StoreOutput(std::function<void()> done) = 0;

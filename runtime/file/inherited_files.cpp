@@ -168,7 +168,9 @@ Status InheritedFiles::MayLeave(const image::View& view) {
       default:
         if (file->object->unlinked() || file->object->attributes().etag.empty())
           return Stays("an open mapped file without a name");
-        if (file->object->changed()) return Stays("an open mapped file that is not stored yet");
+        // The parent goes on meanwhile: what it writes after the fork the child sees when that is stored.
+        if ((entry.flags & O_ACCMODE) == O_RDWR ? file->unstored.load() : file->object->changed())
+          return Stays("an open mapped file that is not stored yet (" + file->object->key() + ")");
         if ((entry.flags & O_ACCMODE) == O_RDWR) open_.SetShared(*file);
     }
   }
@@ -233,17 +235,27 @@ bool InheritedFiles::HasVersion(OpenFile& file, const wire::JobDescriptor& entry
                                 const std::string& version) {
   if ((entry.status_flags & O_ACCMODE) != O_RDWR) return file.object->attributes().etag == version;
   open_.SetShared(file);
-  // Children before it have left the same description here, with the version of their time.
-  return open_.Refresh(file) && file.object->attributes().etag == version;
+  // Whoever shares a description that is written sees what others write meanwhile; and children before it
+  // have left the same one here, with the version of their time.
+  return open_.Refresh(file).ok();
 }
 
 void InheritedFiles::NoteRewritten(uint64_t device, uint64_t inode) {
   if (const auto file = open_.Find(device, inode); file != nullptr) open_.NoteRewritten(*file);
 }
 
-bool InheritedFiles::TakeCall(uint64_t device, uint64_t inode, const wire::StreamControl& control,
-                              Answer answer) {
+bool InheritedFiles::TakeCall(uint64_t device, uint64_t inode, int descriptor,
+                              const wire::StreamControl& control, Answer answer) {
   const auto file = open_.Find(device, inode);
+  if (file != nullptr && control.operation == wire::StreamOperation::kCall &&
+      static_cast<StreamCall>(control.call) == StreamCall::kLock) {
+    auto own = std::make_shared<store::UniqueFd>(fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+    locks_.LockOutput(file, std::move(own), static_cast<int>(control.first),
+                      [answer, request = control.request](int error) {
+                        answer({request, error == 0 ? 0 : -1, error, {}});
+                      });
+    return true;
+  }
   if (file == nullptr || !IsOfTheFile(control)) return false;
   auto made = std::make_shared<wire::StreamControlled>();
   made->request = control.request;

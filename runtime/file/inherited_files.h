@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "runtime/agent.h"
+#include "runtime/file/file_locks.h"
 #include "runtime/file/path_calls.h"
 #include "runtime/mapped_files.h"
 #include "shim/wire/image_view.h"
@@ -32,11 +33,12 @@ class InheritedFiles final : public MappedFiles {
   using Background = std::function<void(std::function<Status()>, std::function<void(const Status&)>)>;
   // `failed`: what could not be stored, when nobody else is there to be told; on any thread.
   using Failed = std::function<void(const std::string& key, const Error&)>;
-  InheritedFiles(Maps& maps, OpenFiles& open, PathCalls& paths, std::string tree, Background background,
-                 Failed failed)
+  InheritedFiles(Maps& maps, OpenFiles& open, PathCalls& paths, FileLocks& locks, std::string tree,
+                 Background background, Failed failed)
       : maps_(maps),
         open_(open),
         paths_(paths),
+        locks_(locks),
         tree_(std::move(tree)),
         background_(std::move(background)),
         failed_(std::move(failed)) {}
@@ -48,7 +50,8 @@ class InheritedFiles final : public MappedFiles {
 
   std::optional<std::string> NameOf(uint64_t device, uint64_t inode, const std::string& link) override;
   void NoteRewritten(uint64_t device, uint64_t inode) override;
-  bool TakeCall(uint64_t device, uint64_t inode, const wire::StreamControl& control, Answer answer) override;
+  bool TakeCall(uint64_t device, uint64_t inode, int descriptor, const wire::StreamControl& control,
+                Answer answer) override;
   void StoreOutput(std::function<void()> done) override;
 
  private:
@@ -61,6 +64,7 @@ class InheritedFiles final : public MappedFiles {
   Maps& maps_;
   OpenFiles& open_;
   PathCalls& paths_;
+  FileLocks& locks_;
   const std::string tree_;  // of this host, with a final '/'
   const Background background_;
   const Failed failed_;

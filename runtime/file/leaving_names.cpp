@@ -25,8 +25,11 @@ bool Touch(const wire::NameLeaves& a, const wire::NameLeaves& b) {
 
 }  // namespace
 
-LeavingNames::LeavingNames(Agent& agent, Maps& maps)
-    : agent_(agent), maps_(maps), fetchers_(std::make_unique<file::Workers>(kFetchedAtOnce)) {
+LeavingNames::LeavingNames(Agent& agent, Maps& maps, Gone gone)
+    : agent_(agent),
+      maps_(maps),
+      gone_(std::move(gone)),
+      fetchers_(std::make_unique<file::Workers>(kFetchedAtOnce)) {
   for (size_t i = 0; i < maps.count(); ++i) {
     askers_.push_back(std::make_unique<Asker>(*this, static_cast<uint32_t>(i)));
     maps[i].files->SetOthers(askers_.back().get());
@@ -45,7 +48,7 @@ LeavingNames::LeavingNames(Agent& agent, Maps& maps)
 }
 
 Result<uint64_t> LeavingNames::Leaves(uint32_t map, const std::string& from, const std::string& to) {
-  if (agent_.is_home() && !elsewhere_) return uint64_t{0};
+  if (agent_.is_home() && !needed_) return uint64_t{0};
   std::unique_lock lock(mutex_);
   if (ended_) return Error{EIO, "the session is ending"};
   const uint64_t number = ++last_asked_;
@@ -129,6 +132,7 @@ void LeavingNames::OnSettled(HostId asker, uint64_t number, bool done) {
 
 void LeavingNames::Finish(Requests::iterator request, bool done) {
   const wire::NameSettled settled{request->names.number, done};
+  if (done) gone_(request->names);
   for (const HostId host : request->asked)
     host == wire::kHome ? Settle(settled.number, done) : agent_.Send(host, settled);
   requests_.erase(request);

@@ -11,7 +11,7 @@
 //
 // Rules
 //  - Home decides about one request after the other where they touch, so no two hosts wait for each other.
-//  - While no process runs elsewhere, home asks nobody, not even itself.
+//  - While no process runs elsewhere and nothing is locked, home asks nobody, not even itself.
 //  - A host that is gone has nothing open any more. What it asked for is settled as not done, once all have
 //  answered; if the object is gone all the same, who flushes the file gets ESTALE.
 //  - Fetching has threads of its own, for those of calls may all be waiting here.
@@ -22,6 +22,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -41,14 +42,15 @@ namespace elsewhere::runtime {
 
 class LeavingNames {
  public:
-  // Outlives every call on the maps.
-  LeavingNames(Agent& agent, Maps& maps);
+  // Outlives every call on the maps. `gone`: home is told of what was done.
+  using Gone = std::function<void(const wire::NameLeaves&)>;
+  LeavingNames(Agent& agent, Maps& maps, Gone gone);
   ~LeavingNames() { End(); }
   LeavingNames(const LeavingNames&) = delete;
   LeavingNames& operator=(const LeavingNames&) = delete;
 
-  // Home: whether any process runs on another host.
-  void SetElsewhere(bool any) { elsewhere_ = any; }
+  // Home: whether any process runs on another host, or wants to hear of names.
+  void SetNeeded(bool needed) { needed_ = needed; }
   void HostGone(HostId host);
   // Whoever waits is refused from now on, and what was held for others stays what it is.
   void End();
@@ -102,7 +104,8 @@ class LeavingNames {
   Agent& agent_;
   Maps& maps_;
   std::vector<std::unique_ptr<Asker>> askers_;
-  std::atomic<bool> elsewhere_ = false;
+  const Gone gone_;
+  std::atomic<bool> needed_ = false;
 
   std::mutex mutex_;
   std::condition_variable answered_;

@@ -47,6 +47,7 @@ uint32_t OpenFiles::NewEntry(const OpenFile& file) {
     entry.whole.store(0);
     entry.known_size.store(0);
     entry.notify_at.store(UINT64_MAX);
+    entry.record_locks.store(0);
     entry.used.store(1);
     return i + 1;
   }
@@ -180,6 +181,28 @@ void OpenFiles::SetShared(OpenFile& file) {
   file.shared = true;
 }
 
+void OpenFiles::SetLocked(OpenFile& file, bool records) {
+  std::lock_guard lock(file.mutex);
+  if (records) {
+    table_.header.record_locks.store(1);
+    if (file.entry != 0) table_.files[file.entry - 1].record_locks.store(1);
+  }
+  if (file.shared) return;
+  file.shared = true;
+  ++file.told;
+  PublishLocked(file);
+}
+
+std::shared_ptr<OpenFile> OpenFiles::FindLocked(size_t map, uint64_t lock, const std::string& key) {
+  std::shared_ptr<OpenFile> found;
+  for (const auto& file : All()) {
+    if (file->map != map) continue;
+    if (file->lock == lock) return file;
+    if (!key.empty() && !file->object->unlinked() && file->object->key() == key) found = file;
+  }
+  return found;
+}
+
 // From here on every process asks before it reads or writes, for the entry says that nothing is here.
 std::vector<std::shared_ptr<OpenFile>> OpenFiles::NoteStale(size_t map) {
   std::vector<std::shared_ptr<OpenFile>> stale;
@@ -239,6 +262,7 @@ Status OpenFiles::Flush(OpenFile& file) {
   Absorb(file);
   FindUnseen(file);
   auto sent = write_back_ != nullptr ? write_back_->Sync(file.object) : file.object->Flush();
+  file.unstored = !sent;
   Publish(file);
   return sent;
 }

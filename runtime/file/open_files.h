@@ -16,6 +16,7 @@
 // Thread-safety: all methods from any thread; Flush, Fetch and Sweep block.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -47,8 +48,11 @@ struct OpenFile {
   bool shared = false;  // the description is open on another host, too
   // How often another host may have replaced the object, and up to which of them that was looked at.
   uint64_t told = 0, looked = 0;
-  bool rewritten = false;          // in places that nobody named; all of it is here
-  std::vector<uint64_t> hashes{};  // of an unseen file's blocks when it was last looked at
+  std::string told_version{};          // that other hosts were told of before a lock; the loop's thread only
+  uint64_t lock = 0;                   // what home calls it where it is locked; the loop's thread only
+  std::atomic<bool> unstored = false;  // the last flush has failed
+  bool rewritten = false;              // in places that nobody named; all of it is here
+  std::vector<uint64_t> hashes{};      // of an unseen file's blocks when it was last looked at
   uint64_t hashed_size = 0;
 };
 
@@ -72,6 +76,11 @@ class OpenFiles {
   void NoteRewritten(OpenFile& file);
   // Processes of another host have the same description.
   void SetShared(OpenFile& file);
+  // Processes of several hosts lock it: as SetShared, and nobody knows what was changed before. `records`: a
+  // process has a record lock.
+  void SetLocked(OpenFile& file, bool records);
+  // By what home calls it, or by its name.
+  std::shared_ptr<OpenFile> FindLocked(size_t map, uint64_t lock, const std::string& key);
   // Another host has changed something on this map: its shared files are looked at before they are used
   // again. Answers them, for Refresh.
   std::vector<std::shared_ptr<OpenFile>> NoteStale(size_t map);

@@ -360,7 +360,8 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
   const auto make = [this, control, host] {
     wire::StreamControlled answer;
     const auto send = [&agent = agent_, host](const wire::StreamControlled& made) { agent.Send(host, made); };
-    if (!closed_ && mapped() != nullptr && mapped()->TakeCall(object_.device, object_.inode, control, send))
+    if (!closed_ && mapped() != nullptr &&
+        mapped()->TakeCall(object_.device, object_.inode, descriptor_.get(), control, send))
       return;
     if (!closed_ && control.operation == wire::StreamOperation::kCall) {
       return RunCall(agent_.loop(), descriptor_.get(), control, send);

@@ -1,7 +1,6 @@
 #include "shim/file/cache.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,9 +11,20 @@
 #include <vector>
 
 #include "shim/store/s3_sign.h"
+#include "shim/wire/local_lock.h"
 
 namespace elsewhere::file {
 namespace {
+
+// Of this description, and not by flock, which is for those who have the file open.
+bool Lock(int fd, short type) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = abi::kLocalLocksEnd;
+  lock.l_len = 1;
+  return fcntl(fd, F_OFD_SETLK, &lock) == 0;
+}
 
 // Occupied space is looked at when so much of the limit may have been added since.
 constexpr uint64_t kLooks = 16;
@@ -96,7 +106,7 @@ void FileCache::Recycle(store::UniqueFd fd, std::string identity) {
   if (!fd || fstat(fd.get(), &status) != 0 || status.st_nlink != 0 ||
       uint64_t(status.st_blocks) * 512 > kSmallFile || !IsAlone(fd.get()))
     return;
-  flock(fd.get(), LOCK_UN);  // of one that was taken out
+  Lock(fd.get(), F_UNLCK);  // of one that was taken out
   std::lock_guard lock(mutex_);
   // Making room takes the oldest in NewPrivate, where its emptiness is needed.
   if (spare_.size() < 2 * kSpare) spare_.push_back({std::move(fd), std::move(identity)});
@@ -127,8 +137,7 @@ Result<FileCache::Version> FileCache::OpenVersion(const std::string& identity, u
   version.name = NameOf(identity);
   version.fd.Reset(open(version.name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   struct stat status;
-  if (!version.fd || flock(version.fd.get(), LOCK_SH | LOCK_NB) != 0 ||
-      fstat(version.fd.get(), &status) != 0) {
+  if (!version.fd || !Lock(version.fd.get(), F_RDLCK) || fstat(version.fd.get(), &status) != 0) {
     // Just being taken out or not ours: a file without a name serves as well.
     auto fresh = NewPrivate();
     if (!fresh) return fresh.error();
@@ -146,10 +155,7 @@ Result<FileCache::Version> FileCache::OpenVersion(const std::string& identity, u
 
 bool FileCache::TakeOut(const Version& version) {
   if (version.name.empty()) return true;
-  if (flock(version.fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    flock(version.fd.get(), LOCK_SH | LOCK_NB);
-    return false;
-  }
+  if (!Lock(version.fd.get(), F_WRLCK)) return false;
   struct stat named, open;
   if (stat(version.name.c_str(), &named) == 0 && fstat(version.fd.get(), &open) == 0 &&
       named.st_ino == open.st_ino)
@@ -185,7 +191,7 @@ void FileCache::NoteFilled(uint64_t bytes) {
 // file of its own.
 bool FileCache::RemoveUnused(const std::string& name) {
   store::UniqueFd fd(open(name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  return fd && flock(fd.get(), LOCK_EX | LOCK_NB) == 0 && unlink(name.c_str()) == 0;
+  return fd && Lock(fd.get(), F_WRLCK) && unlink(name.c_str()) == 0;
 }
 
 void FileCache::Evict(uint64_t limit) {

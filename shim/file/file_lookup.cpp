@@ -101,6 +101,18 @@ void FileSystem::PutOpen(const std::string& key, const std::shared_ptr<ObjectFil
   open_[key] = file;
 }
 
+std::shared_ptr<ObjectFile> FileSystem::ShareOpen(const std::string& key,
+                                                  const std::shared_ptr<ObjectFile>& file,
+                                                  const std::shared_ptr<ObjectFile>& before) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(open_, [](auto& entry) { return entry.second.expired(); });
+  auto& known = open_[key];
+  auto other = known.lock();
+  if (other && other != before && !other->unlinked()) return other;
+  known = file;
+  return file;
+}
+
 std::vector<std::pair<std::string, std::shared_ptr<ObjectFile>>> FileSystem::OpenBelow(
     const std::string& prefix) {
   std::vector<std::pair<std::string, std::shared_ptr<ObjectFile>>> files;

@@ -99,6 +99,9 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
     }
     if (got.not_modified || (open && attributes.etag == etag)) {
       file = open;
+    } else if (open && open->writable() && !attributes.is_link() && !IsSpecial(attributes) &&
+               open->Refresh()) {
+      file = open;  // what is written through it and what is locked in it is one for all of this host
     } else {
       // Opened by the name that it leads to, or not at all.
       if (attributes.is_link() || IsSpecial(attributes)) return Fail(ENOENT, key);
@@ -106,7 +109,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
       if (got.body.size() == attributes.size) content = got.body;
       auto made = ObjectFile::Existing(context_, key, attributes, content);
       if (!made) return made.error();
-      file = *made;
+      file = ShareOpen(key, *made, open);
     }
   }
   if (!Allowed(file->attributes(), WantedBy(flags))) return Fail(EACCES, key);
@@ -120,7 +123,6 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
       if (!cut) return cut.error();
     }
   }
-  if (file != open) PutOpen(key, file);
   return file;
 }
 
@@ -145,12 +147,15 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Create(const std::string& key, i
   } else {
     file = ObjectFile::Created(context_, key, attributes);
     if (!file) return file.error();
+    file = ShareOpen(key, *file, nullptr);
+    auto own = (*file)->MakeWritable();
+    if (!own) return own.error();
     if (flags & O_TRUNC) {
       auto cut = (*file)->Truncate(0);
       if (!cut) return cut.error();
     }
   }
-  PutOpen(key, *file);
+  if (flags & O_EXCL) PutOpen(key, *file);
   NoteName(key, false);
   return file;
 }

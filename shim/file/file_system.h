@@ -250,6 +250,10 @@ class FileSystem {
   void NoteName(const std::string& key, std::optional<bool> directory);
   std::shared_ptr<ObjectFile> FindOpen(const std::string& key);
   void PutOpen(const std::string& key, const std::shared_ptr<ObjectFile>& file);
+  // The same, unless somebody else has opened it at the same time, whose file it is then: all of this host
+  // share one. `before`: what was known to be open.
+  std::shared_ptr<ObjectFile> ShareOpen(const std::string& key, const std::shared_ptr<ObjectFile>& file,
+                                        const std::shared_ptr<ObjectFile>& before);
   std::vector<std::pair<std::string, std::shared_ptr<ObjectFile>>> OpenBelow(const std::string& prefix);
 
   bool IsRemembered(const std::string& key);

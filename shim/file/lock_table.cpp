@@ -24,16 +24,38 @@ bool IsDescription(const LockOwner& owner, uint64_t description) {
 
 }  // namespace
 
+bool LockTable::Excludes(const Held& held, const LockRequest& request) {
+  bool excludes = held.type == LockType::kExclusive || request.type == LockType::kExclusive;
+  return excludes && held.owner != request.owner && SameWorld(held.owner.kind, request.owner.kind) &&
+         Overlap(held.range, request.range);
+}
+
 const LockTable::Held* LockTable::FindHeld(const LockRequest& request) const {
   auto file = files_.find(request.file);
   if (file == files_.end() || request.type == LockType::kUnlock) return nullptr;
-  for (auto& held : file->second.held) {
-    bool excludes = held.type == LockType::kExclusive || request.type == LockType::kExclusive;
-    if (excludes && held.owner != request.owner && SameWorld(held.owner.kind, request.owner.kind) &&
-        Overlap(held.range, request.range))
-      return &held;
-  }
+  for (auto& held : file->second.held)
+    if (Excludes(held, request)) return &held;
   return nullptr;
+}
+
+std::vector<LockOwner> LockTable::Blockers(const LockRequest& request) const {
+  std::vector<LockOwner> owners;
+  auto file = files_.find(request.file);
+  if (file == files_.end() || request.type == LockType::kUnlock) return owners;
+  for (auto& held : file->second.held)
+    if (Excludes(held, request) && std::find(owners.begin(), owners.end(), held.owner) == owners.end())
+      owners.push_back(held.owner);
+  return owners;
+}
+
+bool LockTable::Holds(uint64_t process) const {
+  return std::any_of(files_.begin(), files_.end(), [process](auto& entry) {
+    auto& [held, waiters] = entry.second;
+    return std::any_of(held.begin(), held.end(),
+                       [process](auto& lock) { return IsProcess(lock.owner, process); }) ||
+           std::any_of(waiters.begin(), waiters.end(),
+                       [process](auto& waiter) { return IsProcess(waiter.request.owner, process); });
+  });
 }
 
 std::optional<LockConflict> LockTable::Find(const LockRequest& request) const {

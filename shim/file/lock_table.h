@@ -85,6 +85,12 @@ class LockTable {
   // The first lock that keeps the request from being granted.
   std::optional<LockConflict> Find(const LockRequest& request) const;
 
+  // All of them, once each.
+  std::vector<LockOwner> Blockers(const LockRequest& request) const;
+
+  bool Holds(uint64_t process) const;
+  bool Knows(LockedFile file) const { return files_.contains(file); }
+
   void ReleaseProcess(uint64_t process);
   void ReleaseOnClose(uint64_t process, LockedFile file);
   void ReleaseDescription(uint64_t description);
@@ -110,6 +116,7 @@ class LockTable {
     std::list<Waiter> waiters{};
   };
 
+  static bool Excludes(const Held& held, const LockRequest& request);
   const Held* FindHeld(const LockRequest& request) const;
   Status Set(File& file, const LockRequest& request);
   bool WouldWaitForItself(const LockRequest& request) const;

@@ -137,6 +137,8 @@ enum class Operation : uint32_t {
   kFileUnseen =
       75,  // it will be written where no hook sees it: everything is fetched, changes are looked for
   kFileFlushAll = 76,  // no arguments: everything that was written on this host
+  // arguments: FileLockCommand, FileLockKind, FileLockType, from, to (FileLock). payload of kGet: FileLock
+  kFileLock = 77,
   // Process-shared pthread objects (shim/wire/shared_object.h).
   // One is made in shared memory. arguments: SharedKind, the object's first host, device and inode there,
   // offset, flags, count. result: 0: nobody on another host has this memory; else the object to promote with.
@@ -209,6 +211,9 @@ struct alignas(4096) TableHeader {
   // is found without.
   alignas(64) std::atomic<uint32_t> asleep;
   std::atomic<uint32_t> hear_posts;  // 1: a semaphore's count may come near its maximum, posts are waited for
+  std::atomic<uint32_t> record_locks;  // 1: processes of this host have or had some on mapped files
+  // 1: before and behind flock of a mapped file the agent is asked, for other hosts lock such files, too.
+  std::atomic<uint32_t> flocks_ask;
   alignas(64)
       std::atomic<uint64_t> pending_summary[kSlotCount / 64 / 64];  // bit: that word of `pending` may be set
   std::atomic<uint64_t> pending[kSlotCount / 64];

@@ -28,10 +28,23 @@ struct alignas(64) FileEntry {
   // What is written behind it the agent finds by itself. UINT64_MAX: the agent has to look at the store
   // first.
   std::atomic<uint64_t> known_size;
-  std::atomic<uint64_t> notify_at;  // who writes up to here says so: it is sent while it is written
-  uint64_t reserved[3];
+  std::atomic<uint64_t> notify_at;     // who writes up to here says so: it is sent while it is written
+  std::atomic<uint64_t> record_locks;  // 1: processes of this host have or had some: they go by a close
+  uint64_t reserved[2];
 };
 static_assert(sizeof(FileEntry) == 64);
+
+// Locks on mapped files (runtime/file/file_locks.h). kClose: the process has closed a descriptor of the file.
+enum class FileLockCommand : uint32_t { kGet = 0, kTry = 1, kWait = 2, kClose = 3 };
+// kProcess: the lock itself. The others are the kernel's; this is the host's right to have them.
+enum class FileLockKind : uint32_t { kProcess = 0, kDescription = 1, kFlock = 2 };
+enum class FileLockType : uint32_t { kNone = 0, kShared = 1, kExclusive = 2 };
+struct FileLock {
+  FileLockType type;
+  int32_t pid;    // -1: it belongs to a description
+  uint64_t from;  // of a range of bytes
+  uint64_t to;    // behind it; UINT64_MAX: it has no end
+};
 
 enum class FileOperation : uint32_t {
   kNone = 0,

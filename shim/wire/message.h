@@ -97,7 +97,7 @@ enum class MessageType : uint16_t {
   kSemaphorePart = 89,
   kSegmentWanted = 92,
   kSegmentOffered = 93,
-  kKernelCall = 96,  // 96 to 111: shim/wire/kernel_message.h
+  kKernelCall = 96,  // 96 to 103: shim/wire/kernel_message.h
   kKernelResult = 97,
   kKernelCancel = 98,
   kKernelEvent = 99,
@@ -105,6 +105,13 @@ enum class MessageType : uint16_t {
   kNameLeaves = 113,
   kNameKept = 114,
   kNameSettled = 115,
+  kFileLock = 104,  // 104 to 110: shim/wire/lock_message.h
+  kFileLockAnswer = 105,
+  kFileLockCancel = 106,
+  kFileLockWanted = 107,
+  kFileLockGiven = 108,
+  kFileLocksLeft = 109,
+  kFileLocksStored = 110,
   kSharedRequest = 116,  // 116 to 119: shim/wire/shared_message.h
   kSharedAnswer = 117,
   kSharedOrder = 118,
