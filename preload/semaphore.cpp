@@ -89,7 +89,10 @@ SemaphoreOutcome PostHere(const Semaphore* word) {
   wire::SemaphoreShare* share = Share(word);
   Semaphore* lease = share == nullptr ? Lease(word) : nullptr;
   if (share == nullptr && lease == nullptr) return SemaphoreOutcome::kPromoted;
-  const bool unsent = OnWorker() && MayHaveUnsentOutput();
+  // A cell that names this process does so until another one takes a token: it need not be looked at again.
+  const bool named = lease != nullptr &&
+                     wire::UnsentBy(wire::UnsentOf(lease)->load(std::memory_order_relaxed)) == ThisProcess();
+  const bool unsent = OnWorker() && (named || MayHaveUnsentOutput());
   if (unsent && (share != nullptr || !wire::NoteUnsent(lease, ThisProcess())))
     return SemaphoreOutcome::kPromoted;
   if (share != nullptr) return wire::SharePost(share) ? SemaphoreOutcome::kDone : SemaphoreOutcome::kPromoted;

@@ -320,15 +320,14 @@ bool FindsUnsentOutput() {
   return false;
 }
 
-constinit std::atomic<uint64_t> all_sent{0};  // of `outputs`
-
 }  // namespace
 
-bool MayHaveUnsentOutput() {
-  const uint64_t now = outputs.load(std::memory_order_acquire);
-  if (all_sent.load(std::memory_order_relaxed) == now && FollowsStdio()) return false;
+constinit std::atomic<uint64_t> outputs_sent{0};
+
+bool LookForUnsentOutput(uint64_t now) {
   if (FindsUnsentOutput()) return true;
-  all_sent.store(now, std::memory_order_relaxed);
+  // Without stdio's own writes the number does not tell.
+  if (FollowsStdio()) outputs_sent.store(now, std::memory_order_relaxed);
   return false;
 }
 

@@ -84,7 +84,12 @@ int TerminalAtHome(int fd, unsigned long request, void* argument);
 
 // False only if everything that this process wrote to objects elsewhere has left it. Where nothing was
 // written since it was false, two loads; else one system call for each such descriptor.
-bool MayHaveUnsentOutput();
+extern constinit std::atomic<uint64_t> outputs_sent;  // what `outputs` was when nothing was unsent
+bool LookForUnsentOutput(uint64_t now);
+inline bool MayHaveUnsentOutput() {
+  const uint64_t now = outputs.load(std::memory_order_acquire);
+  return outputs_sent.load(std::memory_order_relaxed) != now && LookForUnsentOutput(now);
+}
 
 // FIONREAD where it is, or -1.
 long AvailableAtOrigin(int fd);

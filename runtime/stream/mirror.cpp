@@ -204,10 +204,18 @@ bool Mirror::TakeSome(Place* place, Taken& all, uint64_t room) {
     const size_t unit = datagrams     ? kLargestDatagram
                         : has_records ? kPipePage
                                       : std::min(std::max(place->object->Untaken(), kPipePage), room - at);
-    bytes.resize(at + unit);
+    const bool small = unit <= kPipePage;  // growing the vector first would clear a page for each packet
+    uint8_t page[kPipePage];
+    if (!small) bytes.resize(at + unit);
     std::vector<Descriptor> passed;
-    const auto taken = place->object->Take(std::span(bytes).subspan(at), passed);
-    bytes.resize(at + (taken ? *taken : 0));
+    const auto taken =
+        place->object->Take(small ? std::span(page, unit) : std::span(bytes).subspan(at), passed);
+    const size_t got = taken ? *taken : 0;
+    if (small) {
+      bytes.insert(bytes.end(), page, page + got);
+    } else {
+      bytes.resize(at + got);
+    }
     if (!taken) {
       if (taken.error().code == EINTR) continue;
       if (taken.error().code != EAGAIN) place->output_ended = true;
