@@ -29,6 +29,7 @@
 
 #include "preload/descriptor.h"
 #include "preload/files.h"
+#include "preload/object_count.h"
 #include "preload/packet.h"
 #include "preload/self.h"
 #include "preload/session_start.h"
@@ -298,6 +299,7 @@ abi::Table* ConnectedTable() {
 
 abi::Table* MapAgentTable(int descriptor) {
   if (connection.table == nullptr) connection.table = MapTable(descriptor);
+  if (connection.table != nullptr) counts_objects.store(connection.table->header.count_objects != 0);
   return connection.table;
 }
 

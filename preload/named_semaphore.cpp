@@ -76,6 +76,13 @@ bool IsCell(const sem_t* semaphore) {
   return CellOf(semaphore, &cell);
 }
 
+bool FindCell(const sem_t* semaphore, SharedPlace* place) {
+  uint32_t cell;
+  if (!CellOf(semaphore, &cell)) return false;
+  *place = {abi::kNamedCell, 0, 0, cell};
+  return true;
+}
+
 void AfterForkInParent(int child) {
   constexpr size_t kAtOnce = abi::kSlotPayload / sizeof(uint32_t);
   if (OnWorker() || open_cells.load(std::memory_order_relaxed) == 0) return;  // of nested children home knows

@@ -10,6 +10,7 @@
 
 #include "preload/hooks.h"
 #include "preload/ipc.h"
+#include "preload/object_count.h"
 #include "preload/pthread_shared.h"
 #include "preload/real.h"
 
@@ -107,6 +108,7 @@ int Wait(pthread_cond_t* given, pthread_mutex_t* mutex, const SharedDeadline& de
   if (!wire::IsOurs(Ours(given)) && !Adopt(given)) return EINVAL;
   pthread_testcancel();
   Condition* condition = Ours(given);
+  const Counted counted(abi::ObjectKind::kCondition, condition);
   uint32_t sequence = 0;
   if (wire::ConditionEnter(condition, &sequence)) return WaitNative(condition, sequence, mutex, deadline);
   Condition* lease = LeaseOf(condition);
@@ -123,6 +125,7 @@ bool IsLibcs(pthread_cond_t* condition, pthread_mutex_t* mutex) {
 }
 
 int Signal(Condition* condition, bool everybody) {
+  const Counted counted(abi::ObjectKind::kCondition, condition);
   if (wire::ConditionSignal(condition, everybody) != wire::kPromoted) return 0;
   if (Condition* lease = LeaseToRelease(condition);
       lease != nullptr && wire::ConditionSignal(lease, everybody) != wire::kPromoted)

@@ -3,6 +3,7 @@
 
 #include "preload/hooks.h"
 #include "preload/ipc.h"
+#include "preload/object_count.h"
 #include "preload/pthread_shared.h"
 #include "preload/real.h"
 
@@ -20,6 +21,7 @@ constexpr char kForeignBarrier[] =
     "the program uses a process-shared pthread barrier that was made elsewhere";
 
 int Read(wire::ReadWriteLock* lock, Blocking blocking, const SharedDeadline& deadline) {
+  const Counted counted(abi::ObjectKind::kReadWriteLock, lock);
   const int result = wire::ReadLock(lock, ThisThread(), blocking, deadline);
   if (result != wire::kPromoted) return result;
   return ActOnLock(lock->object.load(), SharedAction::kReadLock, SharedAction::kTryReadLock, blocking,
@@ -27,6 +29,7 @@ int Read(wire::ReadWriteLock* lock, Blocking blocking, const SharedDeadline& dea
 }
 
 int Write(wire::ReadWriteLock* lock, Blocking blocking, const SharedDeadline& deadline) {
+  const Counted counted(abi::ObjectKind::kReadWriteLock, lock);
   const int result = wire::WriteLock(lock, ThisThread(), blocking, deadline);
   if (result != wire::kPromoted) return result;
   return ActOnLock(lock->object.load(), SharedAction::kWriteLock, SharedAction::kTryWriteLock, blocking,
@@ -52,6 +55,7 @@ int WaitAtAgent(wire::Barrier* barrier) {
 }
 
 int Spin(wire::SpinLock* lock, Blocking blocking) {
+  const Counted counted(abi::ObjectKind::kSpinLock, lock);
   const int result = wire::SpinLockNow(lock, blocking);
   if (result != wire::kPromoted) return result;
   return Act(wire::ObjectOf(lock), blocking == Blocking::kTry ? SharedAction::kTryLock : SharedAction::kLock);
@@ -129,6 +133,7 @@ int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock, const ti
 
 int pthread_rwlock_unlock(pthread_rwlock_t* lock) {
   if (!wire::IsOurs(Ours(lock))) return real::pthread_rwlock_unlock(lock);
+  const Counted counted(abi::ObjectKind::kReadWriteLock, lock);
   const int result = wire::ReadWriteUnlock(Ours(lock));
   if (result != wire::kPromoted) return result;
   return ActUnheard(Ours(lock)->object.load(), SharedAction::kReadWriteUnlock);
@@ -167,6 +172,7 @@ int pthread_barrier_wait(pthread_barrier_t* barrier) {
     NoteForeign(barrier, kForeignBarrier);
     return real::pthread_barrier_wait(barrier);
   }
+  const Counted counted(abi::ObjectKind::kBarrier, barrier);
   const int result = wire::BarrierWait(Ours(barrier));
   return result == wire::kPromoted ? WaitAtAgent(Ours(barrier)) : result;
 }
@@ -201,6 +207,7 @@ int pthread_spin_trylock(pthread_spinlock_t* lock) {
 }
 
 int pthread_spin_unlock(pthread_spinlock_t* lock) {
+  const Counted counted(abi::ObjectKind::kSpinLock, const_cast<int*>(lock));
   if (wire::SpinUnlock(Ours(lock)) != wire::kPromoted) return 0;
   return ActUnheard(wire::ObjectOf(Ours(lock)), SharedAction::kUnlock);
 }

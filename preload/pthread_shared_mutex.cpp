@@ -10,6 +10,7 @@
 
 #include "preload/hooks.h"
 #include "preload/ipc.h"
+#include "preload/object_count.h"
 #include "preload/pthread_shared.h"
 #include "preload/real.h"
 #include "shim/wire/raw_syscall.h"
@@ -140,6 +141,11 @@ int Lock(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
   return LockPromoted(mutex, blocking, deadline);
 }
 
+int LockCounted(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
+  const Counted counted(abi::ObjectKind::kMutex, mutex);
+  return Lock(mutex, blocking, deadline);
+}
+
 int Unlock(Mutex* mutex) {
   const bool robust = (mutex->kind & wire::kMutexRobust) != 0;
   const int result = robust ? UnlockRobust(mutex) : wire::MutexUnlock(mutex, ThisThread());
@@ -213,19 +219,19 @@ int pthread_mutex_destroy(pthread_mutex_t* mutex) {
 
 int pthread_mutex_lock(pthread_mutex_t* mutex) {
   if (wire::IsOurs(Ours(mutex))) [[likely]]
-    return Lock(Ours(mutex), Blocking::kWait, {});
+    return LockCounted(Ours(mutex), Blocking::kWait, {});
   NoteForeign(mutex, kForeign);
   return real::pthread_mutex_lock(mutex);
 }
 
 int pthread_mutex_trylock(pthread_mutex_t* mutex) {
-  if (wire::IsOurs(Ours(mutex))) return Lock(Ours(mutex), Blocking::kTry, {});
+  if (wire::IsOurs(Ours(mutex))) return LockCounted(Ours(mutex), Blocking::kTry, {});
   NoteForeign(mutex, kForeign);
   return real::pthread_mutex_trylock(mutex);
 }
 
 int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* deadline) {
-  if (wire::IsOurs(Ours(mutex))) return Lock(Ours(mutex), Blocking::kWait, {deadline, CLOCK_REALTIME});
+  if (wire::IsOurs(Ours(mutex))) return LockCounted(Ours(mutex), Blocking::kWait, {deadline, CLOCK_REALTIME});
   NoteForeign(mutex, kForeign);
   return real::pthread_mutex_timedlock(mutex, deadline);
 }
@@ -236,13 +242,14 @@ int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, const times
     return real::pthread_mutex_clocklock(mutex, clock, deadline);
   }
   if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC) return EINVAL;
-  return Lock(Ours(mutex), Blocking::kWait, {deadline, clock});
+  return LockCounted(Ours(mutex), Blocking::kWait, {deadline, clock});
 }
 
 int pthread_mutex_unlock(pthread_mutex_t* mutex) {
-  if (wire::IsOurs(Ours(mutex))) [[likely]]
-    return Unlock(Ours(mutex));
-  return real::pthread_mutex_unlock(mutex);
+  if (!wire::IsOurs(Ours(mutex))) [[unlikely]]
+    return real::pthread_mutex_unlock(mutex);
+  const Counted counted(abi::ObjectKind::kMutex, mutex);
+  return Unlock(Ours(mutex));
 }
 
 int pthread_mutex_consistent(pthread_mutex_t* mutex) {

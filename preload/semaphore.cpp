@@ -13,6 +13,7 @@
 #include "preload/agent.h"
 #include "preload/hooks.h"
 #include "preload/memory.h"
+#include "preload/object_count.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stream.h"
@@ -130,6 +131,7 @@ bool MayPostUnheard(const Semaphore* word) {
 }
 
 int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
+  const Counted counted(abi::ObjectKind::kSemaphore, semaphore);
   Semaphore* word = AsWord(semaphore);
   for (;;) {
     SemaphoreOutcome outcome = wire::SemaphoreWait(word, deadline, clock);
@@ -196,6 +198,7 @@ int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
 }
 
 int sem_trywait(sem_t* semaphore) {
+  const Counted counted(abi::ObjectKind::kSemaphore, semaphore);
   Semaphore* word = AsWord(semaphore);
   for (;;) {
     SemaphoreOutcome outcome = wire::SemaphoreTryWait(word);
@@ -209,6 +212,7 @@ int sem_trywait(sem_t* semaphore) {
 }
 
 int sem_post(sem_t* semaphore) {
+  const Counted counted(abi::ObjectKind::kSemaphore, semaphore);
   Semaphore* word = AsWord(semaphore);
   SemaphoreOutcome outcome = wire::SemaphorePost(word);
   if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);

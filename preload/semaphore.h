@@ -4,6 +4,7 @@
 
 #include <semaphore.h>
 
+#include "preload/memory.h"
 #include "shim/wire/semaphore.h"
 
 namespace elsewhere::preload {
@@ -19,6 +20,8 @@ inline bool IsShared(const sem_t* semaphore) {
 
 namespace named {
 bool IsCell(const sem_t* semaphore);
+// False: it lies in no cell. The place is abi::kNamedCell's.
+bool FindCell(const sem_t* semaphore, SharedPlace* place);
 }  // namespace named
 
 }  // namespace elsewhere::preload

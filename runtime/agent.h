@@ -42,6 +42,8 @@ class SessionKeys;
 
 namespace elsewhere::runtime {
 
+class ObjectCounts;
+
 using wire::HostId;
 using wire::Incarnation;
 
@@ -166,6 +168,8 @@ class Agent {
   virtual const std::string& session_id() const = 0;  // 32 hexadecimal digits
   virtual abi::Table& table() = 0;
   virtual SessionReport& report() = 0;
+  // nullptr: nobody wants to know (object_counts.h).
+  virtual ObjectCounts* object_counts() { return nullptr; }
 
   // The command connection, for scripts of a component's own, and the session's keys.
   virtual broker::RedisConnection& broker() = 0;

@@ -31,9 +31,11 @@ Result<std::unique_ptr<AgentCore>> AgentCore::Create(const Options& options, sto
   auto calls = CallTable::Create({.session = options.session,
                                   .host = options.host,
                                   .agent_socket = self->layout_.AgentSocket(options.host),
-                                  .fork_remote = options.fork_remote});
+                                  .fork_remote = options.fork_remote,
+                                  .count_objects = options.count_objects});
   if (!calls) return calls.error();
   core->calls_ = std::move(*calls);
+  if (options.count_objects) core->object_counts_ = std::make_unique<ObjectCounts>(core->calls_->table());
   core->calls_->SetCancelled([self](CallId id) {
     for (auto& component : self->components_) component->CallCancelled(id);
   });

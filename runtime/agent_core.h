@@ -15,6 +15,7 @@
 #include "runtime/call_table.h"
 #include "runtime/connections.h"
 #include "runtime/link.h"
+#include "runtime/object_counts.h"
 #include "shim/broker/inbox.h"
 #include "shim/broker/redis_connection.h"
 #include "shim/store/seal.h"
@@ -28,6 +29,7 @@ class AgentCore final : public Agent {
     std::string directory;
     HostId host = 0;
     bool fork_remote = true;
+    bool count_objects = false;
     bool sealed = false;  // messages are sealed: the broker is not the session's own
   };
   static Result<std::unique_ptr<AgentCore>> Create(const Options& options, store::SessionKey key);
@@ -52,6 +54,7 @@ class AgentCore final : public Agent {
   CallTable& calls() { return *calls_; }
   Connections& connections() { return *connections_; }
   SessionReport& report() override { return report_; }
+  ObjectCounts* object_counts() override { return object_counts_.get(); }
   broker::RedisConnection& broker() override { return *commands_; }
   const broker::SessionKeys& keys() const { return keys_; }
   store::SessionKey& key() override { return key_; }
@@ -156,6 +159,7 @@ class AgentCore final : public Agent {
   store::SessionKey key_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<CallTable> calls_;
+  std::unique_ptr<ObjectCounts> object_counts_;
   std::unique_ptr<Connections> connections_;
   std::unique_ptr<broker::RedisConnection> commands_;
   std::unique_ptr<broker::InboxReader> inbox_;

@@ -16,7 +16,7 @@ int AgentMain(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   PrepareSignalWatches();
   RaiseDescriptorLimit();
-  auto arguments = ParseArguments(argc, argv, " colocate strict verbose ");
+  auto arguments = ParseArguments(argc, argv, " colocate strict verbose count-objects ");
   if (!arguments) {
     std::fprintf(stderr, "elsewhere: %s\n", arguments.error().message.c_str());
     return 125;
@@ -40,6 +40,7 @@ int AgentMain(int argc, char** argv) {
   options.fork_remote = given["fork"] != "local";
   options.direct = given["messages"] != "broker";
   options.colocate = given.contains("colocate");
+  options.count_objects = given.contains("count-objects");
   options.strict = given.contains("strict");
   options.verbose = given.contains("verbose");
   const SessionLayout layout(options.directory);

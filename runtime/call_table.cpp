@@ -60,6 +60,7 @@ Result<std::unique_ptr<CallTable>> CallTable::Create(const Options& options) {
   header.host = options.host;
   header.agent_pid = getpid();
   header.fork_remote = options.fork_remote ? 1 : 0;
+  header.count_objects = options.count_objects ? 1 : 0;
   std::memcpy(header.agent_socket, options.agent_socket.c_str(), options.agent_socket.size() + 1);
   return result;
 }

@@ -29,6 +29,7 @@ class CallTable {
     HostId host = 0;
     std::string agent_socket;
     bool fork_remote = true;
+    bool count_objects = false;
   };
   static Result<std::unique_ptr<CallTable>> Create(const Options& options);
   ~CallTable();

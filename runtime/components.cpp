@@ -16,6 +16,13 @@ Status AddComponents(AgentCore& core, const FileOptions& files) {
   core.Add(MakeIpc(core));
   core.Add(MakeStreams(core));
   core.Add(MakeKernelCalls(core));
+  if (core.object_counts() == nullptr) return Ok{};
+  if (!core.is_home()) {
+    core.Add(MakeCountSender(core));
+  } else {
+    core.OnMessage<wire::ObjectCounts>(
+        [&core](HostId, wire::ObjectCounts&& counts) { core.object_counts()->Merge(counts); });
+  }
   return Ok{};
 }
 

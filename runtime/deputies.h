@@ -113,6 +113,8 @@ class Deputies {
     uint64_t id = 0;
     abi::KernelCall call{};
     store::UniqueFd memory;  // where it is large
+    std::chrono::steady_clock::time_point began{};
+    std::string object;  // its name, where it is counted
   };
 
   // deputies.cpp: to the start

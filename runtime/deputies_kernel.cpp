@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <iterator>
 
 #include "runtime/deputies.h"
@@ -38,6 +39,30 @@ void CountWithoutAgent(const abi::TableHeader& header, const abi::KernelCall& ca
   std::memcpy(answer.data(), &now, sizeof now);
 }
 
+abi::ObjectKind KindOf(const abi::KernelCall& call) {
+  switch (call.number) {
+    case SYS_mq_timedsend:
+    case SYS_mq_timedreceive:
+      return abi::ObjectKind::kMessageQueue;
+    case SYS_msgsnd:
+    case SYS_msgrcv:
+      return abi::ObjectKind::kSystemVQueue;
+    case SYS_semtimedop:
+      return abi::ObjectKind::kSystemVSemaphores;
+    default:
+      return abi::ObjectKind::kOther;
+  }
+}
+
+// A queue is named by the deputy's descriptor of it, a System V object by its number.
+std::string ObjectOf(const abi::KernelCall& call, int32_t deputy) {
+  const std::string number = std::to_string(call.arguments[0]);
+  if (KindOf(call) != abi::ObjectKind::kMessageQueue) return number;
+  std::error_code error;
+  const auto name = std::filesystem::read_symlink("/proc/" + std::to_string(deputy) + "/fd/" + number, error);
+  return error ? number : name.string();
+}
+
 }  // namespace
 
 void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
@@ -47,7 +72,11 @@ void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
   if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) {
     return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ESRCH, {}});
   }
-  PendingKernelCall pending{from, message.incarnation, message.id, *call, {}};
+  PendingKernelCall pending{from, message.incarnation, message.id, *call, {}, {}, {}};
+  if (core_.object_counts() != nullptr && KindOf(*call) != abi::ObjectKind::kOther) {
+    pending.began = std::chrono::steady_clock::now();
+    pending.object = ObjectOf(*call, deputy->pid);
+  }
   const std::span<const uint8_t> data(message.call.data() + sizeof(abi::KernelCall), call->data);
   const bool large = call->memory > abi::kInlineKernelMemory;
   if (large) {
@@ -85,6 +114,10 @@ void Deputies::OnKernelAnswer(const Connections::Packet& packet) {
   const PendingKernelCall call = std::move(found->second);
   kernel_calls_.erase(found);
   if (core_.ending()) return;
+  if (!call.object.empty()) {
+    core_.object_counts()->Add(KindOf(call.call), call.object, 1,
+                               std::chrono::steady_clock::now() - call.began);
+  }
   wire::KernelResult result{call.incarnation, call.id, head.result, {}};
   if (call.memory.get() < 0) {
     result.answer.assign(packet.bytes.begin() + sizeof head, packet.bytes.end());

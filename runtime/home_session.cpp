@@ -77,6 +77,7 @@ Status HomeSession::StartCore() {
                                  .directory = options_.directory,
                                  .host = wire::kHome,
                                  .fork_remote = options_.fork_remote,
+                                 .count_objects = options_.count_objects,
                                  .sealed = !options_.redis.empty()},
                                 std::move(*key));
   if (!core) return core.error();
@@ -207,6 +208,7 @@ Status HomeSession::StartOneWorker(HostId host) {
   if (!options_.store.empty()) command.arguments.push_back("--sealed-packs");
   if (!options_.redis.empty()) command.arguments.push_back("--sealed-messages");
   if (options_.verbose) command.arguments.push_back("--verbose");
+  if (options_.count_objects) command.arguments.push_back("--count-objects");
   if (!options_.files.maps.empty()) {
     const FileOptions& files = options_.files;
     for (std::string argument : {std::string("--maps"), files.maps, std::string("--file-cache"),
@@ -316,7 +318,7 @@ void HomeSession::OnControl() {
 }
 
 void HomeSession::OnControlMessage(const std::string& word, const std::string& text) {
-  if (word == control::kReport) return Tell(std::string(control::kReport) + " " + report().ToJson());
+  if (word == control::kReport) return TellReport();
   if (word == control::kEnd) return core_->Fatal(text);
   if (word != control::kRootEnded) return;
   root_ended_ = true;
@@ -324,13 +326,24 @@ void HomeSession::OnControlMessage(const std::string& word, const std::string& t
   auto left = std::make_shared<size_t>(core_->components().size() + 1);
   const auto one_less = [this, left, status] {
     if (--*left > 0 || finished_) return;
-    Tell(std::string(control::kReport) + " " + report().ToJson());
+    TellReport();
     if (WIFSIGNALED(status)) return Finish(true);
     command_settled_ = true;
     FinishIfEmpty();
   };
   for (const auto& component : core_->components()) component->CommandEnded(one_less);
   one_less();
+}
+
+// A message to the launcher has room for so many objects and more.
+void HomeSession::TellReport() {
+  constexpr size_t kMostObjects = 200;
+  if (ObjectCounts* counts = core_->object_counts()) {
+    size_t others = 0;
+    report().objects = counts->Report(kMostObjects, &others);
+    report().objects_not_listed = others;
+  }
+  Tell(std::string(control::kReport) + " " + report().ToJson());
 }
 
 void HomeSession::OnEngine() {

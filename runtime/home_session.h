@@ -35,6 +35,7 @@ class HomeSession {
     std::string store;  // empty: a directory of the session's
     FileOptions files;  // the cache's directory: home's, the workers' are beside it
     bool fork_remote = true;
+    bool count_objects = false;
     bool direct = true;     // messages to workers travel over links; else through the broker
     bool colocate = false;  // children that share memory run at home
     bool strict = false;
@@ -61,6 +62,7 @@ class HomeSession {
   void OnControlMessage(const std::string& word, const std::string& text);
   void OnEngine();
   void OnWorkerGone(HostId host, const std::string& reason);
+  void TellReport();
   void Tell(const std::string& message);
   void FinishIfEmpty();
   void Fail(const std::string& reason);

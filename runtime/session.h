@@ -18,12 +18,13 @@
 //
 // elsewhere-runtime agent  --session HEX32 --directory DIR --listen FD --control FD --lifeline FD
 //                          --workers N [--store URL] [--fork remote|local] [--messages direct|broker]
-//                          [--colocate] [--strict] [--verbose]
+//                          [--colocate] [--strict] [--verbose] [--count-objects]
 //                          [--maps LIST --file-cache DIR --cache-size BYTES [--endpoint URL]
 //                          [--write-back 1]]
 //   FDs: listening agent.sock; SOCK_SEQPACKET control; read end of the lifeline pipe.
 // elsewhere-runtime worker --session HEX32 --directory DIR --host N --store URL --key FD
 //                          [--slots N] [--link FD] [--sealed-packs] [--sealed-messages] [--verbose]
+//                          [--count-objects]
 //                          [--maps LIST --file-cache DIR --cache-size BYTES [--endpoint URL]]
 //   FDs: key, a pipe or memfd with the 64 hexadecimal digits of the session key; link, a direct connection
 //   with home (link.h), without it messages go through the broker. The worker is pid 1 of its pid
@@ -50,6 +51,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "shim/wire/session_names.h"
 
@@ -99,8 +101,18 @@ class SessionLayout {
   std::string sockets_;
 };
 
+// What the processes did with one object that they share (object_counts.h).
+struct ObjectUse {
+  std::string kind;
+  std::string name;
+  uint64_t here = 0;    // operations within one host
+  uint64_t across = 0;  // through the agents
+  uint64_t blocked_nanoseconds = 0;
+};
+
 // Totals of a session, as the report carries them (flat JSON object; "fallbacks" is an object reason ->
-// count, "notes" an array of lines). Times are sums over children in nanoseconds.
+// count, "notes" an array of lines, "objects" an array of objects). Times are sums over children in
+// nanoseconds.
 struct SessionReport {
   uint64_t forks_remote = 0;  // children that ran on workers, nested ones included
   uint64_t forks_nested = 0;  // of these, forked on a worker
@@ -117,6 +129,8 @@ struct SessionReport {
   uint64_t restore_nanoseconds = 0;  // fetch and restore on the worker
   uint64_t join_nanoseconds = 0;     // reaped on the worker -> deputy told
   uint32_t workers = 0;
+  std::vector<ObjectUse> objects;
+  uint64_t objects_not_listed = 0;
 
   std::string ToJson() const;
 };

@@ -38,6 +38,17 @@ std::string Lines(const std::map<std::string, uint64_t>& counts) {
   return text + "]";
 }
 
+std::string Objects(const std::vector<ObjectUse>& objects) {
+  std::string text = "[";
+  for (const ObjectUse& object : objects) {
+    if (text.size() > 1) text += ',';
+    text += "{\"kind\":" + Quote(object.kind) + ",\"name\":" + Quote(object.name) +
+            ",\"here\":" + std::to_string(object.here) + ",\"across\":" + std::to_string(object.across) +
+            ",\"blocked_nanoseconds\":" + std::to_string(object.blocked_nanoseconds) + "}";
+  }
+  return text + "]";
+}
+
 }  // namespace
 
 std::string SessionReport::ToJson() const {
@@ -58,7 +69,9 @@ std::string SessionReport::ToJson() const {
   number("restore_nanoseconds", restore_nanoseconds);
   number("join_nanoseconds", join_nanoseconds);
   number("workers", workers);
-  return text + ",\"fallbacks\":" + Counts(fallbacks) + ",\"notes\":" + Lines(notes) + "}";
+  number("objects_not_listed", objects_not_listed);
+  return text + ",\"fallbacks\":" + Counts(fallbacks) + ",\"notes\":" + Lines(notes) +
+         ",\"objects\":" + Objects(objects) + "}";
 }
 
 }  // namespace elsewhere::runtime

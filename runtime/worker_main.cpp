@@ -69,6 +69,7 @@ Status WorkerAgent::Start(Arguments& arguments) {
   auto core = AgentCore::Create({.session = arguments["session"],
                                  .directory = arguments["directory"],
                                  .host = host,
+                                 .count_objects = arguments.contains("count-objects"),
                                  .sealed = arguments.contains("sealed-messages")},
                                 std::move(*key));
   if (!core) return core.error();
@@ -170,7 +171,7 @@ void WorkerAgent::Leave(int status, const std::string& reason) {
 int WorkerMain(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
-  auto arguments = ParseArguments(argc, argv, " verbose sealed-packs sealed-messages ");
+  auto arguments = ParseArguments(argc, argv, " verbose sealed-packs sealed-messages count-objects ");
   if (!arguments) {
     std::fprintf(stderr, "elsewhere: %s\n", arguments.error().message.c_str());
     return 125;

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "runtime/object_counts.h"
 #include "shim/wire/semaphore_lease.h"
 
 namespace elsewhere::runtime {
@@ -107,6 +108,7 @@ SemaphoreNames::Opened SemaphoreNames::Open(int32_t holder, const wire::Semaphor
   cells_[cell] = Named{
       .name = name, .linked = true, .mode = request.mode, .owner = request.user, .object = 0, .holders = 0};
   names_[name] = cell;
+  if (ObjectCounts* counts = agent_.object_counts()) counts->CellNamed(cell, name);
   Hold(holder, cell);
   return {0, cell};
 }

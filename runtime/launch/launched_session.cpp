@@ -117,6 +117,7 @@ std::vector<std::string> AgentArguments(const Options& options, const LaunchedSe
   }
   if (options.colocate) arguments.push_back("--colocate");
   if (options.strict) arguments.push_back("--strict");
+  if (options.stats != Stats::kNone) arguments.push_back("--count-objects");
   if (options.verbose) arguments.push_back("--verbose");
   return arguments;
 }

@@ -116,6 +116,29 @@ std::string Count(double number, const char* one, const char* many) {
   return text.data();
 }
 
+std::string ObjectText(const ReportValues& report) {
+  constexpr int kMostLines = 20;
+  std::string text;
+  double others = Number(report, "objects_not_listed");
+  for (int index = 0;; ++index) {
+    const std::string object = "objects." + std::to_string(index);
+    const auto kind = report.texts.find(object + ".kind");
+    if (kind == report.texts.end()) break;
+    if (index >= kMostLines) {
+      ++others;
+      continue;
+    }
+    const auto name = report.texts.find(object + ".name");
+    const bool has_name = name != report.texts.end() && !name->second.empty();
+    text += kind->second + (has_name ? " " + name->second : "") + ": " +
+            Count(Number(report, object + ".here"), "operation", "operations") + " within a host, " +
+            Count(Number(report, object + ".across"), "across", "across") + ", blocked " +
+            Milliseconds(Number(report, object + ".blocked_nanoseconds")) + "\n";
+  }
+  if (others > 0) text += Count(others, "more object", "more objects") + " that processes shared\n";
+  return text;
+}
+
 }  // namespace
 
 Result<ReportValues> ReadReport(std::string_view json) {
@@ -144,7 +167,7 @@ std::string SummaryText(const ReportValues& report) {
     }
     text += "\n";
   }
-  return text;
+  return text + ObjectText(report);
 }
 
 std::string FallbackText(const ReportValues& report) {

@@ -20,7 +20,8 @@ struct ReportValues {
 
 Result<ReportValues> ReadReport(std::string_view json);
 
-// What `--stats` prints: lines without our name in front. Empty reports are fine.
+// What `--stats` prints: lines without our name in front; of the objects that processes shared, those that
+// were waited for longest. Empty reports are fine.
 std::string SummaryText(const ReportValues& report);
 
 // Why children ran at home, a line for each reason; empty if none did.

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "runtime/object_counts.h"
+
 namespace elsewhere::runtime::stream {
 namespace {
 
@@ -130,14 +132,14 @@ void Mirror::Gone(Place* place, bool killed) {
     if (request.place != place) continue;
     request.place = nullptr;
     Withdraw(number, request);
-    if (std::exchange(request.has_call, false)) agent_.Complete(request.call, -1, EBADF);
+    if (std::exchange(request.has_call, false)) Complete(request.call, -1, EBADF);
   }
   ReturnUnread(*place);
   std::erase_if(places_, [place](const auto& each) { return each.get() == place; });
   if (!places_.empty()) return;
-  for (const CallId call : std::exchange(watch_calls_, {})) agent_.Complete(call, -1, EBADF);
+  for (const CallId call : std::exchange(watch_calls_, {})) Complete(call, -1, EBADF);
   agent_.Send(origin_, wire::StreamClose{id_, grants_, killed});
-  blocked_ = false;
+  SetBlocked(false);
   CheckSent();
   closed_(*this);
 }
@@ -157,6 +159,49 @@ void Mirror::Abandon() {
 
 // ---- Output ----
 
+namespace {
+
+abi::ObjectKind CountedKind(Kind kind) {
+  switch (kind) {
+    case Kind::kPipeRead:
+    case Kind::kPipeWrite:
+      return abi::ObjectKind::kPipe;
+    case Kind::kSocket:
+      return abi::ObjectKind::kSocket;
+    case Kind::kTerminal:
+      return abi::ObjectKind::kTerminal;
+    case Kind::kOutputFile:
+      return abi::ObjectKind::kFile;
+    case Kind::kEvent:
+      return abi::ObjectKind::kEvent;
+    case Kind::kTimer:
+      return abi::ObjectKind::kTimer;
+    default:
+      return abi::ObjectKind::kListener;
+  }
+}
+
+}  // namespace
+
+void Mirror::Count(uint64_t operations, std::chrono::nanoseconds blocked) {
+  ObjectCounts* const counts = agent_.object_counts();
+  if (counts == nullptr) return;
+  const HostId host = wire::HostOf(id_);
+  const std::string name = entry_.path.empty() ? std::to_string(id_) : entry_.path;
+  counts->Add(CountedKind(kind_), host == wire::kHome ? name : name + " of host " + std::to_string(host),
+              operations, blocked);
+}
+
+// Writers wait while the window is full.
+void Mirror::SetBlocked(bool blocked) {
+  if (blocked == blocked_) return;
+  blocked_ = blocked;
+  if (agent_.object_counts() == nullptr) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (!blocked) Count(0, now - blocked_since_);
+  blocked_since_ = now;
+}
+
 uint64_t Mirror::Room() const {
   const uint64_t ahead = sent_ - acknowledged_;
   return ahead >= wire::kStreamWindow ? 0 : wire::kStreamWindow - ahead;
@@ -167,7 +212,7 @@ void Mirror::Forward(Place* place) {
   for (bool more = true; more;) {
     const uint64_t room = std::min(Room(), wire::kStreamPart);
     if (room == 0) {
-      blocked_ = true;
+      SetBlocked(true);
       for (auto& each : places_) SetInterest(*each);
       return;
     }
@@ -244,6 +289,7 @@ bool Mirror::TakeSome(Place* place, Taken& all, uint64_t room) {
 void Mirror::SendData(Taken taken) {
   const uint64_t position = sent_;
   sent_ += taken.bytes.size();
+  Count(std::max<size_t>(taken.records.size(), 1), std::chrono::nanoseconds::zero());
   auto passed = passing_.Pack(origin_, std::move(taken.passed));
   if (send_first_) send_first_();
   outbox_.Send(origin_, wire::StreamData{id_,
@@ -290,7 +336,7 @@ void Mirror::OnCredit(const wire::StreamCredit& credit) {
   if (credit.generation != generation_) return;
   acknowledged_ = std::max(acknowledged_, std::min(credit.position, sent_));
   if (!blocked_ || Room() == 0) return;
-  blocked_ = false;
+  SetBlocked(false);
   for (Place* place : Places()) {
     if (!Has(place) || place->output_ended) continue;
     SetInterest(*place);
@@ -301,7 +347,7 @@ void Mirror::OnCredit(const wire::StreamCredit& credit) {
 // The origin takes no more. Writers here learn it as they would there.
 void Mirror::OnBroken() {
   acknowledged_ = sent_;
-  blocked_ = false;
+  SetBlocked(false);
   for (Place* place : Places()) {
     Unregister(*place);
     place->output_ended = true;

@@ -14,6 +14,7 @@
 // Everything runs on the agent's loop.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
@@ -129,6 +130,11 @@ class Mirror {
     std::vector<uint8_t> unwanted;
   };
 
+  // What Pull was asked is answered by this, so that waits are counted (runtime/object_counts.h).
+  void Complete(CallId call, int64_t result, int error = 0, std::span<const uint8_t> payload = {});
+  void Count(uint64_t operations, std::chrono::nanoseconds blocked);
+  void SetBlocked(bool blocked);
+
   Place* Find(const ObjectId& object);
   // A copy, for loops whose body may make a place go.
   std::vector<Place*> Places() const;
@@ -185,6 +191,8 @@ class Mirror {
   uint64_t sent_ = 0;  // positions
   uint64_t acknowledged_ = 0;
   bool blocked_ = false;  // the window is full
+  std::chrono::steady_clock::time_point blocked_since_{};
+  std::vector<std::pair<CallId, std::chrono::steady_clock::time_point>> counted_;  // calls that wait
   bool shutdown_sent_ = false;
   std::vector<std::pair<uint64_t, std::function<void()>>> waiting_;  // for `sent_` to reach the position
 

@@ -40,12 +40,13 @@ void Mirror::Pull(CallId call, Incarnation reader, const ObjectId& object, uint6
   const bool more = mode == PullMode::kMore || mode == PullMode::kMoreAtOnce;
   Place* const place = Find(object);
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
-    return agent_.Complete(call, -1, EBADF);
+    return Complete(call, -1, EBADF);
   }
+  if (agent_.object_counts() != nullptr) counted_.emplace_back(call, std::chrono::steady_clock::now());
   if (IsCounter(kind_)) ForwardAll();  // a process reads what it has written itself
-  if (!Hide(*place)) return agent_.Complete(call, -1, EBADF);
+  if (!Hide(*place)) return Complete(call, -1, EBADF);
   if (const size_t unread = place->object->Unread(); unread > 0 && !more) {
-    return agent_.Complete(call, static_cast<int64_t>(unread));
+    return Complete(call, static_cast<int64_t>(unread));
   }
   // Somebody watches a socket, and its bytes are on their way already: they are this call's. A terminal's
   // reader asks for itself, because it may be refused where who watches is not.
@@ -71,7 +72,7 @@ void Mirror::GiveBack(const ObjectId& object) {
 }
 
 void Mirror::CallCancelled(CallId call) {
-  if (std::erase(watch_calls_, call) > 0) return agent_.Complete(call, -1, EINTR);
+  if (std::erase(watch_calls_, call) > 0) return Complete(call, -1, EINTR);
   for (auto& [number, request] : requests_) {
     if (!request.has_call || request.call != call) continue;
     request.cancelled = true;
@@ -79,7 +80,18 @@ void Mirror::CallCancelled(CallId call) {
   }
 }
 
+void Mirror::Complete(CallId call, int64_t result, int error, std::span<const uint8_t> payload) {
+  const auto counted =
+      std::find_if(counted_.begin(), counted_.end(), [call](const auto& each) { return each.first == call; });
+  if (counted != counted_.end()) {
+    Count(1, std::chrono::steady_clock::now() - counted->second);
+    counted_.erase(counted);
+  }
+  agent_.Complete(call, result, error, payload);
+}
+
 void Mirror::CallDropped(CallId call) {
+  std::erase_if(counted_, [call](const auto& each) { return each.first == call; });
   if (std::erase(watch_calls_, call) > 0) return;
   for (auto& [number, request] : requests_) {
     if (!request.has_call || request.call != call) continue;
@@ -142,11 +154,11 @@ void Mirror::AnswerEvent(uint64_t number, wire::StreamPulled&& pulled, std::vect
     agent_.Send(origin_,
                 wire::StreamReturn{id_, std::move(pulled.bytes), passing_.Pack(origin_, std::move(passed))});
   } else if (request.has_call && !pulled.bytes.empty()) {
-    agent_.Complete(request.call, static_cast<int64_t>(pulled.bytes.size()), 0, pulled.bytes);
+    Complete(request.call, static_cast<int64_t>(pulled.bytes.size()), 0, pulled.bytes);
   } else if (!pulled.bytes.empty()) {
     agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes), {}});
   } else if (request.has_call) {
-    agent_.Complete(request.call, -1, request.cancelled ? EINTR : pulled.error);
+    Complete(request.call, -1, request.cancelled ? EINTR : pulled.error);
   }
   if (watched()) AskReadiness();
 }
@@ -156,7 +168,7 @@ void Mirror::AnswerAccept(CallId call, const wire::StreamPulled& pulled, Descrip
   accepted.token = agent_.Offer(store::UniqueFd(connection.Release()), call);
   accepted.address_size = static_cast<uint32_t>(std::min(pulled.bytes.size(), sizeof accepted.address));
   std::memcpy(accepted.address, pulled.bytes.data(), accepted.address_size);
-  agent_.Complete(call, 0, 0, std::span(reinterpret_cast<const uint8_t*>(&accepted), sizeof accepted));
+  Complete(call, 0, 0, std::span(reinterpret_cast<const uint8_t*>(&accepted), sizeof accepted));
 }
 
 // Whoever asked was interrupted before the first byte came. See AskForInput in preload/stream.cpp.
@@ -167,11 +179,11 @@ bool Mirror::IsUnwanted(const Request& request) const {
 void Mirror::Answer(const Request& request, const wire::StreamPulled& pulled) {
   if (!request.has_call) return;
   const size_t unread = request.got > 0 ? request.got : request.place->object->Unread();
-  if (request.is_watch) return agent_.Complete(request.call, unread > 0 ? POLLIN : Readiness(*request.place));
-  if (unread > 0) return agent_.Complete(request.call, static_cast<int64_t>(unread));
-  if (pulled.error == EAGAIN && request.cancelled) return agent_.Complete(request.call, -1, EINTR);
-  if (pulled.error != 0) return agent_.Complete(request.call, -1, pulled.error);
-  agent_.Complete(request.call, 0);
+  if (request.is_watch) return Complete(request.call, unread > 0 ? POLLIN : Readiness(*request.place));
+  if (unread > 0) return Complete(request.call, static_cast<int64_t>(unread));
+  if (pulled.error == EAGAIN && request.cancelled) return Complete(request.call, -1, EINTR);
+  if (pulled.error != 0) return Complete(request.call, -1, pulled.error);
+  Complete(request.call, 0);
 }
 
 // Bytes came that their asker will not read (it died, or did not ask but watch): the next one here has them.
@@ -181,7 +193,7 @@ void Mirror::ServeOthers(Place* place, uint64_t got) {
     // Of a terminal only the process's side could tell; nobody has been told of these bytes.
     const size_t unread = kind_ == Kind::kTerminal ? std::exchange(got, 0) : place->object->Unread();
     if (unread == 0) return;
-    agent_.Complete(request.call, request.is_watch ? POLLIN : static_cast<int64_t>(unread));
+    Complete(request.call, request.is_watch ? POLLIN : static_cast<int64_t>(unread));
     request.has_call = false;
     Withdraw(number, request);
     return;
@@ -268,23 +280,23 @@ void Mirror::FetchAhead(Place& place) {
 void Mirror::Watch(CallId call, const Call& watcher, const ObjectId& object, WatchMode mode, bool answer) {
   Place* const place = Find(object);
   if (place == nullptr || kind_ == Kind::kPipeWrite || kind_ == Kind::kOutputFile) {
-    return agent_.Complete(call, -1, EBADF);
+    return Complete(call, -1, EBADF);
   }
   if (IsCounter(kind_)) ForwardAll();
   const int32_t process = watcher.kernel_pid;
   watcher_ = watcher.incarnation;
   const short now = Readiness(*place);
   if (mode == WatchMode::kOff || mode == WatchMode::kForget) Disarm(process, mode == WatchMode::kForget);
-  if (mode != WatchMode::kOnce && mode != WatchMode::kUntilClosed) return agent_.Complete(call, now);
+  if (mode != WatchMode::kOnce && mode != WatchMode::kUntilClosed) return Complete(call, now);
   (mode == WatchMode::kOnce ? once_ : until_closed_).insert(process);
   if (now != 0) {
     if (fetches_ahead()) FetchAhead(*place);
-    return agent_.Complete(call, now);
+    return Complete(call, now);
   }
   if (fetches_ahead()) {
     if (!answer) {
       FetchAhead(*place);
-      return agent_.Complete(call, 0);
+      return Complete(call, 0);
     }
     Request& request = requests_[Ask(*place, place->object->RoomFor(64 << 10), false, true, watcher_)];
     request.call = call;
@@ -296,7 +308,7 @@ void Mirror::Watch(CallId call, const Call& watcher, const ObjectId& object, Wat
   if (answer) {
     watch_calls_.push_back(call);
   } else {
-    agent_.Complete(call, 0);
+    Complete(call, 0);
   }
 }
 
@@ -308,7 +320,7 @@ void Mirror::OnReady(const wire::StreamReady& ready) {
       if (place->backlog.empty()) Show(*place);
     }
   }
-  for (const CallId call : std::exchange(watch_calls_, {})) agent_.Complete(call, ready.events);
+  for (const CallId call : std::exchange(watch_calls_, {})) Complete(call, ready.events);
 }
 
 // The process does not watch any more. With nobody left the pipe is made to look empty again, and the origin

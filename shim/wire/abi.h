@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 14;
+inline constexpr uint32_t kAbiVersion = 16;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -122,6 +122,8 @@ enum class Operation : uint32_t {
   kSegment = 51,  // arguments: id of a System V segment that the caller's deputy has attached. result: token
                   // for Role::kFetch; payload: device and inode of the object at home.
                   // At home: a segment was detached or marked for removal
+  kSegmentPlace = 52,  // arguments: device and inode of a local object. result: 0: it stands for a segment of
+                       // home's; payload: device and inode there. -1: it does not
   // Mapped files. Arguments 0 and 1: device and inode of the local file. EBADF: it is none.
   kFileFind = 64,      // result: number of its FileEntry, from 1; 0: it has none
   kFileFetch = 65,     // arguments: offset, length (-1: to the end). Returns when the range is there.
@@ -200,8 +202,8 @@ struct alignas(4096) TableHeader {
   uint64_t session[2];
   uint32_t host;  // 0: home
   int32_t agent_pid;
-  uint32_t fork_remote;  // 1: fork() makes remote children
-  uint32_t reserved;
+  uint32_t fork_remote;                // 1: fork() makes remote children
+  uint32_t count_objects;              // 1: ObjectCounts are wanted
   char agent_socket[kSocketPathSize];  // where a process of this host registers
   // Home: ids + 1 of System V segments that the agent has attached itself (runtime/ipc/attached_segment.h).
   alignas(64) std::atomic<int32_t> attached_segments[kAttachedSegments];
@@ -227,6 +229,47 @@ struct alignas(4096) Bulk {
   alignas(64) uint8_t bytes[kBulkBytes];
 };
 
+// What processes did with one object that they share (runtime/object_counts.h).
+enum class ObjectKind : uint32_t {
+  kOther = 0,  // objects for which there was no room
+  kSemaphore = 1,
+  kMutex = 2,
+  kCondition = 3,
+  kReadWriteLock = 4,
+  kBarrier = 5,
+  kSpinLock = 6,
+  kMessageQueue = 7,
+  kSystemVQueue = 8,
+  kSystemVSemaphores = 9,
+  kPipe = 10,
+  kSocket = 11,
+  kTerminal = 12,
+  kFile = 13,
+  kEvent = 14,
+  kTimer = 15,
+  kListener = 16,
+};
+
+inline constexpr uint32_t kNamedCell = 0xffffffff;
+
+// An entry is filled in by whoever claims it (0 to 1, then 2) and belongs to that object for the session.
+struct alignas(64) ObjectCount {
+  std::atomic<uint32_t> state;  // 0: free, 1: being filled in, 2: valid
+  uint32_t kind;                // ObjectKind
+  // In shared memory: the object as its first host numbers it. kNamedCell: `offset` is the cell of a named
+  // semaphore.
+  uint32_t host;
+  uint32_t reserved;
+  uint64_t device;
+  uint64_t inode;
+  uint64_t offset;
+  std::atomic<uint64_t> here;     // operations within this host
+  std::atomic<uint64_t> across;   // that went to the agent
+  std::atomic<uint64_t> blocked;  // nanoseconds in both
+};
+static_assert(sizeof(ObjectCount) == 64);
+inline constexpr uint32_t kObjectCounts = 4096;  // the last one is for those that find no other
+
 struct Table {
   TableHeader header;
   Slot slots[kSlotCount];
@@ -234,6 +277,7 @@ struct Table {
   Cell cells[kCellCount];
   Bulk bulks[kBulkCount];
   FileEntry files[kFileCount];
+  ObjectCount object_counts[kObjectCounts];
 };
 static_assert(offsetof(Table, slots) % 4096 == 0);
 

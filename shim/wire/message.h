@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 7;
+inline constexpr uint16_t kMessageVersion = 9;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -115,6 +115,7 @@ enum class MessageType : uint16_t {
   kSharedRequest = 116,  // 116 to 119: shim/wire/shared_message.h
   kSharedAnswer = 117,
   kSharedOrder = 118,
+  kObjectCounts = 120,  // shim/wire/object_message.h
 };
 
 struct Envelope {

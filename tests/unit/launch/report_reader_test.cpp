@@ -31,6 +31,20 @@ TEST(ReportReader, TheSummaryCountsChildrenAndGivesTimesPerChild) {
   EXPECT_NE(std::string::npos, text.find("capture 2.0 ms")) << text;
 }
 
+TEST(ReportReader, ObjectsAreSaidLineByLine) {
+  Result<ReportValues> read = ReadReport(
+      R"({"objects":[{"kind":"semaphore","name":"/a","here":1,"across":2,"blocked_nanoseconds":3000000},)"
+      R"({"kind":"others","name":"","here":4,"across":0,"blocked_nanoseconds":0},{"kind":"odd"}],)"
+      R"("objects_not_listed":3})");
+  ASSERT_TRUE(read.ok());
+  const std::string text = SummaryText(*read);
+  EXPECT_NE(std::string::npos,
+            text.find("semaphore /a: 1 operation within a host, 2 across, blocked 3.0 ms\n"))
+      << text;
+  EXPECT_NE(std::string::npos, text.find("others: 4 operations within a host, 0 across")) << text;
+  EXPECT_NE(std::string::npos, text.find("3 more objects that processes shared\n")) << text;
+}
+
 TEST(ReportReader, FallbacksAreSaidByReason) {
   Result<ReportValues> read = ReadReport(R"({"fallbacks":{"the store is full":3}})");
   ASSERT_TRUE(read.ok());
