@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #include "preload/descriptor.h"
-#include "preload/hooks.h"
+#include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -148,7 +148,7 @@ void EnterEpollsAgain() {
     epoll_event event{};
     event.events = registrations[i].events;
     event.data.u64 = registrations[i].data;
-    hooks::epoll_ctl(registrations[i].epoll, EPOLL_CTL_ADD, registrations[i].fd, &event);
+    EnterEpollAsleep(registrations[i].epoll, registrations[i].fd, event);
   }
   errno = before;
 }

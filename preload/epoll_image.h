@@ -2,7 +2,8 @@
 // can be entered again, under the same numbers, in a new one. The deputy writes it down where the image takes
 // it along.
 //
-// Natively parent and child share one instance; here each has its own from the fork on. Thread-safety: a
+// Natively parent and child share one instance; here each has its own from the fork on. A child that never
+// waits on its one takes nothing from what it watches (an event loop and its pool of processes). Thread-safety: a
 // deputy and a process that is being restored have one thread.
 #pragma once
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/types.h>
 
 #include "preload/agent.h"
@@ -72,6 +73,10 @@ enum class Watching : int64_t {
 // Returns what the agent knows: POLL* bits that are there now, 0 for nothing, -1 if it is no stream (any
 // more; it is forgotten then). `answer`: ask the origin and wait for what it says.
 int WatchStream(int fd, Watching watching, bool answer);
+
+// epoll_ctl's EPOLL_CTL_ADD of what an instance watched before this process was restored: streams are watched
+// from the first wait on.
+void EnterEpollAsleep(int epoll, int fd, const epoll_event& event);
 
 // fcntl's F_SETFL with O_NONBLOCK alone changed, here and at the origin.
 int SetNonBlocking(int fd, bool on);

@@ -204,9 +204,11 @@ struct Interest {
   std::atomic<uint64_t> key;  // epoll descriptor + 1 in the upper half, descriptor in the lower; 0: free
   std::atomic<uint64_t> data;
   std::atomic<uint32_t> events;
+  std::atomic<bool> asleep;  // nobody has waited for it yet
 };
 constexpr size_t kInterests = 256;
 constinit Interest interests[kInterests] = {};
+constinit std::atomic<bool> any_asleep{false};
 
 uint64_t KeyOf(int epoll, int fd) {
   return (static_cast<uint64_t>(static_cast<uint32_t>(epoll) + 1) << 32) | static_cast<uint32_t>(fd);
@@ -219,14 +221,44 @@ Interest* Find(uint64_t key) {
   return nullptr;
 }
 
-void Remember(int epoll, int fd, const epoll_event& event) {
+// False: there is no room for more.
+bool Remember(int epoll, int fd, const epoll_event& event, bool asleep) {
   const uint64_t key = KeyOf(epoll, fd);
   Interest* place = Find(key);
   if (place == nullptr) place = Find(0);
-  if (place == nullptr) return;
+  if (place == nullptr) return false;
+  place->asleep.store(asleep, std::memory_order_relaxed);
   place->data.store(event.data.u64, std::memory_order_relaxed);
   place->events.store(event.events, std::memory_order_relaxed);
   place->key.store(key, std::memory_order_release);
+  return true;
+}
+
+// Somebody waits on the instance, or has another one wait on it.
+void WakeInterests(int epoll) {
+  if (!any_asleep.load(std::memory_order_relaxed)) return;
+  const int before = errno;
+  for (Interest& interest : interests) {
+    const uint64_t key = interest.key.load(std::memory_order_acquire);
+    if (key >> 32 != static_cast<uint32_t>(epoll) + 1) continue;
+    if (interest.asleep.exchange(false))
+      WatchStream(static_cast<int>(static_cast<uint32_t>(key)), Watching::kUntilClosed, false);
+  }
+  errno = before;
+}
+
+void WakeInterests(const pollfd* all, nfds_t count) {
+  if (!any_asleep.load(std::memory_order_relaxed)) return;
+  for (nfds_t i = 0; i < count; ++i) {
+    if (all[i].fd >= 0) WakeInterests(all[i].fd);
+  }
+}
+
+void WakeInterests(int count, const fd_set* read) {
+  if (!any_asleep.load(std::memory_order_relaxed) || read == nullptr) return;
+  for (int fd = 0; fd < count && fd < FD_SETSIZE; ++fd) {
+    if (FD_ISSET(fd, read)) WakeInterests(fd);
+  }
 }
 
 // The pipe that an event of this instance is about, or -1.
@@ -283,6 +315,20 @@ int64_t Milliseconds(int timeout) {
 
 }  // namespace
 
+void EnterEpollAsleep(int epoll, int fd, const epoll_event& event) {
+  epoll_event copy = event;
+  const bool watched = IsStreamInput(fd) && (event.events & (EPOLLIN | EPOLLRDNORM)) != 0;
+  if (!watched || real::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &copy) != 0) {
+    if (!watched) hooks::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &copy);
+    return;
+  }
+  if (Remember(epoll, fd, event, true)) {
+    any_asleep.store(true, std::memory_order_relaxed);
+  } else {
+    WatchStream(fd, Watching::kUntilClosed, false);
+  }
+}
+
 void StreamCloses(int fd) {
   if (IsOutputFile(fd)) OutputFileCloses(fd);
   if (!IsStreamInput(fd)) return;
@@ -302,30 +348,35 @@ namespace hooks {
 
 int poll(pollfd* all, nfds_t count, int timeout) {
   WatchQueues(all, count);
+  WakeInterests(all, count);
   if (!AnyStream(all, count)) return real::poll(all, count, timeout);
   return Poll(all, count, Deadline(Milliseconds(timeout)), nullptr);
 }
 
 int __poll_chk(pollfd* all, nfds_t count, int timeout, size_t room) {
   WatchQueues(all, count);
+  WakeInterests(all, count);
   if (!AnyStream(all, count)) return real::__poll_chk(all, count, timeout, room);
   return Poll(all, count, Deadline(Milliseconds(timeout)), nullptr);
 }
 
 int ppoll(pollfd* all, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   WatchQueues(all, count);
+  WakeInterests(all, count);
   if (!AnyStream(all, count)) return real::ppoll(all, count, timeout, mask);
   return Poll(all, count, Deadline(Nanoseconds(timeout)), mask);
 }
 
 int __ppoll_chk(pollfd* all, nfds_t count, const timespec* timeout, const sigset_t* mask, size_t room) {
   WatchQueues(all, count);
+  WakeInterests(all, count);
   if (!AnyStream(all, count)) return real::__ppoll_chk(all, count, timeout, mask, room);
   return Poll(all, count, Deadline(Nanoseconds(timeout)), mask);
 }
 
 int select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout) {
   WatchQueues(count, read, write);
+  WakeInterests(count, read);
   if (!AnyStream(count, read)) return real::select(count, read, write, except, timeout);
   const Deadline deadline(timeout == nullptr ? kNoLimit
                                              : timeout->tv_sec * 1'000'000'000 + timeout->tv_usec * 1'000);
@@ -340,6 +391,7 @@ int select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* time
 int pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout,
             const sigset_t* mask) {
   WatchQueues(count, read, write);
+  WakeInterests(count, read);
   if (!AnyStream(count, read)) return real::pselect(count, read, write, except, timeout, mask);
   return Select(count, {read, write, except}, Deadline(Nanoseconds(timeout)), mask);
 }
@@ -347,10 +399,11 @@ int pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timesp
 int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) {
   const int result = real::epoll_ctl(epoll, operation, fd, event);
   if (result == 0 && operation != EPOLL_CTL_DEL && IsQueue(fd)) QueueEntersEpoll(fd);
+  if (result == 0 && operation == EPOLL_CTL_ADD) WakeInterests(fd);
   if (result != 0 || !IsStreamInput(fd)) return result;
   const int before = errno;
   if (operation != EPOLL_CTL_DEL && event != nullptr && (event->events & (EPOLLIN | EPOLLRDNORM)) != 0) {
-    Remember(epoll, fd, *event);
+    Remember(epoll, fd, *event, false);
     WatchStream(fd, Watching::kUntilClosed, false);
   } else if (Interest* interest = Find(KeyOf(epoll, fd)); interest != nullptr) {
     interest->key.store(0, std::memory_order_relaxed);
@@ -362,18 +415,21 @@ int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) {
 
 int epoll_wait(int epoll, epoll_event* events, int room, int timeout) {
   WatchQueuesInEpoll();
+  WakeInterests(epoll);
   return EpollWait(epoll, events, Milliseconds(timeout),
                    [&](int left) { return real::epoll_wait(epoll, events, room, left); });
 }
 
 int epoll_pwait(int epoll, epoll_event* events, int room, int timeout, const sigset_t* mask) {
   WatchQueuesInEpoll();
+  WakeInterests(epoll);
   return EpollWait(epoll, events, Milliseconds(timeout),
                    [&](int left) { return real::epoll_pwait(epoll, events, room, left, mask); });
 }
 
 int epoll_pwait2(int epoll, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
   WatchQueuesInEpoll();
+  WakeInterests(epoll);
   const Deadline deadline(Nanoseconds(timeout));
   for (;;) {
     timespec rest;
