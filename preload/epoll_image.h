@@ -3,8 +3,8 @@
 // it along.
 //
 // Natively parent and child share one instance; here each has its own from the fork on. A child that never
-// waits on its one takes nothing from what it watches (an event loop and its pool of processes). Thread-safety: a
-// deputy and a process that is being restored have one thread.
+// waits on its one takes nothing from what it watches (an event loop and its pool of processes).
+// Thread-safety: a deputy and a process that is being restored have one thread.
 #pragma once
 
 namespace elsewhere::preload {

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "preload/agent.h"
 #include "preload/descriptor.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
@@ -75,10 +76,26 @@ bool MayLoseItsPath(int descriptor, const struct stat& status) {
          system.f_type == TMPFS_MAGIC;
 }
 
+// On a worker an object without a name may stand for one of home's: what lies in it is known by that.
+void FindAtHome(const struct stat& status, SharedPlace* place) {
+  if (!OnWorker() || status.st_nlink != 0) return;
+  const int before = errno;
+  uint64_t object[2];
+  if (CallAgent(abi::Operation::kSegmentPlace,
+                {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino)},
+                {nullptr, 0, object, sizeof object}) == 0) {
+    place->host = 0;
+    place->device = object[0];
+    place->inode = object[1];
+  }
+  errno = before;
+}
+
 void Register(void* start, size_t size, off_t offset, int descriptor, const struct stat& status) {
   const auto at = reinterpret_cast<uintptr_t>(start);
-  const SharedPlace place{self.host.load(std::memory_order_relaxed), status.st_dev, status.st_ino,
-                          static_cast<uint64_t>(offset)};
+  SharedPlace place{self.host.load(std::memory_order_relaxed), status.st_dev, status.st_ino,
+                    static_cast<uint64_t>(offset)};
+  FindAtHome(status, &place);
   registry::Add({at, at + RoundUp(size), place, descriptor});
 }
 

@@ -1,8 +1,12 @@
 // Semaphores and segments as one component of the agent, because a post releases memory, a segment carries
 // semaphores, and a job brings both.
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <string>
@@ -19,6 +23,8 @@
 
 namespace elsewhere::runtime {
 namespace {
+
+constexpr uint64_t kPageBytes = 4096;
 
 class Ipc final : public Component {
  public:
@@ -76,6 +82,8 @@ class Ipc final : public Component {
   }
   Status CaptureSegments(const Process& deputy, const image::View& view,
                          std::vector<HeldDescriptor>& descriptors, wire::SharedState& state);
+  Status Share(const Process& deputy, const ObjectKey& key, Segment& segment, uint32_t object,
+               wire::SharedState& state);
   void AddDescriptors(const wire::SharedState& state, std::vector<HeldDescriptor>& descriptors);
   void Fence(CallId id, const Call& call);
 
@@ -120,6 +128,32 @@ Status Ipc::Captured(const Process& deputy, std::span<const uint8_t> manifest,
   return Ok{};
 }
 
+// `object`: index of the image's object that it is, or kNone.
+Status Ipc::Share(const Process& deputy, const ObjectKey& key, Segment& segment, uint32_t object,
+                  wire::SharedState& state) {
+  segments_.Use(static_cast<uint64_t>(deputy.kernel_pid), segment.id());
+  names_.Promote(key, segment);
+  if (auto promoted = objects_.Promote(key, segment); !promoted) return promoted;
+  state.segments.push_back({segment.id(), key.device, key.inode, segment.size(), object, segment.name()});
+  return Ok{};
+}
+
+// A file on a memory file system that no path leads to, is there to be mapped (whole pages, and nobody has
+// read or written through the descriptor), and may be written through it: shared memory that the process has
+// not mapped, or not any more. What it holds is one for all hosts.
+bool IsUnmappedMemory(int held, const image::Descriptor& descriptor) {
+  if (!S_ISREG(descriptor.mode) || descriptor.number <= STDERR_FILENO ||
+      (descriptor.flags & O_ACCMODE) != O_RDWR || descriptor.offset != 0 || descriptor.size == 0 ||
+      descriptor.size % kPageBytes != 0) {
+    return false;
+  }
+  struct stat status {};
+  struct statfs system {};
+  const int seals = fcntl(held, F_GET_SEALS);
+  return fstat(held, &status) == 0 && status.st_nlink == 0 && fstatfs(held, &system) == 0 &&
+         system.f_type == TMPFS_MAGIC && (seals < 0 || (seals & F_SEAL_WRITE) == 0);
+}
+
 Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
                             std::vector<HeldDescriptor>& descriptors, wire::SharedState& state) {
   std::vector<bool> needed(view.objects().count, false);
@@ -135,11 +169,20 @@ Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
                        : segments_.Obtain(key, FindAttached(view, object, descriptors), object.size,
                                           NameOf(view, object));
     if (!segment) return segment.error();
-    segments_.Use(static_cast<uint64_t>(deputy.kernel_pid), (*segment)->id());
-    names_.Promote(key, **segment);
-    if (auto promoted = objects_.Promote(key, **segment); !promoted) return promoted;
-    state.segments.push_back(
-        {(*segment)->id(), object.device, object.inode, (*segment)->size(), index, (*segment)->name()});
+    if (auto shared = Share(deputy, key, **segment, index, state); !shared) return shared;
+  }
+  for (const image::Descriptor& descriptor : view.descriptors()) {
+    const ObjectKey key{descriptor.device, descriptor.inode};
+    if (descriptor.attached >= descriptors.size() || descriptor.number >= abi::kFirstOwnDescriptor) continue;
+    const int held = descriptors[descriptor.attached].descriptor;
+    if (held < 0 || !IsUnmappedMemory(held, descriptor)) continue;
+    const bool listed = std::any_of(state.segments.begin(), state.segments.end(), [&key](const auto& known) {
+      return known.device == key.device && known.inode == key.inode;
+    });
+    if (listed) continue;
+    auto segment = segments_.Obtain(key, held, descriptor.size, view.text(descriptor.path));
+    if (!segment) return segment.error();
+    if (auto shared = Share(deputy, key, **segment, image::kNone, state); !shared) return shared;
   }
   for (const image::Descriptor& descriptor : view.descriptors()) {
     const Segment* segment = segments_.Find(ObjectKey{descriptor.device, descriptor.inode});
@@ -195,7 +238,9 @@ void Ipc::AddDescriptors(const wire::SharedState& state, std::vector<HeldDescrip
     if (segment == nullptr) return;
     descriptors.push_back({number, fcntl(segment->descriptor(), F_DUPFD_CLOEXEC, 0), flags});
   };
-  for (const auto& segment : state.segments) add(segment.segment, MappedObject(segment.object), 0);
+  for (const auto& segment : state.segments) {
+    if (segment.object != image::kNone) add(segment.segment, MappedObject(segment.object), 0);
+  }
   for (const auto& held : state.descriptors) add(held.segment, held.number, held.flags);
 }
 

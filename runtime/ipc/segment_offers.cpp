@@ -10,6 +10,13 @@ namespace elsewhere::runtime {
 
 SegmentOffers::SegmentOffers(Agent& agent, Segments& segments) : agent_(agent), segments_(segments) {
   agent.OnCall(abi::Operation::kSegment, [this](CallId id, const Call& call) { OnCall(id, call); });
+  agent.OnCall(abi::Operation::kSegmentPlace, [this](CallId id, const Call& call) {
+    const ObjectKey local{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
+    ObjectKey at_home;
+    if (agent_.is_home() || !segments_.FindLocal(local, &at_home)) return agent_.Complete(id, -1, ENOENT);
+    const uint64_t object[] = {at_home.device, at_home.inode};
+    agent_.Complete(id, 0, 0, std::span(reinterpret_cast<const uint8_t*>(object), sizeof object));
+  });
   agent.OnMessage<wire::SegmentWanted>(
       [this](HostId from, wire::SegmentWanted&& wanted) { OnWanted(from, wanted); });
   agent.OnMessage<wire::SegmentOffered>(

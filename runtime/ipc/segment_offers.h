@@ -1,5 +1,6 @@
 // System V segments that a process on a worker attaches: home makes the segment shared, this worker joins it,
-// the process fetches a descriptor of it. (Segments attached before a fork come with the job.)
+// the process fetches a descriptor of it. (Segments attached before a fork come with the job.) And which
+// segment a local object stands for, asked by who maps a descriptor of it.
 //
 // Thread-safety: one loop.
 #pragma once

@@ -50,6 +50,17 @@ Segment* Segments::Find(SegmentId id) {
   return found == entries_.end() ? nullptr : found->second.segment.get();
 }
 
+bool Segments::FindLocal(const ObjectKey& local, ObjectKey* key) const {
+  for (const auto& [id, entry] : entries_) {
+    struct stat status {};
+    if (entry.segment == nullptr || fstat(entry.segment->descriptor(), &status) != 0) continue;
+    if (ObjectKey{status.st_dev, status.st_ino} != local) continue;
+    *key = entry.key;
+    return true;
+  }
+  return false;
+}
+
 Result<Segment*> Segments::Obtain(const ObjectKey& key, int descriptor, uint64_t mapped,
                                   const std::string& name) {
   if (Segment* known = Find(key)) {

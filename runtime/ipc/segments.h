@@ -56,6 +56,8 @@ class Segments {
   // Both: the segment of an object that other hosts have or may have; nullptr: none.
   Segment* Find(const ObjectKey& key);
   Segment* Find(SegmentId id);
+  // Worker: the segment whose local object that is; its key.
+  bool FindLocal(const ObjectKey& local, ObjectKey* key) const;
 
   // Worker: `ready` when this host has the segment's content, at once or later.
   void Join(const wire::SharedState::Segment& segment, Component::Done ready);

@@ -106,4 +106,12 @@ Result<Kind> Classify(int descriptor, const struct stat& status, const std::stri
   }
 }
 
+// Bytes that nobody can change any more, or that this descriptor cannot: a copy of others would be another
+// file.
+bool MayBeCopied(int descriptor, uint32_t flags) {
+  if ((flags & O_ACCMODE) == O_RDONLY) return true;
+  const int seals = fcntl(descriptor, F_GET_SEALS);
+  return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
+}
+
 }  // namespace elsewhere::runtime::stream

@@ -19,7 +19,7 @@ enum class Kind : uint32_t {
   kOutputFile = 5,  // bridged: write-only plain file, written at its origin so that its offset stays shared
   kPlainFile = 6,   // opened again by name; the offset is carried there and back
   kReopened = 7,    // directory or stateless device: opened again by name
-  kAnonymousFile = 8,  // memfd or unlinked file: made anew with its bytes, or shared memory's own object
+  kAnonymousFile = 8,  // memfd or unlinked file: made anew with its bytes where nobody can change them
   kEvent = 9,          // bridged: eventfd, whose count is one for all
   kTimer = 10,         // bridged: timerfd, whose expirations are there for one reader
   kSignal = 11,        // signalfd with its mask
@@ -62,5 +62,9 @@ inline constexpr uint64_t kMaxAnonymousFile = 1 << 20;
 // `link` is what /proc/self/fd/N of the process said, `flags` its F_GETFL. An error is the reason why the
 // process must stay; `descriptor` is a dup, only looked at.
 Result<Kind> Classify(int descriptor, const struct stat& status, const std::string& link, int flags);
+
+// Of an anonymous file: bytes that nobody can change any more, or that this descriptor cannot: a copy of
+// others would be another file.
+bool MayBeCopied(int descriptor, uint32_t flags);
 
 }  // namespace elsewhere::runtime::stream

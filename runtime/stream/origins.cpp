@@ -154,6 +154,12 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
                                    : Classify(held, *status, link, static_cast<int>(entry.flags));
     if (!classified) return classified.error();
     kind = *classified;
+    if (kind == Kind::kAnonymousFile && !MayBeCopied(held, entry.flags)) {
+      // What a program prints into is only written, whatever else its descriptor permits.
+      if (entry.number != STDOUT_FILENO && entry.number != STDERR_FILENO)
+        return Error{ENOTSUP, "an unlinked file that can be written cannot move to another host"};
+      kind = Kind::kOutputFile;
+    }
     if (!IsBridged(kind) && !CarriesOffset(kind)) {
       if (auto described = Describe(kind, held, link, job); !described) return described.error();
       return job;
@@ -170,10 +176,8 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   ObjectTraits traits = stream->Traits();
   traits.grant = stream->Grant(job.stream, target);
   job.extra = Pack(traits);
-  if (CarriesOffset(kind)) {
-    job.path = mapped ? *mapped : link;
-    job.offset = entry.offset;
-  }
+  if (CarriesOffset(kind) || agent_.object_counts() != nullptr) job.path = mapped ? *mapped : link;
+  if (CarriesOffset(kind)) job.offset = entry.offset;
   return job;
 }
 

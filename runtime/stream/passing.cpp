@@ -39,14 +39,6 @@ Result<image::Descriptor> EntryOf(int descriptor) {
   return entry;
 }
 
-// Bytes that nobody can change any more, or that this descriptor cannot: a copy of others would be another
-// file.
-bool MayBeCopied(int descriptor, uint32_t flags) {
-  if ((flags & O_ACCMODE) == O_RDONLY) return true;
-  const int seals = fcntl(descriptor, F_GET_SEALS);
-  return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
-}
-
 Result<Kind> KindToPass(MappedFiles* files, int descriptor, const image::Descriptor& entry,
                         const std::string& link) {
   const auto status = Stat(descriptor);

@@ -63,6 +63,8 @@ Result<std::unique_ptr<Segment>> Segment::CreateEmpty(SegmentId id, HostId self,
   if (descriptor < 0) return SystemError("shared segment");
   std::unique_ptr<Segment> segment(new Segment(id, self, descriptor, std::move(name)));
   if (ftruncate(descriptor, static_cast<off_t>(size)) != 0) return SystemError("shared segment");
+  // Other members would not see it grow.
+  if (fcntl(descriptor, F_ADD_SEALS, F_SEAL_GROW) != 0) return SystemError("shared segment");
   if (auto mapped = segment->Map(size); !mapped) return mapped.error();
   segment->loaded_ = false;
   return segment;

@@ -171,7 +171,7 @@ struct SharedState {
     uint64_t device = 0;  // of home's object
     uint64_t inode = 0;
     uint64_t size = 0;
-    uint32_t object = 0;  // index into the manifest's objects
+    uint32_t object = 0;  // index into the manifest's objects; image::kNone: only descriptors refer to it
     std::string name;
     template <class Self>
     static auto Fields(Self& s) {

@@ -103,8 +103,9 @@ TEST_F(TwoHosts, AReadFileTakesItsOffsetThereAndBack) {
 }
 
 TEST_F(TwoHosts, AnonymousFilesAndDevicesAreMadeAnew) {
-  const int memory = memfd_create("test", MFD_CLOEXEC);
+  const int memory = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   ASSERT_EQ(write(memory, "content", 7), 7);
+  ASSERT_EQ(fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE), 0);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   const int directory = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   auto child = MustFork({memory, null, directory});
@@ -129,6 +130,12 @@ TEST_F(TwoHosts, WhatCannotMoveSaysWhy) {
   EXPECT_NE(stream::PollNow(ends[0], POLLIN) & POLLHUP, 0);
   close(ends[0]);
   close(unconnected);
+
+  const int memory = memfd_create("test", MFD_CLOEXEC);
+  const auto writable = Fork({memory});
+  ASSERT_FALSE(writable.ok());
+  EXPECT_EQ(writable.error().message, "an unlinked file that can be written cannot move to another host");
+  close(memory);
 }
 
 struct Terminal {

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static void* shared_memory(size_t size) {
+static inline void* shared_memory(size_t size) {
   void* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) exit(99);
   return memory;
@@ -61,7 +61,9 @@ static inline struct timespec after_milliseconds(clockid_t clock, long milliseco
 static inline void await_children(int count) {
   for (int i = 0; i < count; ++i) {
     int status;
-    if (wait(&status) < 0) printf("wait: %s\n", strerrorname_np(errno));
-    else if (status != 0) printf("a child ended with %#x\n", status);
+    if (wait(&status) < 0)
+      printf("wait: %s\n", strerrorname_np(errno));
+    else if (status != 0)
+      printf("a child ended with %#x\n", status);
   }
 }
