@@ -1,12 +1,13 @@
 // What a pipe between a parent and its child on a worker reaches, against bare Redis clients in the same run.
 //
 //   bare        two processes, blocking sockets: LPUSH 1 KB, its answer, BLPOP; there and back
-//   relay       pipe - client - Redis - client - pipe: 1 MB messages one way, read and pushed in pieces of 64
-//   KiB elsewhere   this program under `LAUNCHER run --workers 1`: the same two between a process and its
-//   child
+//   relay       pipe - client - Redis - client - pipe: messages of 1 MB and of 100 MB one way, read and
+//   pushed
+//               in pieces of 64 KiB
+//   elsewhere   this program under `LAUNCHER run --workers 1`: the same between a process and its child
 //
 //   bench_pipes LAUNCHER          everything, rounds alternating, medians; status 1 when a limit is missed
-//   bench_pipes trip N | up N | down N    what runs under the launcher: microseconds, or MB/s
+//   bench_pipes trip N | up N [MB] | down N [MB]    what runs under the launcher: microseconds, or MB/s
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -22,6 +23,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "shim/broker/private_redis.h"
@@ -33,9 +35,11 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kRounds = 7;
 constexpr int kTurns = 2000;
-constexpr int kMessages = 100;
+constexpr int kMegabytes = 100;  // in each transfer: as many messages, or one
 constexpr size_t kSmall = 1024;
-constexpr size_t kLarge = 1 << 20;
+constexpr size_t kMegabyte = 1 << 20;
+constexpr double kTripLimit = 1.5;  // of bare clients
+constexpr double kRateLimit = 0.8;  // of the relay
 constexpr size_t kPiece = 64 << 10;
 
 [[noreturn]] void Die(const char* why) {
@@ -104,10 +108,10 @@ double Trip(int turns) {
   return each;
 }
 
-// 1 MB messages, each sent whole by one side; `up`: the child sends.
-double OneWay(int messages, bool up) {
+// Messages of so many megabytes, each sent whole by one side; `up`: the child sends. MB/s.
+double OneWay(int messages, int megabytes, bool up) {
   Pipe data, ready;
-  std::vector<char> message(kLarge);
+  std::vector<char> message(megabytes * kMegabyte, 'm');
   char byte = 0;
   const auto send = [&] {
     for (int i = 0; i < messages; ++i) WriteAll(data.ends[1], message.data(), message.size());
@@ -126,7 +130,7 @@ double OneWay(int messages, bool up) {
   const auto start = Clock::now();
   up ? receive() : send();
   ReadAll(ready.ends[0], &byte, 1);
-  const double rate = messages / Since(start);
+  const double rate = messages * megabytes / Since(start);
   wait(nullptr);
   return rate;
 }
@@ -220,12 +224,12 @@ double BareTrip(const std::string& socket) {
   return each;
 }
 
-double Relay(const std::string& socket) {
+double Relay(const std::string& socket, int messages, int megabytes) {
   Pipe in, out;
   const pid_t sender = Child(
       [&] {
-        const std::vector<char> message(kLarge);
-        for (int i = 0; i < kMessages; ++i) WriteAll(in.ends[1], message.data(), message.size());
+        const std::vector<char> message(megabytes * kMegabyte, 'm');
+        for (int i = 0; i < messages; ++i) WriteAll(in.ends[1], message.data(), message.size());
       },
       true);
   const auto start = Clock::now();
@@ -249,9 +253,9 @@ double Relay(const std::string& socket) {
         }
       },
       true);
-  std::vector<char> message(kLarge);
-  for (int i = 0; i < kMessages; ++i) ReadAll(out.ends[0], message.data(), message.size());
-  const double rate = kMessages / Since(start);
+  std::vector<char> message(megabytes * kMegabyte);
+  for (int i = 0; i < messages; ++i) ReadAll(out.ends[0], message.data(), message.size());
+  const double rate = messages * megabytes / Since(start);
   for (const pid_t child : {sender, first, second}) {
     kill(child, SIGKILL);
     waitpid(child, nullptr, 0);
@@ -262,10 +266,9 @@ double Relay(const std::string& socket) {
 
 // ---- The comparison ----
 
-double Elsewhere(const std::string& launcher, const std::string& what, int count) {
+double Elsewhere(const std::string& launcher, const std::string& what) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe");
-  const std::string command =
-      launcher + " run --workers 1 --strict -- " + self + " " + what + " " + std::to_string(count);
+  const std::string command = launcher + " run --workers 1 --strict -- " + self + " " + what;
   FILE* output = popen(command.c_str(), "r");
   double figure = 0;
   if (output == nullptr || fscanf(output, "%lf", &figure) != 1 || pclose(output) != 0) Die(command.c_str());
@@ -277,32 +280,54 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+struct Transfer {
+  const char* what;
+  int messages;
+  int megabytes;  // each
+  std::vector<double> relay{}, up{}, down{};
+
+  void Run(const std::string& launcher, const std::string& socket) {
+    const std::string numbers = " " + std::to_string(messages) + " " + std::to_string(megabytes);
+    relay.push_back(Relay(socket, messages, megabytes));
+    up.push_back(Elsewhere(launcher, "up" + numbers));
+    down.push_back(Elsewhere(launcher, "down" + numbers));
+  }
+  // True: both directions are within the limit.
+  bool Judge() const {
+    bool good = true;
+    for (const auto& [way, rates] : {std::pair{" from the child", &up}, std::pair{" to the child", &down}}) {
+      const double rate = Median(*rates), ratio = rate / Median(relay);
+      std::printf("%-44s %5.0f MB/s %5.0f MB/s %8.2f   >= %.1f\n", (what + std::string(way)).c_str(), rate,
+                  Median(relay), ratio, kRateLimit);
+      good &= ratio >= kRateLimit;
+    }
+    return good;
+  }
+};
+
 int Compare(const std::string& launcher) {
   char directory[] = "/tmp/elsewhere-bench-XXXXXX";
   if (mkdtemp(directory) == nullptr) Die("mkdtemp");
   auto redis = PrivateRedis::Start({.directory = directory});
   if (!redis) Die(redis.error().message.c_str());
   const std::string socket = (*redis)->url().path;
-  std::vector<double> bare, trip, relay, up, down;
+  const std::string turns = std::to_string(kTurns);
+  std::vector<double> bare, trip;
+  std::vector<Transfer> transfers{{"1 MB messages", kMegabytes, 1}, {"100 MB messages", 1, kMegabytes}};
   for (int round = 0; round < kRounds; ++round) {
     bare.push_back(BareTrip(socket));
-    trip.push_back(Elsewhere(launcher, "trip", kTurns));
-    relay.push_back(Relay(socket));
-    up.push_back(Elsewhere(launcher, "up", kMessages));
-    down.push_back(Elsewhere(launcher, "down", kMessages));
+    trip.push_back(Elsewhere(launcher, "trip " + turns));
+    for (Transfer& transfer : transfers) transfer.Run(launcher, socket);
   }
   redis->reset();
   std::filesystem::remove_all(directory);
   const double trips = Median(trip) / Median(bare);
-  const double ups = Median(up) / Median(relay), downs = Median(down) / Median(relay);
   std::printf("%-44s %10s %10s %8s %8s\n", "", "elsewhere", "bare", "ratio", "limit");
-  std::printf("%-44s %7.1f us %7.1f us %8.2f %8s\n", "1 KB there and back", Median(trip), Median(bare), trips,
-              "<= 2");
-  std::printf("%-44s %5.0f MB/s %5.0f MB/s %8.2f %8s\n", "1 MB messages from the child", Median(up),
-              Median(relay), ups, ">= 0.6");
-  std::printf("%-44s %5.0f MB/s %5.0f MB/s %8.2f %8s\n", "1 MB messages to the child", Median(down),
-              Median(relay), downs, ">= 0.6");
-  return trips <= 2 && ups >= 0.6 && downs >= 0.6 ? 0 : 1;
+  std::printf("%-44s %7.1f us %7.1f us %8.2f   <= %.1f\n", "1 KB there and back", Median(trip), Median(bare),
+              trips, kTripLimit);
+  bool good = trips <= kTripLimit;
+  for (const Transfer& transfer : transfers) good &= transfer.Judge();
+  return good ? 0 : 1;
 }
 
 }  // namespace
@@ -310,9 +335,10 @@ int Compare(const std::string& launcher) {
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const int count = argc > 2 ? std::atoi(argv[2]) : 0;
+  const int megabytes = argc > 3 ? std::atoi(argv[3]) : 1;
   if (mode == "trip") return std::printf("%.2f\n", Trip(count)) < 0;
-  if (mode == "up") return std::printf("%.2f\n", OneWay(count, true)) < 0;
-  if (mode == "down") return std::printf("%.2f\n", OneWay(count, false)) < 0;
+  if (mode == "up") return std::printf("%.2f\n", OneWay(count, megabytes, true)) < 0;
+  if (mode == "down") return std::printf("%.2f\n", OneWay(count, megabytes, false)) < 0;
   if (argc == 2) return Compare(mode);
   std::fprintf(stderr, "usage: bench_pipes LAUNCHER\n");
   return 2;
