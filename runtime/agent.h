@@ -112,9 +112,6 @@ class Component {
   // Worker: the process runs (restored, or a nested child of `parent`).
   virtual void ProcessStarted(const Process& /*process*/, const Process* /*parent*/) {}
 
-  // Worker: a child of the agent has ended and is not reaped yet: /proc still knows it.
-  virtual void BeforeReap(int32_t /*kernel_pid*/) {}
-
   // Both sides, and at a fence: what `process` wrote must be at its origin (worker: sent before whatever is
   // sent after `done`; home: in the real objects) before `done`. `ended`: it is the last time; `killed`: it
   // ended by a signal.

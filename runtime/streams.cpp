@@ -71,7 +71,6 @@ class Streams : public Component {
     DrainAtHome(process, reason, std::move(done));
   }
 
-  void BeforeReap(int32_t kernel_pid) override { mirrors_.BeforeReap(kernel_pid); }
   void BeforeSend() override { mirrors_.BeforeSend(); }
   void ProcessGone(const Process& process) override {
     last_.erase(process.incarnation);
@@ -99,8 +98,7 @@ class Streams : public Component {
     return error;
   }
 
-  // Waits for the bytes that its worker did not know to be in. The end of a process that wrote nothing is not
-  // held up for long by others' bytes that nobody reads.
+  // Waits for the bytes that its worker did not know to be in.
   void DrainAtHome(const Process& process, DrainReason reason, std::function<void()> done) {
     if (MappedFiles* files = agent_.mapped_files(); files != nullptr) {
       done = [files, done = std::move(done)] { files->StoreOutput(done); };
@@ -111,13 +109,7 @@ class Streams : public Component {
       origins_.DropBlocked(last->second.streams);
       return done();
     }
-    auto once = std::make_shared<std::function<void()>>(std::move(done));
-    auto finish = [once] {
-      if (*once) std::exchange(*once, nullptr)();
-    };
-    const bool quiet = last->second.quiet;
-    origins_.WhenWritten(last->second.streams, finish);
-    if (quiet && *once) agent_.loop().After(std::chrono::seconds(1), finish);
+    origins_.WhenWritten(last->second.streams, [done = std::move(done)](bool) { done(); });
   }
 
   Agent& agent_;

@@ -317,9 +317,6 @@ void WorkerJobs::ReapChildren() {
     // It may have lived so shortly that Forked is still unread. It can be registered only as long as it is
     // not waited for: afterwards there is nothing to watch.
     if (zygote_ != nullptr && !by_kernel_pid_.contains(waiting.si_pid)) zygote_->ReadReports();
-    if (waiting.si_code == CLD_EXITED || waiting.si_code == CLD_KILLED || waiting.si_code == CLD_DUMPED) {
-      for (const auto& component : core_.components()) component->BeforeReap(waiting.si_pid);
-    }
     int status = 0;
     rusage usage{};
     const pid_t pid = wait4(waiting.si_pid, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage);

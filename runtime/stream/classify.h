@@ -56,6 +56,11 @@ inline constexpr bool WaitsForBytes(Kind kind) {
   return kind == Kind::kOutputFile || kind == Kind::kTerminal;
 }
 
+// May it take nothing for ever, because nobody reads?
+inline constexpr bool CanGetStuck(Kind kind) {
+  return kind == Kind::kPipeWrite || kind == Kind::kSocket;
+}
+
 // Anonymous files beyond this are not copied: they must be shared memory, or stay home.
 inline constexpr uint64_t kMaxAnonymousFile = 1 << 20;
 

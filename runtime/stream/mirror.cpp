@@ -308,9 +308,11 @@ void Mirror::ForwardAll() {
 }
 
 void Mirror::CheckSent() {
+  const bool more =
+      std::any_of(places_.begin(), places_.end(), [](const auto& place) { return !place->output_ended; });
   std::vector<std::function<void()>> ready;
   std::erase_if(waiting_, [&](auto& waiting) {
-    if (waiting.first > sent_ && !places_.empty()) return false;
+    if (waiting.first > sent_ && more) return false;
     ready.push_back(std::move(waiting.second));
     return true;
   });
@@ -329,6 +331,7 @@ void Mirror::WhenSent(std::function<void()> action) {
     if (!place->output_ended) target += place->next.size() + place->object->Untaken();
   }
   if (target == sent_) return action();
+  kept_ = target;
   waiting_.emplace_back(target, std::move(action));
 }
 
@@ -359,10 +362,11 @@ void Mirror::OnBroken() {
       Gone(place, false);
     }
   }
+  CheckSent();
 }
 
 void Mirror::HolderKilled() {
-  if (!blocked_) return;
+  if (!blocked_ || kept_ > sent_) return;
   for (Place* place : Places()) {
     if ((PollNow(place->object->agent_end(), 0) & POLLHUP) != 0) Gone(place, true);
   }

@@ -87,7 +87,8 @@ class Mirror {
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
 
-  // Runs `action` once everything that processes wrote so far has been sent.
+  // Runs `action` once everything that processes wrote so far has been sent. It will be, whoever is killed
+  // meanwhile.
   void WhenSent(std::function<void()> action);
   bool unacknowledged() const { return acknowledged_ < sent_; }
   // A holder was killed: if it was the last, what it wrote and what would block is thrown away.
@@ -190,6 +191,7 @@ class Mirror {
 
   uint64_t sent_ = 0;  // positions
   uint64_t acknowledged_ = 0;
+  uint64_t kept_ = 0;     // what was to be sent at the last WhenSent
   bool blocked_ = false;  // the window is full
   std::chrono::steady_clock::time_point blocked_since_{};
   std::vector<std::pair<CallId, std::chrono::steady_clock::time_point>> counted_;  // calls that wait

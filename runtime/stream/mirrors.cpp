@@ -7,9 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <map>
 
 #include "runtime/stream/rebuild.h"
 
@@ -68,8 +66,7 @@ Mirrors::Mirrors(Agent& agent, Passing& passing) : agent_(agent), passing_(passi
   agent_.OnMessage<wire::StreamControlled>([this, answer](HostId, wire::StreamControlled&& m) {
     if (!passing_.ForwardAnswer(m)) answer(m.request, m.result, m.error, m.payload);
   });
-  agent_.OnMessage<wire::StreamDrained>(
-      [this](HostId, wire::StreamDrained&& m) { passing_.Drained(m.request); });
+  agent_.OnMessage<wire::StreamDrained>([this](HostId, wire::StreamDrained&& m) { passing_.OnDrained(m); });
   agent_.OnCall(abi::Operation::kAdopt, [this](CallId id, const Call& call) { OnAdopt(id, call); });
   agent_.OnCall(abi::Operation::kPassable, [this](CallId id, const Call& call) { OnPassable(id, call); });
 
@@ -92,7 +89,6 @@ Mirrors::Mirrors(Agent& agent, Passing& passing) : agent_(agent), passing_(passi
     mirror->Watch(id, call, object, static_cast<Mirror::WatchMode>(call.arguments[2]),
                   call.arguments[3] != 0);
   });
-  agent_.OnCall(abi::Operation::kDrain, [this](CallId id, const Call& call) { OnDrain(id, call); });
   using wire::StreamOperation;
   agent_.OnCall(abi::Operation::kSeek,
                 [this](CallId id, const Call& call) { OnControl(id, call, StreamOperation::kSeek); });
@@ -362,41 +358,53 @@ void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
     Mirror* mirror = OfStream(id);
     if (mirror == nullptr || !mirror->writable()) continue;
     ++*left;
-    mirror->WhenSent(one_less);
+    WhenSentOrStuck(*mirror, one_less);
   }
   one_less();
 }
 
-// A process that never wrote anything does not wait long for what others wrote into a stream that is stuck.
-constexpr std::chrono::seconds kPatienceOfTheQuiet{1};
+void Mirrors::WhenSentOrStuck(Mirror& mirror, std::function<void()> done) {
+  const auto once = std::make_shared<std::function<void()>>(std::move(done));
+  mirror.WhenSent([once] {
+    if (*once) std::exchange(*once, nullptr)();
+  });
+  if (*once && CanGetStuck(mirror.kind())) AskWhetherStuck(mirror.id(), once);
+}
+
+// With the window full, the origin alone knows whether anything moves. Where it does, credit has come before
+// the answer.
+void Mirrors::AskWhetherStuck(StreamId id, const Once& done) {
+  passing_.DrainAt(NextHop(id), {id}, [this, id, done](bool stuck) {
+    if (!*done) return;
+    if (!stuck) return AskWhetherStuck(id, done);
+    std::exchange(*done, nullptr)();
+  });
+}
 
 void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return done();
   CarryOffsets(streams);
   if (reason.killed) {
-    WhenSent(streams, [] {});  // what can go without waiting
+    for (const StreamId id : *streams) {
+      if (Mirror* mirror = OfStream(id)) mirror->ForwardAll();  // what can go without waiting
+    }
+    outbox_.Flush();
     for (const StreamId id : *streams) {
       if (Mirror* mirror = OfStream(id)) mirror->HolderKilled();
     }
-    SayLast(process.incarnation, streams, false);
+    SayLast(process.incarnation, streams);
     return done();
   }
-  const bool quiet = reason.ended && quiet_.count(process.kernel_pid) != 0;
-  // Exactly once, by whichever comes first.
-  auto once = std::make_shared<std::function<void()>>(std::move(done));
-  auto finish = [this, once, streams, quiet, incarnation = process.incarnation] {
-    if (!*once) return;
-    SayLast(incarnation, streams, quiet);
-    std::exchange(*once, nullptr)();
-  };
-  WhenSent(streams, finish);
-  if (quiet && *once) agent_.loop().After(kPatienceOfTheQuiet, finish);
+  WhenSent(streams, [this, streams, reason, incarnation = process.incarnation, done = std::move(done)] {
+    if (reason.ended) SayLast(incarnation, streams);
+    done();
+  });
 }
 
-void Mirrors::SayLast(Incarnation incarnation, const StreamSet& streams, bool quiet) {
+void Mirrors::SayLast(Incarnation incarnation, const StreamSet& streams) {
   const auto open = Unacknowledged(streams);
-  if (!open.empty()) agent_.Send(NextHop(open.front()), wire::StreamLast{incarnation, open, quiet});
+  if (!open.empty()) agent_.Send(NextHop(open.front()), wire::StreamLast{incarnation, open});
 }
 
 std::vector<StreamId> Mirrors::Unacknowledged(const StreamSet& streams) {
@@ -409,12 +417,7 @@ std::vector<StreamId> Mirrors::Unacknowledged(const StreamSet& streams) {
   return open;
 }
 
-void Mirrors::BeforeReap(int32_t kernel_pid) {
-  if (NeverWrote(kernel_pid)) quiet_.insert(kernel_pid);
-}
-
 void Mirrors::ProcessGone(const Process& process) {
-  quiet_.erase(process.kernel_pid);
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return;
   streams_of_process_.erase(HolderKey(process.incarnation, process.kernel_pid));
@@ -464,25 +467,6 @@ void Mirrors::ReleaseFiles(const StreamSet& streams) {
 
 // ---- Calls ----
 
-void Mirrors::OnDrain(CallId id, const Call& call) {
-  const auto process = streams_of_process_.find(HolderKey(call.incarnation, call.kernel_pid));
-  if (process == streams_of_process_.end()) return agent_.Complete(id, 0);
-  const StreamSet streams = process->second;
-  CarryOffsets(streams);
-  WhenSent(streams, [this, id, streams] {
-    // Home may hold streams of several workers; a worker asks home, which asks them.
-    std::map<HostId, std::vector<StreamId>> open;
-    for (const StreamId stream : Unacknowledged(streams)) open[NextHop(stream)].push_back(stream);
-    if (open.empty()) return agent_.Complete(id, 0);
-    const uint64_t last = numbers_.Next();
-    controls_[last] = Control{id};
-    passing_.DrainAt(open, [this, last] {
-      auto control = controls_.extract(last);
-      if (!control.empty() && !control.mapped().dropped) agent_.Complete(control.mapped().call, 0);
-    });
-  });
-}
-
 void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation operation) {
   Mirror* mirror = OfObject(call);
   if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
@@ -529,22 +513,6 @@ void Mirrors::Clear() {
   mirrors_.clear();
   files_.clear();
   controls_.clear();
-}
-
-bool NeverWrote(int32_t kernel_pid) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/io", kernel_pid);
-  FILE* file = fopen(path, "re");
-  if (file == nullptr) return false;
-  unsigned long long bytes = ~0ULL, calls = 0;
-  char line[128];
-  while (fgets(line, sizeof line, file) != nullptr) {
-    sscanf(line, "wchar: %llu", &bytes);
-    sscanf(line, "syscw: %llu", &calls);
-  }
-  fclose(file);
-  constexpr unsigned long long kDoorbell = 8;  // an eventfd takes eight bytes
-  return bytes == calls * kDoorbell;
 }
 
 }  // namespace elsewhere::runtime::stream

@@ -33,12 +33,12 @@ class Mirrors {
   // What its origin said of a stream; nullptr: nobody here holds it.
   const wire::JobDescriptor* EntryOf(StreamId id);
   uint64_t NextRequest() { return numbers_.Next(); }
-  // Runs `done` when what the process wrote has been sent, or will never be.
+  // Runs `done` when what the process wrote has been sent, or will never be, or nobody should wait for it any
+  // longer (StreamDrain).
   void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done);
   void ProcessGone(const Process& process);
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
-  void BeforeReap(int32_t kernel_pid);
   void BeforeSend() { outbox_.Flush(); }
   void Clear();
 
@@ -76,11 +76,13 @@ class Mirrors {
   void OnPassable(CallId id, const Call& call);
   StreamSet StreamsOf(const Process& process) const;
   bool IsHeld(StreamId id) const;
-  void SayLast(Incarnation incarnation, const StreamSet& streams, bool quiet);
+  void SayLast(Incarnation incarnation, const StreamSet& streams);
   std::vector<StreamId> Unacknowledged(const StreamSet& streams);
   void WhenSent(const StreamSet& streams, std::function<void()> done);
+  void WhenSentOrStuck(Mirror& mirror, std::function<void()> done);
+  using Once = std::shared_ptr<std::function<void()>>;
+  void AskWhetherStuck(StreamId id, const Once& done);
 
-  void OnDrain(CallId id, const Call& call);
   void OnControl(CallId id, const Call& call, wire::StreamOperation operation);
   template <class M, class Handler>
   void Route(Handler handler);
@@ -99,11 +101,6 @@ class Mirrors {
   std::unordered_map<Incarnation, StreamSet> streams_of_process_;  // by HolderKey
   std::unordered_set<StreamId> in_transit_;  // passed, and no process has said yet that it has them
   std::unordered_map<uint64_t, Control> controls_;
-  std::unordered_set<int32_t> quiet_;  // ended, not yet drained, and never wrote anything
 };
-
-// Did the ended process never write more than our own doorbell? Asked of /proc while it is not reaped; false
-// where that cannot be told.
-bool NeverWrote(int32_t kernel_pid);
 
 }  // namespace elsewhere::runtime::stream

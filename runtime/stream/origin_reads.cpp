@@ -379,7 +379,7 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
     }
     agent_.Send(host, answer);
   };
-  if (WaitsForBytes(kind_)) return WhenWritten(control.stream, make);
+  if (WaitsForBytes(kind_)) return WhenWritten(control.stream, [make](bool) { make(); });
   make();
 }
 

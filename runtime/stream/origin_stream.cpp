@@ -138,12 +138,7 @@ void OriginStream::MaybeClosing(StreamId id, Share& share, bool killed) {
     --last;
   if (share.closed < last) return;
   share.closing = true;
-  if (killed) {
-    Flush();
-    const auto found = shares_.find(id);
-    if (found == shares_.end()) return;
-    Written(id, queue_.Drop(id));
-  }
+  if (killed) DropBlocked(id);
   EndIfWritten(id);
 }
 
@@ -157,7 +152,7 @@ void OriginStream::OnClose(const wire::StreamClose& close) {
 void OriginStream::DropBlocked(StreamId id) {
   Flush();
   const auto found = shares_.find(id);
-  if (found == shares_.end() || !found->second.closing || !found->second.waiting.empty()) return;
+  if (found == shares_.end() || !found->second.closing || found->second.kept > found->second.written) return;
   Written(id, queue_.Drop(id));
 }
 
@@ -197,10 +192,11 @@ void OriginStream::EndIfWritten(StreamId id) {
   } else {
     UpdateInterest();
   }
-  for (auto& [position, action] : waiting) action();
+  for (auto& [position, action] : waiting) action(false);
 }
 
 void OriginStream::CloseEverything() {
+  if (standstill_ != 0) agent_.loop().Cancel(std::exchange(standstill_, 0));
   if (added_) agent_.loop().Remove(pump());
   added_ = false;
   closed_ = true;
@@ -291,6 +287,7 @@ void OriginStream::Flush() {
       },
       [&](StreamId share, size_t bytes) { progress[share] += bytes; });
   const int error = flushed ? 0 : flushed.error().code;
+  NoteProgress(!progress.empty());
   UpdateInterest();
   for (const auto& [share, bytes] : progress) Written(share, bytes);
   if (error != 0) Break(error);
@@ -316,14 +313,14 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
   share.written += bytes;
   if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4)
     SendCredit(id, share, false);
-  std::vector<std::function<void()>> ready;
+  std::vector<Action> ready;
   std::erase_if(share.waiting, [&](auto& waiting) {
     if (waiting.first > share.written) return false;
     ready.push_back(std::move(waiting.second));
     return true;
   });
   EndIfWritten(id);
-  for (auto& action : ready) action();
+  for (auto& action : ready) action(false);
 }
 
 void OriginStream::SendCredit(StreamId id, Share& share, bool last) {
@@ -332,10 +329,55 @@ void OriginStream::SendCredit(StreamId id, Share& share, bool last) {
   agent_.Send(share.host, wire::StreamCredit{id, share.generation, share.written - share.base, last});
 }
 
-void OriginStream::WhenWritten(StreamId id, std::function<void()> action) {
+void OriginStream::WhenWritten(StreamId id, Action action) {
   const auto found = shares_.find(id);
-  if (found == shares_.end() || found->second.written >= found->second.received) return action();
+  if (found == shares_.end() || found->second.written >= found->second.received) return action(false);
+  found->second.kept = found->second.received;
   found->second.waiting.emplace_back(found->second.received, std::move(action));
+  WatchForStandstill();
+}
+
+// ---- Objects that take nothing ----
+//
+// Bytes may be on their way that natively no writer could have left: the pipe would have held it. Natively a
+// process whose own bytes are in may end, post or signal while others wait for room, and its parent may read
+// only when it has seen that. Which bytes are whose is not known here, so where nothing moves for a while
+// nobody is held up any longer.
+
+void OriginStream::NoteProgress(bool any) {
+  if (queue_.empty()) {
+    refuses_since_.reset();
+  } else if (any || !refuses_since_) {
+    refuses_since_ = std::chrono::steady_clock::now();
+  }
+}
+
+void OriginStream::WatchForStandstill() {
+  const auto waited_for = [](const auto& entry) { return !entry.second.waiting.empty(); };
+  if (!CanGetStuck(kind_) || standstill_ != 0 || !refuses_since_) return;
+  if (std::none_of(shares_.begin(), shares_.end(), waited_for)) return;
+  const auto left = *refuses_since_ + wire::kStreamPatience - std::chrono::steady_clock::now();
+  if (left.count() > 0) {
+    standstill_ = agent_.loop().After(left, [this] {
+      standstill_ = 0;
+      WatchForStandstill();
+    });
+    return;
+  }
+  MakeRoom();
+  std::vector<Action> stuck;
+  for (auto& [id, share] : shares_) {
+    for (auto& [position, action] : std::exchange(share.waiting, {})) stuck.push_back(std::move(action));
+  }
+  for (auto& action : stuck) action(true);
+}
+
+// Who has seen a writer's end may read until nothing is there: so everything should be in by then, if the
+// kernel lets an ordinary user's pipe be that large.
+void OriginStream::MakeRoom() {
+  if (kind_ != Kind::kPipeWrite || fcntl(pump(), F_GETPIPE_SZ) >= static_cast<int>(wire::kStreamPullLimit))
+    return;
+  if (fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(wire::kStreamPullLimit)) > 0) Flush();
 }
 
 // ---- Events ----

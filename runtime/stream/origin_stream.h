@@ -16,9 +16,11 @@
 // Everything runs on the agent's loop. Errors of the object itself are sent to the hosts that use it.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "runtime/agent.h"
@@ -68,8 +70,11 @@ class OriginStream {
   // Its last writer was killed: what would block is thrown away, unless somebody else's end waits for it.
   void DropBlocked(StreamId id);
 
-  // Runs `action` when everything that the share was sent so far is in or was thrown away; at once if so now.
-  void WhenWritten(StreamId id, std::function<void()> action);
+  // Runs `action` when everything that the share was sent so far is in or was thrown away, at once if so now;
+  // or, `stuck`, when the object, a pipe or socket, has taken nothing for kStreamPatience. Either way those
+  // bytes will go in as soon as there is room, whoever is killed meanwhile.
+  using Action = std::function<void(bool stuck)>;
+  void WhenWritten(StreamId id, Action action);
 
  private:
   struct Share {
@@ -84,7 +89,8 @@ class OriginStream {
     uint64_t received = 0;    // positions, over all generations
     uint64_t written = 0;
     uint64_t credited = 0;
-    std::vector<std::pair<uint64_t, std::function<void()>>> waiting;  // for `written` to reach the position
+    uint64_t kept = 0;  // somebody ended, or went on, on the word that everything before this will be in
+    std::vector<std::pair<uint64_t, Action>> waiting;  // for `written` to reach the position
   };
   struct Request {
     StreamId share;
@@ -122,6 +128,9 @@ class OriginStream {
   void EndIfWritten(StreamId id);
   void MaybeClosing(StreamId id, Share& share, bool killed);
   void CloseEverything();
+  void NoteProgress(bool any);
+  void WatchForStandstill();
+  void MakeRoom();
 
   void ServeRequests();
   bool Serve(const Request& request);
@@ -159,6 +168,8 @@ class OriginStream {
 
   std::map<StreamId, Share> shares_;
   WriteQueue queue_;
+  std::optional<std::chrono::steady_clock::time_point> refuses_since_;  // while bytes wait for room
+  EventLoop::TimerId standstill_ = 0;
   std::deque<Request> requests_;
   std::vector<Request> parked_;  // of a terminal that is another group's; until their process is continued
   std::vector<Watcher> watchers_;

@@ -69,8 +69,9 @@ Origins::Origins(Agent& agent, Passing& passing) : agent_(agent), passing_(passi
     agent_.Send(from, wire::StreamControlled{m.request, -1, EBADF, {}});
   });
   agent_.OnMessage<wire::StreamDrain>([this](HostId from, wire::StreamDrain&& m) {
-    WhenWritten(m.streams,
-                [this, from, request = m.request] { agent_.Send(from, wire::StreamDrained{request}); });
+    WhenWritten(m.streams, [this, from, request = m.request](bool stuck) {
+      agent_.Send(from, wire::StreamDrained{request, stuck});
+    });
   });
 }
 
@@ -205,19 +206,24 @@ void Origins::Withdraw(const wire::JobDescriptor& descriptor) {
   stream->Withdraw(descriptor.stream, traits.grant);
 }
 
-void Origins::WhenWritten(const std::vector<StreamId>& streams, std::function<void()> done) {
+void Origins::WhenWritten(const std::vector<StreamId>& streams, OriginStream::Action done) {
   std::vector<std::pair<StreamId, OriginStream*>> awaited;
   for (const StreamId id : streams) {
     if (OriginStream* stream = OfShare(id)) awaited.emplace_back(id, stream);
   }
   // Counts down to the last one; one more for this function, so that it cannot end in the middle.
-  auto left = std::make_shared<size_t>(awaited.size() + 2);
-  auto one_less = [left, done = std::move(done)] {
-    if (--*left == 0) done();
+  struct Left {
+    size_t count;
+    bool stuck = false;
+  };
+  auto left = std::make_shared<Left>(Left{awaited.size() + 2});
+  auto one_less = [left, done = std::move(done)](bool stuck) {
+    left->stuck |= stuck;
+    if (--left->count == 0) done(left->stuck);
   };
   for (const auto& [id, stream] : awaited) stream->WhenWritten(id, one_less);
   passing_.WhenWritten(streams, one_less);
-  one_less();
+  one_less(false);
 }
 
 void Origins::DropBlocked(const std::vector<StreamId>& streams) {

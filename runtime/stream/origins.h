@@ -33,8 +33,8 @@ class Origins {
   // Takes back what Grant gave for this entry.
   void Withdraw(const wire::JobDescriptor& descriptor);
 
-  // Runs `done` when what was sent so far for `streams` is in.
-  void WhenWritten(const std::vector<StreamId>& streams, std::function<void()> done);
+  // Runs `done` when what was sent so far for `streams` is in, except where one is stuck.
+  void WhenWritten(const std::vector<StreamId>& streams, OriginStream::Action done);
   void DropBlocked(const std::vector<StreamId>& streams);
   void HostGone(HostId host);
   void ProcessContinued(Incarnation process);

@@ -220,31 +220,34 @@ bool Passing::ForwardAnswer(wire::StreamControlled answer) {
   return true;
 }
 
-void Passing::WhenWritten(const std::vector<StreamId>& streams, const std::function<void()>& done) {
+void Passing::WhenWritten(const std::vector<StreamId>& streams, const Drained& done) {
   std::map<HostId, std::vector<StreamId>> by_origin;
   for (const StreamId id : streams) {
     if (IsRelayed(id)) by_origin[wire::HostOf(id)].push_back(id);
   }
-  DrainAt(by_origin, done);
-}
-
-void Passing::DrainAt(const std::map<HostId, std::vector<StreamId>>& streams,
-                      const std::function<void()>& done) {
-  auto left = std::make_shared<size_t>(streams.size() + 1);
-  const auto one_less = [left, done] {
-    if (--*left == 0) done();
+  if (by_origin.empty()) return done(false);
+  struct Left {
+    size_t count;
+    bool stuck = false;
   };
-  for (const auto& [origin, ids] : streams) {
-    const uint64_t request = mirrors_->NextRequest();
-    drains_[request] = one_less;
-    agent_.Send(origin, wire::StreamDrain{request, ids});
+  const auto left = std::make_shared<Left>(Left{by_origin.size()});
+  for (auto& [origin, ids] : by_origin) {
+    DrainAt(origin, std::move(ids), [left, done](bool stuck) {
+      left->stuck |= stuck;
+      if (--left->count == 0) done(left->stuck);
+    });
   }
-  one_less();
 }
 
-void Passing::Drained(uint64_t request) {
-  auto found = drains_.extract(request);
-  if (!found.empty()) found.mapped()();
+void Passing::DrainAt(HostId host, std::vector<StreamId> streams, Drained done) {
+  const uint64_t request = mirrors_->NextRequest();
+  drains_[request] = std::move(done);
+  agent_.Send(host, wire::StreamDrain{request, std::move(streams)});
+}
+
+void Passing::OnDrained(const wire::StreamDrained& drained) {
+  auto found = drains_.extract(drained.request);
+  if (!found.empty()) found.mapped()(drained.stuck);
 }
 
 void Passing::HostGone(HostId host) {

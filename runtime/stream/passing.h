@@ -69,11 +69,13 @@ class Passing {
   // Calls on the object, whose answers name only their number.
   bool ForwardControl(HostId from, const wire::StreamControl& control);
   bool ForwardAnswer(wire::StreamControlled answer);
-  // Runs `done` when what was sent for those of `streams` that are relayed is in; at once if none is.
-  void WhenWritten(const std::vector<StreamId>& streams, const std::function<void()>& done);
-  // Asks each of these hosts, and runs `done` when all have answered.
-  void DrainAt(const std::map<HostId, std::vector<StreamId>>& streams, const std::function<void()>& done);
-  void Drained(uint64_t request);
+  // Runs `done` when what was sent for those of `streams` that are relayed is in, except where one is stuck;
+  // at once if none is.
+  using Drained = std::function<void(bool stuck)>;
+  void WhenWritten(const std::vector<StreamId>& streams, const Drained& done);
+  // Asks the next host on the way to these streams' origin.
+  void DrainAt(HostId host, std::vector<StreamId> streams, Drained done);
+  void OnDrained(const wire::StreamDrained& drained);
   bool IsRelayed(StreamId stream) const { return relays_.count(stream) != 0; }
 
   void OnShare(HostId from, const wire::StreamShare& share);
@@ -97,7 +99,7 @@ class Passing {
   Mirrors* mirrors_ = nullptr;
   std::unordered_map<StreamId, Relay> relays_;
   std::unordered_map<uint64_t, Asker> controls_;
-  std::unordered_map<uint64_t, std::function<void()>> drains_;
+  std::unordered_map<uint64_t, Drained> drains_;
   uint64_t last_share_ = 0;
 };
 

@@ -86,8 +86,6 @@ enum class Operation : uint32_t {
                 // file.
   kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask; 1 =
                 // wait for the origin's answer. result: POLL* bits. Readable at its origin -> readable here.
-  kDrain =
-      18,  // fence: returns when everything the caller wrote to redirected descriptors is in at its origin.
   kSeek =
       19,  // arguments: dev, ino, offset, whence: lseek on a file that is drained to home. result: offset.
   kStat = 20,   // arguments: dev, ino. payload: struct stat of the object at its origin.

@@ -10,6 +10,7 @@
 // on its way, and the stream stays open.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <tuple>
 #include <vector>
@@ -21,6 +22,7 @@ namespace elsewhere::wire {
 inline constexpr uint64_t kStreamWindow = 512 << 10;  // bytes on their way, per stream and host
 inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
+inline constexpr std::chrono::seconds kStreamPatience{1};
 
 // A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
 // takes `request` back. Every request is answered exactly once, by one or more StreamPulled.
@@ -183,7 +185,9 @@ struct StreamControlled {
   }
 };
 
-// Answered by StreamDrained(request) once everything that the sender sent for `streams` before is in.
+// Answered by StreamDrained(request) once everything that the sender sent for `streams` before is in, or once
+// one of them is stuck: a pipe or socket that has taken nothing for kStreamPatience. Nobody may ever read it,
+// or only after what the asker's answer is awaited for.
 struct StreamDrain {
   static constexpr MessageType kType = MessageType::kStreamDrain;
   uint64_t request = 0;
@@ -196,21 +200,21 @@ struct StreamDrain {
 struct StreamDrained {
   static constexpr MessageType kType = MessageType::kStreamDrained;
   uint64_t request = 0;
+  bool stuck = false;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.request);
+    return std::tie(s.request, s.stuck);
   }
 };
 // Sent before the process's end is reported: of `streams`, bytes are not known to be in, and they may be its
-// own. `quiet`: it never wrote anything, so its end need not wait long for bytes of others.
+// own.
 struct StreamLast {
   static constexpr MessageType kType = MessageType::kStreamLast;
   Incarnation incarnation = 0;
   std::vector<StreamId> streams;
-  bool quiet = false;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.incarnation, s.streams, s.quiet);
+    return std::tie(s.incarnation, s.streams);
   }
 };
 // Home to a stream's origin: `share` is from now on another name for it, granted once; for a third host, or

@@ -15,7 +15,7 @@ import time
 import kill_one
 import leftovers
 
-OBJECTS = ["mq", "msg", "sem", "mutex", "plain", "semop"]
+OBJECTS = ["mq", "msg", "sem", "mutex", "plain", "semop", "pipe"]
 SECONDS = 60
 
 

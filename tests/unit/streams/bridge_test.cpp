@@ -161,15 +161,7 @@ TEST_F(TwoHosts, SmallWritesAreNeverTorn) {
 TEST_F(TwoHosts, AFullPipeHoldsTheRemoteWriter) {
   Pipe pipe;
   auto child = MustFork({pipe.write});
-  SetNonBlocking((*child)[pipe.write]);
-  const std::string block(4096, 'b');
-  size_t accepted = 0;
-  for (int idle = 0; idle < 20;) {
-    const ssize_t put = Put((*child)[pipe.write], block);
-    if (put > 0) accepted += static_cast<size_t>(put);
-    idle = put > 0 ? 0 : idle + 1;
-    Turn();
-  }
+  const size_t accepted = Fill((*child)[pipe.write]);
   EXPECT_EQ(errno, EAGAIN);
   EXPECT_LE(accepted, wire::kStreamWindow + ((64U + 64 + 16) << 10));
   EXPECT_EQ(stream::PollNow((*child)[pipe.write], POLLOUT), 0);
@@ -203,6 +195,51 @@ TEST_F(TwoHosts, TheEndOfAWriterWaitsForItsBytesUnlessItWasKilled) {
   EXPECT_TRUE(End(*other, true, 300));
   EXPECT_EQ(Take(pipe.read, 1 << 20).size(), 65536U);
   EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
+}
+
+// Natively the writer's bytes may all be in, and it is its siblings that wait for room.
+TEST_F(TwoHosts, TheEndOfAWriterIsReportedWhereNobodyReads) {
+  Pipe pipe;
+  auto child = MustFork({pipe.write});
+  SetNonBlocking((*child)[pipe.write]);
+  const std::string block(4096, 'b');
+  for (int i = 0; i < 40; ++i) {
+    Put((*child)[pipe.write], block);
+    Turn();
+  }
+  EXPECT_TRUE(End(*child, false, 10000));
+  // Who has seen the end reads until nothing is there, and the agent is not asked.
+  size_t received = 0;
+  for (std::string some; !(some = Take(pipe.read, 65536)).empty();) received += some.size();
+  EXPECT_EQ(received, 40 * block.size());
+}
+
+TEST_F(TwoHosts, TheEndOfAWriterIsReportedWhereMoreWaitsThanAPipeHolds) {
+  Pipe pipe;
+  auto one = MustFork({pipe.write});
+  auto other = MustFork({pipe.write});
+  const size_t accepted = Fill((*one)[pipe.write]);
+  EXPECT_TRUE(End(*other, false, 10000));
+  EXPECT_TRUE(End(*one, false, 10000));
+  // What an ended process wrote is read, whatever happens to others.
+  auto third = MustFork({pipe.write});
+  pipe.CloseWrite();
+  EXPECT_TRUE(End(*third, true));
+  size_t received = 0;
+  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == accepted; }));
+  EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
+}
+
+TEST_F(TwoHosts, TheEndOfASocketsWriterIsReportedWhereNobodyReads) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  auto child = MustFork({ends[0]});
+  const size_t accepted = Fill((*child)[ends[0]]);
+  close(ends[0]);
+  EXPECT_TRUE(End(*child, false, 10000));
+  size_t received = 0;
+  EXPECT_TRUE(Until([&] { return (received += Take(ends[1], 65536).size()) == accepted; }));
+  close(ends[1]);
 }
 
 TEST_F(TwoHosts, AWaitingReadElsewhereGetsWhatItAskedFor) {

@@ -172,6 +172,19 @@ void TwoHosts::Settle() {
   }
 }
 
+size_t TwoHosts::Fill(int descriptor) {
+  SetNonBlocking(descriptor);
+  const std::string block(4096, 'b');
+  size_t accepted = 0;
+  for (int idle = 0; idle < 20;) {
+    const ssize_t put = write(descriptor, block.data(), block.size());
+    if (put > 0) accepted += static_cast<size_t>(put);
+    idle = put > 0 ? 0 : idle + 1;
+    Turn();
+  }
+  return accepted;
+}
+
 CallId TwoHosts::CallOn(abi::Operation operation, int descriptor, std::initializer_list<int64_t> more,
                         std::vector<uint8_t> payload) {
   struct stat status {};

@@ -134,6 +134,8 @@ class TwoHosts : public ::testing::Test {
   // Lets everything that is under way arrive.
   void Settle();
   void Turn();
+  // Writes until nothing more is taken, with O_NONBLOCK set from then on. Returns how many bytes that were.
+  size_t Fill(int descriptor);
 
   // read() of a process on the worker, as the preload makes it: pull, then read.
   CallId Pull(int descriptor, size_t bytes, bool wait = true);
