@@ -3,9 +3,11 @@
 // On a worker children are the kernel's children there, under kernel pids: arguments and answers are
 // translated. At home the kernel waits for the deputy, whose own usage says nothing; where the caller asks
 // for the usage, the agent is asked what the remote child used. Only a process that has an agent's connection
-// can have had one, so others ask nobody. A child that is seen stopped at home is its deputy; the process
-// itself stops a moment later where it runs, and that moment is waited for here.
+// can have had one, so others ask nobody. A child that is seen stopped or killed at home is its deputy; the
+// process itself stops or dies a moment later where it runs, and that moment is waited for here: a child that
+// its parent has reaped takes no semaphore and writes nothing any more.
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/times.h>
@@ -64,11 +66,12 @@ void AskUsage(pid_t child, struct rusage* usage) {
   errno = before;
 }
 
-// The caller has seen this child of home stopped.
-void AwaitStop(pid_t child) {
+// The caller has seen this child of home stopped, or killed. By another signal than SIGKILL the deputy ends
+// when it is told that the child did.
+void AwaitChild(abi::Operation seen, pid_t child) {
   if (!HadRemoteChildren()) return;
   const int before = errno;
-  CallAgent(abi::Operation::kStopped, {child});
+  CallAgent(seen, {child});
   errno = before;
 }
 
@@ -106,8 +109,10 @@ pid_t wait4(pid_t pid, int* status, int options, struct rusage* usage) {
   const pid_t child = real::wait4(pid, &local_status, options, usage);
   if (child <= 0) return child;
   if (status != nullptr) *status = local_status;
+  if (WIFSIGNALED(local_status) && WTERMSIG(local_status) == SIGKILL)
+    AwaitChild(abi::Operation::kKilled, child);
   if (HasEnded(local_status)) AskUsage(child, usage);
-  if (WIFSTOPPED(local_status)) AwaitStop(child);
+  if (WIFSTOPPED(local_status)) AwaitChild(abi::Operation::kStopped, child);
   return child;
 }
 
@@ -127,7 +132,10 @@ int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
     siginfo_t* seen = info != nullptr ? info : &local;
     seen->si_pid = 0;
     const int result = real::waitid(type, id, seen, options);
-    if (result == 0 && seen->si_pid != 0 && seen->si_code == CLD_STOPPED) AwaitStop(seen->si_pid);
+    if (result != 0 || seen->si_pid == 0) return result;
+    if (seen->si_code == CLD_STOPPED) AwaitChild(abi::Operation::kStopped, seen->si_pid);
+    if (seen->si_code == CLD_KILLED && seen->si_status == SIGKILL)
+      AwaitChild(abi::Operation::kKilled, seen->si_pid);
     return result;
   }
   id_t target = id;

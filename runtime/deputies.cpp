@@ -54,6 +54,7 @@ Deputies::Deputies(AgentCore& core, WorkerPool& workers, store::AsyncStore& stor
   core_.OnMessage<wire::NestedFork>([this](HostId from, wire::NestedFork&& m) { OnNestedFork(from, m); });
   core_.OnMessage<wire::Stopped>([this](HostId from, wire::Stopped&& m) { OnStopped(from, m); });
   core_.OnCall(abi::Operation::kStopped, [this](CallId id, const Call& call) { AwaitStop(id, call); });
+  core_.OnCall(abi::Operation::kKilled, [this](CallId id, const Call& call) { AwaitKilled(id, call); });
   core_.OnMessage<wire::Continued>([](HostId, wire::Continued&&) {});  // SIGCONT reached the deputy itself
 }
 
@@ -367,7 +368,8 @@ void Deputies::OnStarted(HostId from, const wire::Started& started) {
 
 void Deputies::OnRejected(HostId from, const wire::JobRejected& rejected) {
   Deputy* deputy = Find(rejected.incarnation);
-  if (deputy == nullptr || deputy->host != from || deputy->state != State::kPublished) return;
+  if (deputy == nullptr) return EndKilled(from, {.incarnation = rejected.incarnation, .status = SIGKILL});
+  if (deputy->host != from || deputy->state != State::kPublished) return;
   Withdraw(*deputy);
   RunLocally(*deputy, rejected.reason);
 }
@@ -385,6 +387,11 @@ void Deputies::WorkersChanged() {
 
 void Deputies::WorkerGone(HostId host, const std::string& reason) {
   workers_.Remove(host);
+  std::vector<Incarnation> killed;
+  for (const auto& [incarnation, each] : killed_) {
+    if (each.process.runs_on == host) killed.push_back(incarnation);
+  }
+  for (Incarnation incarnation : killed) EndKilled(host, {.incarnation = incarnation, .status = SIGKILL});
   std::vector<Incarnation> affected;
   for (const auto& [incarnation, deputy] : by_incarnation_) {
     if (deputy->host == host && deputy->state != State::kLocal) affected.push_back(incarnation);
@@ -427,6 +434,7 @@ void Deputies::Gone(const Process& process) {
     if (state == State::kUploading || state == State::kPublished) Withdraw(*deputy);
     if (state == State::kPublished || state == State::kRunning) {
       FailNestedOf(process.incarnation);
+      killed_[process.incarnation] = Killed{process, deputy->parent, {}};
       core_.Send(host, wire::Kill{process.incarnation});
     }
     Forget(process.incarnation);

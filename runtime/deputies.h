@@ -15,7 +15,9 @@
 // Rules:
 //  - A deputy's end is its pidfd's. One that ends before it was told to fences its incarnation: it is
 //  forgotten here
-//    first (so whatever still comes from there is dropped), then the worker is told to kill it.
+//    first (so whatever still comes from there is dropped), then the worker is told to kill it. Who has
+//    reaped it waits until the worker says that the process has ended (kKilled), and what it wrote is in by
+//    then.
 //  - A nested deputy begins as kRunning: its process runs before it exists. What comes for its incarnation
 //  earlier
 //    (its exit) waits in `nested_`.
@@ -102,6 +104,11 @@ class Deputies {
     HostId host = 0;
     std::optional<wire::Exited> exited;
   };
+  struct Killed {  // its deputy has ended, and its process has not yet
+    Process process;
+    int32_t parent = 0;
+    std::vector<CallId> reapers;
+  };
   struct PendingHomeCall {
     HostId host = 0;
     Incarnation incarnation = 0;
@@ -151,6 +158,8 @@ class Deputies {
   void StopIfStopped(Deputy& deputy);
   void SetProcessStopped(Deputy& deputy, bool stopped);
   void AwaitStop(CallId id, const Call& call);
+  void AwaitKilled(CallId id, const Call& call);
+  void EndKilled(HostId from, const wire::Exited& exited);
   void OnStopped(HostId from, const wire::Stopped& stopped);
   void OnHomeCall(HostId from, const wire::HomeCall& call);
   void OnHomeResult(const abi::HomePacket& packet);
@@ -175,6 +184,7 @@ class Deputies {
   std::unordered_map<ConnectionId, Incarnation> by_connection_;
   std::map<image::PackCatalog*, std::map<image::PackNumber, std::vector<Incarnation>>> pack_waiters_;
   std::unordered_map<Incarnation, Nested> nested_;
+  std::unordered_map<Incarnation, Killed> killed_;
   std::unordered_map<uint64_t, PendingHomeCall> home_calls_;
   std::unordered_map<uint64_t, PendingKernelCall> kernel_calls_;
   uint64_t last_home_call_ = 0;

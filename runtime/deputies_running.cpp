@@ -1,4 +1,5 @@
 // Deputies whose process runs elsewhere: signals, home calls, nested forks, the end. Rules in deputies.h.
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
@@ -131,6 +132,29 @@ void Deputies::AwaitStop(CallId id, const Call& call) {
   deputy->stop_waiters.push_back(id);
 }
 
+void Deputies::AwaitKilled(CallId id, const Call& call) {
+  const auto pid = static_cast<int32_t>(call.arguments[0]);
+  // The caller may have seen the deputy's end before this loop has.
+  const Process* process = core_.FindKernelPid(pid);
+  pollfd ended{process == nullptr ? -1 : process->pidfd, POLLIN, 0};
+  if (IsDeputy(pid) && poll(&ended, 1, 0) == 1) Gone(Process(*process));
+  for (auto& [incarnation, killed] : killed_) {
+    if (killed.process.kernel_pid == pid) return killed.reapers.push_back(id);
+  }
+  core_.Complete(id, 0);
+}
+
+void Deputies::EndKilled(HostId from, const wire::Exited& exited) {
+  const auto found = killed_.find(exited.incarnation);
+  if (found == killed_.end() || found->second.process.runs_on != from) return;
+  Killed killed = std::move(found->second);
+  killed_.erase(found);
+  usage_.Record(killed.process.kernel_pid, killed.parent, wire::UnpackUsage(exited.usage));
+  core_.Drain(killed.process, {.ended = true, .killed = true}, [this, reapers = std::move(killed.reapers)] {
+    for (const CallId id : reapers) core_.Complete(id, 0);
+  });
+}
+
 void Deputies::OnHomeCall(HostId from, const wire::HomeCall& call) {
   Deputy* deputy = Find(call.incarnation);
   if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) {
@@ -226,7 +250,8 @@ void Deputies::OnExited(HostId from, const wire::Exited& exited) {
     return;
   }
   Deputy* deputy = Find(exited.incarnation);
-  if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) return;
+  if (deputy == nullptr) return EndKilled(from, exited);
+  if (deputy->host != from || deputy->state != State::kRunning) return;
   End(*deputy, exited);
 }
 

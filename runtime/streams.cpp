@@ -72,10 +72,7 @@ class Streams : public Component {
   }
 
   void BeforeSend() override { mirrors_.BeforeSend(); }
-  void ProcessGone(const Process& process) override {
-    last_.erase(process.incarnation);
-    mirrors_.ProcessGone(process);
-  }
+  void ProcessGone(const Process& process) override { mirrors_.ProcessGone(process); }
   void CallDropped(CallId id) override { mirrors_.CallDropped(id); }
   void CallCancelled(CallId id) override { mirrors_.CallCancelled(id); }
   void HostGone(HostId host) override {
@@ -103,13 +100,13 @@ class Streams : public Component {
     if (MappedFiles* files = agent_.mapped_files(); files != nullptr) {
       done = [files, done = std::move(done)] { files->StoreOutput(done); };
     }
-    const auto last = last_.find(process.incarnation);
-    if (last == last_.end()) return done();
+    const auto last = last_.extract(process.incarnation);
+    if (last.empty()) return done();
     if (reason.killed) {
-      origins_.DropBlocked(last->second.streams);
+      origins_.DropBlocked(last.mapped().streams);
       return done();
     }
-    origins_.WhenWritten(last->second.streams, [done = std::move(done)](bool) { done(); });
+    origins_.WhenWritten(last.mapped().streams, [done = std::move(done)](bool) { done(); });
   }
 
   Agent& agent_;

@@ -241,6 +241,8 @@ void WorkerJobs::OnReport(const restore::RestoreReport& report) {
       if (starting != nullptr) {
         Reject(report.id,
                std::string("the restorer failed at ") + report.text + ": " + strerror(report.value));
+      } else if (killed_early_.erase(report.id) > 0) {
+        SayKilled(report.id);
       }
       return;
   }
@@ -250,6 +252,7 @@ void WorkerJobs::Forked(Incarnation incarnation, int32_t kernel_pid) {
   Starting* starting = FindStarting(incarnation);
   if (starting == nullptr) {  // fenced meanwhile
     kill(kernel_pid, SIGKILL);
+    by_kernel_pid_[kernel_pid] = incarnation;
     return;
   }
   starting->kernel_pid = kernel_pid;
@@ -283,14 +286,22 @@ void WorkerJobs::Entered(Incarnation incarnation) {
 void WorkerJobs::OnKill(const wire::Kill& fenced) {
   if (Starting* starting = FindStarting(fenced.incarnation)) {
     if (starting->kernel_pid != 0) kill(starting->kernel_pid, SIGKILL);
-    Withdraw(fenced.incarnation);
-    return;
+    if (starting->asked_zygote) {
+      killed_early_.insert(fenced.incarnation);
+    } else {
+      SayKilled(fenced.incarnation);
+    }
+    return Withdraw(fenced.incarnation);
   }
   const auto running = running_.find(fenced.incarnation);
   if (running == running_.end()) return;
-  running->second.fenced = true;
   running->second.kill_expected = true;
   kill(running->second.kernel_pid, SIGKILL);
+}
+
+// Of a job whose process had not entered its program, as far as is known.
+void WorkerJobs::SayKilled(Incarnation incarnation) {
+  core_.Send(wire::kHome, wire::Exited{.incarnation = incarnation, .status = SIGKILL});
 }
 
 void WorkerJobs::OnSignal(const wire::Signal& signal) {
@@ -369,14 +380,16 @@ void WorkerJobs::Ended(int32_t kernel_pid, int status, const rusage& usage) {
   }
   const auto running = running_.find(incarnation);
   const Process* process = core_.FindProcess(incarnation);
-  if (running == running_.end() || process == nullptr) return core_.Forget(kernel_pid);
+  if (running == running_.end() || process == nullptr) {
+    if (killed_early_.erase(incarnation) > 0) SayKilled(incarnation);
+    return core_.Forget(kernel_pid);
+  }
   running->second.ended = true;
-  const bool fenced = running->second.fenced;
   const bool killed = WIFSIGNALED(status);
   const bool expected = !killed || WTERMSIG(status) != SIGKILL || running->second.kill_expected;
   core_.Drain(*process, {.ended = true, .killed = killed},
-              [this, incarnation, kernel_pid, fenced, expected, status, usage, now] {
-                if (!fenced && !core_.ending()) {
+              [this, incarnation, kernel_pid, expected, status, usage, now] {
+                if (!core_.ending()) {
                   core_.Send(wire::kHome, wire::Exited{.incarnation = incarnation,
                                                        .status = status,
                                                        .expected = expected,

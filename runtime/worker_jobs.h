@@ -11,7 +11,9 @@
 //  children:
 //    their end is seen by pidfd, their status is read from the zombie or, reaped already, from the pidfd.
 //    When the parent dies first, they become this agent's as pid 1.
-//  - After Kill an incarnation is fenced: its process is killed and nothing of it is reported.
+//  - After Kill an incarnation is fenced: its process is killed and nothing of it is reported but its end,
+//  which
+//    somebody may wait for.
 //  - SIGKILL that no process of the session sent is unexpected, and said so in Exited.
 // Thread-safety: one loop.
 #pragma once
@@ -57,7 +59,6 @@ class WorkerJobs {
     int32_t kernel_pid = 0;
     bool nested = false;
     bool kill_expected = false;
-    bool fenced = false;
     bool ended = false;
     uint32_t continues = 0;  // SIGCONTs from home
   };
@@ -79,6 +80,7 @@ class WorkerJobs {
   void Entered(Incarnation incarnation);
 
   void OnKill(const wire::Kill& kill);
+  void SayKilled(Incarnation incarnation);
   void OnSignal(const wire::Signal& signal);
   uint32_t ContinuesOf(Incarnation incarnation) const;
   void NestedEnded(const Process& process);
@@ -92,6 +94,7 @@ class WorkerJobs {
   std::unordered_map<Incarnation, std::unique_ptr<Starting>> starting_;
   std::unordered_map<Incarnation, Running> running_;
   std::unordered_map<int32_t, Incarnation> by_kernel_pid_;
+  std::unordered_set<Incarnation> killed_early_;  // fenced while the zygote made their process
 
   // worker_calls.cpp
   void RegisterCalls();

@@ -79,6 +79,8 @@ enum class Operation : uint32_t {
               // for.
   kStopped = 9,  // arguments: session pid of a child that its parent has seen stopped. Returns when it is
                  // stopped where it runs too.
+  kKilled = 10,  // arguments: session pid of a child that its parent has seen killed. Returns when nothing of
+                 // it runs any more.
   // Descriptor family. A description is named by the (device, inode) of the local kernel object that stands
   // for it.
   kPull = 16,   // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here, 3 = both; with

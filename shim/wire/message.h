@@ -292,8 +292,8 @@ struct Continued {
   }
 };
 
-// The deputy is dead: this incarnation is fenced. The worker kills the process and reports nothing more of
-// it.
+// The deputy is dead: this incarnation is fenced. The worker kills the process and reports nothing more of it
+// but its end.
 struct Kill {
   static constexpr MessageType kType = MessageType::kKill;
   Incarnation incarnation = 0;
