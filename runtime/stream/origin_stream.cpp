@@ -13,6 +13,7 @@
 #include "runtime/mapped_files.h"
 #include "runtime/stream/job_control.h"
 #include "runtime/stream/passing.h"
+#include "runtime/stream/readers.h"
 
 namespace elsewhere::runtime::stream {
 
@@ -342,7 +343,8 @@ void OriginStream::WhenWritten(StreamId id, Action action) {
 // Bytes may be on their way that natively no writer could have left: the pipe would have held it. Natively a
 // process whose own bytes are in may end, post or signal while others wait for room, and its parent may read
 // only when it has seen that. Which bytes are whose is not known here, so where nothing moves for a while
-// nobody is held up any longer.
+// nobody is held up any longer. A reader outside of the session (a pager) waits for nothing of it, and what
+// comes after an end must not overtake what came before: that is waited for as long as it takes.
 
 void OriginStream::NoteProgress(bool any) {
   if (queue_.empty()) {
@@ -364,6 +366,8 @@ void OriginStream::WatchForStandstill() {
     });
     return;
   }
+  // On a worker there are none.
+  if (agent_.is_home() && !IsReadInSession(pump(), agent_.session_id())) return;
   MakeRoom();
   std::vector<Action> stuck;
   for (auto& [id, share] : shares_) {

@@ -2,13 +2,20 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
+
+#include "runtime/launch/processes.h"
 
 namespace elsewhere::runtime::stream {
 namespace {
@@ -38,7 +45,7 @@ bool IsReadable(const std::string& fdinfo) {
 bool ProcessReads(const std::string& process, const std::string& link) {
   const Directory descriptors(opendir((process + "/fd").c_str()));
   if (descriptors == nullptr) return false;
-  char text[64];
+  char text[PATH_MAX];
   while (const dirent* entry = readdir(descriptors.get())) {
     if (!IsNumber(entry->d_name)) continue;
     const ssize_t size = readlinkat(dirfd(descriptors.get()), entry->d_name, text, sizeof text);
@@ -49,14 +56,34 @@ bool ProcessReads(const std::string& process, const std::string& link) {
   return false;
 }
 
+std::string LinkOf(int descriptor) {
+  char text[PATH_MAX];
+  const std::string own = "/proc/self/fd/" + std::to_string(descriptor);
+  const ssize_t size = readlink(own.c_str(), text, sizeof text);
+  return size <= 0 ? "" : std::string(text, static_cast<size_t>(size));
+}
+
 }  // namespace
 
+bool IsReadInSession(int descriptor, const std::string& session) {
+  struct stat status {};
+  if (fstat(descriptor, &status) != 0) return true;
+  std::vector<pid_t> processes = FindProcesses({.id = session});
+  if (S_ISSOCK(status.st_mode)) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.pid == getpid() ||
+           std::find(processes.begin(), processes.end(), peer.pid) != processes.end();
+  }
+  processes.push_back(getpid());
+  const std::string link = LinkOf(descriptor);
+  return std::any_of(processes.begin(), processes.end(),
+                     [&](pid_t pid) { return ProcessReads("/proc/" + std::to_string(pid), link); });
+}
+
 bool HasOtherReaders(int pipe) {
-  char text[64];
-  const std::string own = "/proc/self/fd/" + std::to_string(pipe);
-  const ssize_t size = readlink(own.c_str(), text, sizeof text);
-  if (size <= 0 || std::strncmp(text, "pipe:[", 6) != 0) return true;
-  const std::string link(text, static_cast<size_t>(size));
+  const std::string link = LinkOf(pipe);
+  if (!link.starts_with("pipe:[")) return true;
   const Directory processes(opendir("/proc"));
   if (processes == nullptr) return true;
   while (const dirent* entry = readdir(processes.get())) {

@@ -1,6 +1,8 @@
 // Who else on this machine can read a pipe.
 #pragma once
 
+#include <string>
+
 namespace elsewhere::runtime::stream {
 
 // Looks through /proc for a process other than this one that has a readable descriptor of the anonymous pipe.
@@ -8,5 +10,10 @@ namespace elsewhere::runtime::stream {
 // cannot be seen, are taken not to have it: they could only have inherited it from one of ours that still
 // runs.
 bool HasOtherReaders(int pipe);
+
+// Is what is written to this pipe or socket read in the session, be it by this process for another host?
+// False for standard output that goes to a pager. A socket's reader is taken to be who made or accepted it;
+// of other sockets than Unix ones that is not known, and the answer is yes.
+bool IsReadInSession(int descriptor, const std::string& session);
 
 }  // namespace elsewhere::runtime::stream

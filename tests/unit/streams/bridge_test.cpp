@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include <csignal>
 #include <filesystem>
@@ -212,6 +213,22 @@ TEST_F(TwoHosts, TheEndOfAWriterIsReportedWhereNobodyReads) {
   size_t received = 0;
   for (std::string some; !(some = Take(pipe.read, 65536)).empty();) received += some.size();
   EXPECT_EQ(received, 40 * block.size());
+}
+
+// A pager: what is printed behind an end must not overtake what was printed before it.
+TEST_F(TwoHosts, TheEndOfAWriterWaitsForAReaderOutsideOfTheSession) {
+  Pipe pipe;
+  auto child = MustFork({pipe.write});
+  Fill((*child)[pipe.write]);
+  const pid_t pager = fork();
+  if (pager == 0) {
+    pause();
+    _exit(0);
+  }
+  pipe.CloseRead();
+  EXPECT_FALSE(End(*child, false, 1500));
+  kill(pager, SIGKILL);
+  waitpid(pager, nullptr, 0);
 }
 
 TEST_F(TwoHosts, TheEndOfAWriterIsReportedWhereMoreWaitsThanAPipeHolds) {

@@ -145,15 +145,17 @@ std::unique_ptr<RemoteProcess> TwoHosts::MustFork(const std::vector<int>& descri
 
 bool TwoHosts::End(RemoteProcess& remote, bool killed, int milliseconds) {
   remote.CloseAll();
-  bool reported = false;
+  const auto reported = std::make_shared<bool>(false);  // perhaps after this function
   const Process process = remote.process;
   const Component::DrainReason reason{true, killed};
-  worker_streams_->Drain(process, reason, [&, process, reason] {
+  worker_streams_->Drain(process, reason, [this, process, reason, reported] {
     worker_streams_->ProcessGone(process);
     // The report itself travels behind what the component sent.
-    loop_->Defer([&, process, reason] { home_streams_->Drain(process, reason, [&] { reported = true; }); });
+    loop_->Defer([this, process, reason, reported] {
+      home_streams_->Drain(process, reason, [reported] { *reported = true; });
+    });
   });
-  const bool ended = Until([&] { return reported; }, milliseconds);
+  const bool ended = Until([&] { return *reported; }, milliseconds);
   if (ended) home_streams_->ProcessGone(process);
   return ended;
 }
