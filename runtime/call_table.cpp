@@ -225,6 +225,13 @@ void CallTable::EnterProcess(const Process& process) {
 
 void CallTable::RemoveProcess(int32_t kernel_pid) {
   TakeUnheard();
+  // Who was killed before its call was looked at has not made it: taken now, it would wait for a semaphore,
+  // and get it, as a process that nobody knows.
+  std::erase_if(heard_, [&](uint32_t index) {
+    const bool made_by_it = open_[index] == 0 && table_->slots[index].owner == kernel_pid;
+    if (made_by_it) Free(index);
+    return made_by_it;
+  });
   if (++deaths_since_sweep_ >= kDeathsPerSweep) SweepDeadOwners();
   if (const auto entry = entries_.find(kernel_pid); entry != entries_.end()) {
     table_->processes[entry->second].kernel_pid.store(-1, std::memory_order_release);

@@ -77,6 +77,16 @@ TEST_F(CallTableTest, ALateAnswerDoesNotReachTheNextUserOfTheSlot) {
   EXPECT_EQ(State(0), abi::SlotState::kPending);
 }
 
+TEST_F(CallTableTest, ACallOfTheDeadThatWasNotLookedAtIsNotMade) {
+  Hand(0, 42);
+  Hand(1, 43);
+  calls_->RemoveProcess(42);
+  calls_->TakeCalls();
+  EXPECT_EQ(taken_, 1);
+  EXPECT_EQ(State(0), abi::SlotState::kFree);
+  EXPECT_EQ(State(1), abi::SlotState::kPending);
+}
+
 TEST_F(CallTableTest, CancellingReachesTheComponentOrAnswersAtOnce) {
   int cancelled = 0;
   calls_->SetCancelled([&](CallId id) {
