@@ -104,19 +104,17 @@ ssize_t __readlinkat_chk(int directory, const char* path, char* buffer, size_t s
 char* realpath(const char* path, char* resolved) {
   MappedPath at;
   if (!FindMapped(AT_FDCWD, path, &at)) return real::realpath(at.left ? at.path : path, resolved);
-  char* answer = nullptr;
+  char text[PATH_MAX];
   const int result = OnPath(
       AT_FDCWD, path,
       [&](const MappedPath& place, FileCall* call) {
         if (Ask(FileOperation::kResolve)(place, call) < 0) return -1;
-        answer = resolved != nullptr ? strcpy(resolved, call->answer.text) : strdup(call->answer.text);
+        memcpy(text, call->answer.text, strlen(call->answer.text) + 1);
         return 0;
       },
-      [&](int, const char* name) {
-        answer = real::realpath(name, resolved);
-        return answer == nullptr ? -1 : 0;
-      });
-  return result < 0 ? nullptr : answer;
+      [&](int, const char* name) { return real::realpath(name, text) == nullptr ? -1 : 0; });
+  if (result < 0) return nullptr;
+  return resolved == nullptr ? strdup(text) : static_cast<char*>(memcpy(resolved, text, strlen(text) + 1));
 }
 char* __realpath_chk(const char* path, char* resolved, size_t room) {
   if (room < PATH_MAX) BufferTooSmall();

@@ -311,7 +311,7 @@ bool FindBehindLinks(int directory, const char* path, MappedPath* found) {
     ++links;
     target[length] = '\0';
     char rest[kRoom];
-    strcpy(rest, whole + end);
+    memcpy(rest, whole + end, strlen(whole + end) + 1);
     size = target[0] == '/' ? 0 : at - 1;
     whole[size] = '\0';
     if (!Append(whole, &size, target) || !Append(whole, &size, rest)) return false;

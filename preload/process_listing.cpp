@@ -123,7 +123,7 @@ bool Follow(DIR* directory, const char* path, pid_t session_pid) {
     return false;
   }
   listings.fetch_add(1, std::memory_order_relaxed);
-  strcpy(listing->path, path);
+  memcpy(listing->path, path, strlen(path) + 1);
   listing->session_pid = session_pid;
   const long memory = raw::Syscall(SYS_mmap, 0, kRoom, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -146,7 +146,7 @@ int ControlByPid(int fd, int command, void* argument) {
   if (command == F_GETOWN_EX) {
     auto* owner = static_cast<f_owner_ex*>(argument);
     owner->pid = SessionOrSame(owner->pid);
-  } else if (auto* lock = static_cast<struct flock*>(argument); lock->l_type != F_UNLCK) {
+  } else if (auto* lock = static_cast<struct flock*>(argument); lock != nullptr && lock->l_type != F_UNLCK) {
     lock->l_pid = SessionOrSame(lock->l_pid);
   }
   return result;
