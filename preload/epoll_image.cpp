@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "preload/descriptor.h"
+#include "preload/descriptor_list.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -23,15 +24,6 @@ struct Registration {
 constexpr uint32_t kRegistrations = 1024;
 constinit Registration registrations[kRegistrations] = {};
 constinit uint32_t registration_count = 0;
-
-// struct linux_dirent64
-struct DirectoryEntry {
-  uint64_t inode;
-  int64_t offset;
-  uint16_t size;
-  uint8_t type;
-  char name[1];
-};
 
 // "<directory><number>"
 void MakeName(char* to, const char* directory, int number) {
@@ -121,24 +113,10 @@ const char* NoteEpoll(int epoll) {
 
 const char* NoteEpolls() {
   registration_count = 0;
-  const long directory =
-      raw::Syscall(SYS_open, raw::Address("/proc/self/fd"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (raw::Failed(directory)) return nullptr;
-  alignas(8) char buffer[4096];
   const char* problem = nullptr;
-  for (;;) {
-    const long size = raw::Syscall(SYS_getdents64, directory, raw::Address(buffer), sizeof buffer);
-    if (size <= 0) break;
-    for (long at = 0; at < size;) {
-      const auto* entry = reinterpret_cast<const DirectoryEntry*>(buffer + at);
-      int fd = 0;
-      const char* name = entry->name;
-      for (; *name >= '0' && *name <= '9'; ++name) fd = fd * 10 + (*name - '0');
-      if (*name == '\0' && !IsOwn(fd) && problem == nullptr && IsEpoll(fd)) problem = NoteEpoll(fd);
-      at += entry->size;
-    }
-  }
-  raw::Close(static_cast<int>(directory));
+  ForEachDescriptor([&](int fd) {
+    if (problem == nullptr && !IsOwn(fd) && IsEpoll(fd)) problem = NoteEpoll(fd);
+  });
   return problem;
 }
 

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "preload/agent.h"
+#include "preload/descriptor_list.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/kernel_call.h"
@@ -57,21 +58,6 @@ DescriptorKind KindOfMark(long mark) {
     default:
       return DescriptorKind::kNothing;
   }
-}
-
-// struct linux_dirent64, of which libc has no declaration.
-struct DirectoryEntry {
-  uint64_t inode;
-  int64_t offset;
-  uint16_t size;
-  uint8_t type;
-  char name[1];
-};
-
-int NumberIn(const char* name) {
-  int number = 0;
-  for (; *name >= '0' && *name <= '9'; ++name) number = number * 10 + (*name - '0');
-  return *name == '\0' ? number : -1;
 }
 
 // The local object, which is how the agent knows it.
@@ -137,21 +123,9 @@ void FindStream(int fd) {
 }
 
 void FindStreams() {
-  const long directory =
-      raw::Syscall(SYS_open, raw::Address("/proc/self/fd"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory < 0) return;
-  alignas(8) char buffer[4096];
-  for (;;) {
-    const long size = raw::Syscall(SYS_getdents64, directory, raw::Address(buffer), sizeof buffer);
-    if (size <= 0) break;
-    for (long at = 0; at < size;) {
-      const auto* entry = reinterpret_cast<const DirectoryEntry*>(buffer + at);
-      const int fd = NumberIn(entry->name);
-      if (fd >= 0 && fd != directory && KindOf(fd) != DescriptorKind::kOwn) FindStream(fd);
-      at += entry->size;
-    }
-  }
-  raw::Close(static_cast<int>(directory));
+  ForEachDescriptor([](int fd) {
+    if (KindOf(fd) != DescriptorKind::kOwn) FindStream(fd);
+  });
 }
 
 // A read that follows another one of the same pipe, with nothing between them that the agent heard of,

@@ -4,29 +4,13 @@
 #include <sys/stat.h>
 
 #include "preload/capture/work.h"
+#include "preload/descriptor_list.h"
 
 namespace elsewhere::capture {
 namespace {
 
 constexpr char kDirectory[] = "/proc/self/fd/";
 constexpr uint64_t kPathLimit = 4096;
-
-// struct linux_dirent64
-struct Entry {
-  uint64_t inode;
-  int64_t next;
-  uint16_t length;
-  uint8_t type;
-  char name[1];
-};
-
-// -1 for "." and "..".
-int ToNumber(const char* text) {
-  int value = 0;
-  if (*text < '0' || *text > '9') return -1;
-  for (; *text >= '0' && *text <= '9'; ++text) value = value * 10 + (*text - '0');
-  return value;
-}
 
 bool IsOwn(const Work* work, int number, int listing) {
   if (number == listing || number == work->pagemap || number == work->request->arena) return true;
@@ -82,11 +66,11 @@ bool ReadEntries(Work* work, int listing) {
     if (raw::Failed(got)) return Fail(work, "/proc/self/fd cannot be read", got);
     if (got == 0) return true;
     for (long at = 0; at < got;) {
-      const auto* entry = reinterpret_cast<const Entry*>(work->text + at);
-      const int number = ToNumber(entry->name);
-      if (number >= 0 && !IsOwn(work, number, listing) && !AddDescriptor(work, number, entry->name))
+      const auto* entry = reinterpret_cast<const dirent*>(work->text + at);
+      const int number = DescriptorNamed(entry->d_name);
+      if (number >= 0 && !IsOwn(work, number, listing) && !AddDescriptor(work, number, entry->d_name))
         return false;
-      at += entry->length;
+      at += entry->d_reclen;
     }
   }
 }
