@@ -12,6 +12,7 @@ namespace elsewhere::runtime {
 namespace {
 
 constexpr char kMessageContext[] = "message";
+constexpr std::chrono::seconds kLongestSilence{30};
 
 std::span<const uint8_t> BytesOf(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
@@ -90,6 +91,7 @@ Status AgentCore::Join(const broker::RedisUrl& url, const std::string& secret,
     }
   }
   options.scripts = broker::SessionScripts();
+  options.silence = kLongestSilence;
   auto commands = broker::RedisConnection::Open(options, lost);
   if (!commands) return commands.error();
   commands_ = std::move(*commands);

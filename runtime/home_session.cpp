@@ -259,15 +259,21 @@ void HomeSession::ReplaceWorker(HostId lost) {
 }
 
 // An agent that hangs (stopped, or on a machine that does) is not dead for the engine, but whoever waits for
-// its processes waits for ever.
+// its processes waits for ever. Where heartbeats come through the broker, their silence may be the broker's:
+// then no interval counts that it did not answer in, and this question is how home notices at all.
 void HomeSession::LookForSilentWorkers() {
   core_->loop().After(kLookInterval, [this] {
-    for (const HostId host : workers_.Silent(kSilentIntervals)) {
-      OnWorkerGone(
-          host, "no sign of life for " + std::to_string((kLookInterval * kSilentIntervals).count()) + " s");
-    }
-    if (!core_->ending()) LookForSilentWorkers();
+    if (options_.direct) return CountSilentInterval();
+    core_->broker().Command({"PING"}, [this](const broker::Reply&) { CountSilentInterval(); });
   });
+}
+
+void HomeSession::CountSilentInterval() {
+  for (const HostId host : workers_.Silent(kSilentIntervals)) {
+    OnWorkerGone(host,
+                 "no sign of life for " + std::to_string((kLookInterval * kSilentIntervals).count()) + " s");
+  }
+  if (!core_->ending()) LookForSilentWorkers();
 }
 
 void HomeSession::RegisterCalls() {

@@ -56,6 +56,7 @@ class HomeSession {
   Status StartOneWorker(HostId host);
   void ReplaceWorker(HostId lost);
   void LookForSilentWorkers();
+  void CountSilentInterval();
   void RegisterCalls();
   void OnPacket(ConnectionId connection, Connections::Packet packet);
   void OnControl();

@@ -20,6 +20,14 @@ constexpr size_t kKeepCapacity = 8 * 1024 * 1024;
 constexpr std::chrono::milliseconds kFirstBackoff{20};
 constexpr std::chrono::milliseconds kLongestBackoff{1'000};
 constexpr std::chrono::milliseconds kAttemptLimit{5'000};
+constexpr int kSilentLooks = 3;
+
+void SetTimerOf(int timer_fd, std::chrono::nanoseconds delay) {
+  itimerspec when{};
+  when.it_value.tv_sec = static_cast<time_t>(delay.count() / 1'000'000'000);
+  when.it_value.tv_nsec = static_cast<long>(delay.count() % 1'000'000'000);
+  timerfd_settime(timer_fd, 0, &when, nullptr);
+}
 
 }  // namespace
 
@@ -36,6 +44,7 @@ RedisConnection::RedisConnection(ConnectionOptions options, LostCallback on_lost
 RedisConnection::~RedisConnection() {
   transport_.reset();
   if (timer_fd_ >= 0) close(timer_fd_);
+  if (silence_fd_ >= 0) close(silence_fd_);
   if (epoll_fd_ >= 0) close(epoll_fd_);
 }
 
@@ -44,11 +53,12 @@ Status RedisConnection::Prepare() {
   if (!addresses) return addresses.error();
   addresses_ = std::move(*addresses);
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  timer_fd_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-  if (epoll_fd_ < 0 || timer_fd_ < 0) return Error{errno, std::string("epoll: ") + strerror(errno)};
-  epoll_event event{.events = EPOLLIN, .data = {.fd = timer_fd_}};
-  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, timer_fd_, &event) < 0)
-    return Error{errno, std::string("epoll: ") + strerror(errno)};
+  for (int* const timer : {&timer_fd_, &silence_fd_}) {
+    *timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    epoll_event event{.events = EPOLLIN, .data = {.fd = *timer}};
+    if (epoll_fd_ < 0 || *timer < 0 || epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, *timer, &event) < 0)
+      return Error{errno, std::string("epoll: ") + strerror(errno)};
+  }
   give_up_at_ = Clock::now() + options_.patience;
   backoff_ = kFirstBackoff;
   if (Status started = StartAttempt(); !started) {
@@ -168,6 +178,7 @@ void RedisConnection::BecomeReady() {
   sent_ = answered_;
   lazy_timer_ = false;
   lazy_due_ = !pending_.empty();
+  WatchSilence();
   Wants(EPOLLIN);
   Flush();
 }
@@ -181,6 +192,7 @@ void RedisConnection::OnReadable() {
   --corks_;
   if (pending_.empty()) lazy_due_ = false;
   if (alive) Flush();
+  LookForSilence();
 }
 
 bool RedisConnection::ReadReplies() {
@@ -205,6 +217,7 @@ bool RedisConnection::ReadReplies() {
 void RedisConnection::Dispatch(const Reply& reply) {
   if (state_ == State::kGreeting) return OnGreetingReply(reply);
   if (pending_.empty()) return Lose(Error{EPROTO, "Redis sent an answer that nobody asked for"});
+  answered_since_look_ = true;
   const Callback callback = std::move(pending_.front().callback);
   answered_ += pending_.front().size;
   if (pending_.front().wake == Wake::kPromptly) --prompt_;
@@ -248,6 +261,7 @@ void RedisConnection::Enqueue(size_t size, Callback callback, Repeat repeat, Wak
     lazy_timer_ = true;
     SetTimer(kLazyDelay);
   }
+  if (ready()) WatchSilence();
   if (ready() && corks_ == 0) Flush();
 }
 
@@ -299,11 +313,32 @@ void RedisConnection::Wants(uint32_t events) {
 }
 
 void RedisConnection::SetTimer(Clock::duration delay) {
-  const auto count = std::chrono::nanoseconds(delay).count();
-  itimerspec when{};
-  when.it_value.tv_sec = static_cast<time_t>(count / 1'000'000'000);
-  when.it_value.tv_nsec = static_cast<long>(count % 1'000'000'000);
-  timerfd_settime(timer_fd_, 0, &when, nullptr);
+  SetTimerOf(timer_fd_, delay);
+}
+
+// A server that is stopped, or on a machine that is, holds its connections: nothing but its silence tells.
+void RedisConnection::WatchSilence() {
+  if (options_.silence.count() == 0 || next_look_ != Clock::time_point{} || pending_.empty()) return;
+  answered_since_look_ = false;
+  next_look_ = Clock::now() + options_.silence / kSilentLooks;
+  SetTimerOf(silence_fd_, options_.silence / kSilentLooks);
+}
+
+void RedisConnection::EndWatch() {
+  next_look_ = {};
+  silent_looks_ = 0;
+  SetTimerOf(silence_fd_, Clock::duration::zero());
+}
+
+// After what has come was read: this process may be the one that was stopped.
+void RedisConnection::LookForSilence() {
+  if (next_look_ == Clock::time_point{} || Clock::now() < next_look_) return;
+  const int silent_looks = answered_since_look_ || pending_.empty() ? 0 : silent_looks_ + 1;
+  EndWatch();
+  silent_looks_ = silent_looks;
+  if (silent_looks < kSilentLooks) return WatchSilence();
+  Lose(Error{ETIMEDOUT, "Redis at " + options_.url.Display() + " was lost: no answer for " +
+                            std::to_string(options_.silence.count() / 1000) + " s"});
 }
 
 bool RedisConnection::TimerExpired() {
@@ -329,6 +364,7 @@ void RedisConnection::OnTimer() {
 void RedisConnection::Drop(const Error& why) {
   if (state_ == State::kLost) return;
   if (state_ == State::kReady) give_up_at_ = Clock::now() + options_.patience;
+  EndWatch();
   transport_.reset();  // closing takes it out of the epoll
   broken_in_write_ = false;
   state_ = State::kWaiting;
@@ -360,6 +396,7 @@ void RedisConnection::Lose(const Error& why) {
   state_ = State::kLost;
   transport_.reset();
   SetTimer(Clock::duration::zero());
+  EndWatch();
   pending_.clear();
   prompt_ = 0;
   out_.clear();

@@ -38,6 +38,9 @@ namespace elsewhere::broker {
 struct ConnectionOptions {
   RedisUrl url;
   std::chrono::milliseconds patience{30'000};
+  // A server that keeps the connection and leaves every command unanswered for this long (and up to a third
+  // longer) is a final loss. 0: commands may wait there for ever.
+  std::chrono::milliseconds silence{0};
   // When not empty: this key must hold this value on every connect. See SessionKeys::marker.
   std::string marker_key;
   std::string marker_value;
@@ -122,6 +125,9 @@ class RedisConnection {
   void SetTimer(Clock::duration delay);
   bool TimerExpired();
   void OnTimer();
+  void WatchSilence();
+  void LookForSilence();
+  void EndWatch();
   void Drop(const Error& why);
   void Lose(const Error& why);
   void RefuseUnsafe(std::vector<Callback>* refused);
@@ -130,6 +136,7 @@ class RedisConnection {
   LostCallback on_lost_;
   int epoll_fd_ = -1;
   int timer_fd_ = -1;
+  int silence_fd_ = -1;
   State state_ = State::kWaiting;
   std::vector<Address> addresses_;
   size_t next_address_ = 0;
@@ -157,6 +164,12 @@ class RedisConnection {
   bool lazy_due_ = false;  // the others have waited long enough
   bool lazy_timer_ = false;
   int corks_ = 0;
+
+  // Looked at every third of options_.silence while something is unanswered: how many looks found no answer
+  // since the one before.
+  Clock::time_point next_look_{};  // the epoch: nobody looks
+  bool answered_since_look_ = false;
+  int silent_looks_ = 0;
 
   bool ever_ready_ = false;
   bool broken_in_write_ = false;

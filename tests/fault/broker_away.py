@@ -5,14 +5,18 @@ Usage: broker_away.py LAUNCHER CASE
 
 CASE: cuts       every connection is broken again and again; the count must be exact
       away       unreachable for three seconds; the count must be exact
+      long       unreachable for 29 seconds; the count must be exact
+      stopped    the server is stopped for 29 seconds and keeps its connections; the count must be exact
       restarted  the server comes back empty: the session ends within ten seconds, with a message
       gone       unreachable for good: the session ends after the thirty seconds it waits, with a message
+      hangs      the server is stopped for good: the session ends after the thirty seconds it waits, with a message
 In no case may anything of the session be left, nor a key where the server can still be asked.
 """
 import json
 import os
 import random
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -23,7 +27,10 @@ import time
 
 import leftovers
 
-CASES = {"cuts": 40, "away": 40, "restarted": 10, "gone": 45}  # seconds until it must have ended
+CASES = {"cuts": 40, "away": 40, "long": 70, "stopped": 70, "restarted": 10, "gone": 45,
+         "hangs": 60}  # seconds until it must have ended
+AWAY = {"away": 3, "long": 29, "stopped": 29}  # seconds
+MESSAGES = {"restarted": "Redis at", "gone": "tried for 30 s", "hangs": "was lost: no answer for 30 s"}
 PROCESSES, TURNS = 4, 500
 JOB = f"""
 import multiprocessing, sys, time
@@ -139,11 +146,16 @@ def disturb(case, network, server, job):
         while job.poll() is None:
             time.sleep(chance.uniform(0.02, 0.12))
             network.cut()
+    elif case in ("stopped", "hangs"):
+        server.process.send_signal(signal.SIGSTOP)
+        if case == "stopped":
+            time.sleep(AWAY[case])
+            server.process.send_signal(signal.SIGCONT)
     else:
         network.up = False
         network.cut()
-        if case == "away":
-            time.sleep(3)
+        if case in AWAY:
+            time.sleep(AWAY[case])
         if case == "restarted":
             server.stop()
             server.start()
@@ -178,22 +190,25 @@ def run(launcher, case):
             errors_file.seek(0)
             errors = errors_file.read()
             print(f"{case}: {network.accepted} connections; status {job.returncode} after {took:.2f} s; output {output!r}; errors {errors!r}")
-            if case in ("cuts", "away"):
+            if case not in MESSAGES:
+                wrong += [] if took >= AWAY.get(case, 0) else ["ended while the server was away"]
                 wrong += [] if (job.returncode, output) == (0, EXPECTED) else ["not the right result"]
                 report = json.loads(errors.splitlines()[-1]) if errors.startswith("{") else {}
                 if (report.get("forks_remote"), report.get("fallbacks")) != (PROCESSES, {}):
                     wrong.append("not every process ran on a worker")
-                if network.accepted < 12:
+                if network.accepted < 12 and case != "stopped":
                     wrong.append("nothing was disturbed")
             else:
                 wrong += [] if job.returncode != 0 and "elsewhere: " in errors else ["no failure, or one without a message"]
+                wrong += [] if MESSAGES[case] in errors else ["not the right message"]
                 wrong += [] if EXPECTED.startswith(output) else ["a wrong result"]
             network.up = True
+            server.process.send_signal(signal.SIGCONT)
             end = time.monotonic() + 5
             while leftovers.of(session, server.path) and time.monotonic() < end:
                 time.sleep(0.05)
             left = leftovers.of(session, server.path)
-            if case == "gone":  # nobody could reach the server to remove them; they expire
+            if case in ("gone", "hangs"):  # nobody could reach the server to remove them; they expire
                 left = [what for what in left if session not in what or "elsewhere:{" not in what]
             return wrong + ["left: " + what for what in left]
         finally:

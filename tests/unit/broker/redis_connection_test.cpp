@@ -82,6 +82,39 @@ TEST_F(PrivateRedisTest, ACutConnectionIsMadeAgainAndRepeatsWhatIsSafe) {
   EXPECT_EQ(client.lost, "");
 }
 
+TEST_F(PrivateRedisTest, AStoppedServerIsLostWhereAnswersMustCome) {
+  ConnectionOptions options = Options();
+  Client patient(options);
+  options.silence = std::chrono::milliseconds(300);
+  Client client(options);
+  EXPECT_EQ(client.Ask({"PING"}), "PONG");
+  EXPECT_EQ(patient.Ask({"PING"}), "PONG");
+  // Nothing is asked: nothing is missing.
+  EXPECT_FALSE(client.loop.RunUntil([&] { return !client.lost.empty(); }, std::chrono::milliseconds(600)));
+  kill(redis_->pid(), SIGSTOP);
+  std::string answer;
+  patient.connection->Command({"PING"}, [&](const Reply& reply) { answer = reply.text(); });
+  EXPECT_NE(client.Ask({"PING"}).find("was lost: no answer"), std::string::npos);
+  EXPECT_FALSE(patient.loop.RunUntil([&] { return !answer.empty(); }, std::chrono::milliseconds(300)));
+  kill(redis_->pid(), SIGCONT);
+  EXPECT_TRUE(patient.loop.RunUntil([&] { return !answer.empty(); }));
+  EXPECT_EQ(patient.lost, "");
+}
+
+TEST_F(PrivateRedisTest, AServerThatAnswersInTimeIsNotLost) {
+  ConnectionOptions options = Options();
+  options.silence = std::chrono::seconds(3);
+  Client client(options);
+  EXPECT_EQ(client.Ask({"PING"}), "PONG");
+  kill(redis_->pid(), SIGSTOP);
+  std::string answer;
+  client.connection->Command({"PING"}, [&](const Reply& reply) { answer = reply.text(); });
+  EXPECT_FALSE(client.loop.RunUntil([&] { return !client.lost.empty(); }, std::chrono::milliseconds(1500)));
+  kill(redis_->pid(), SIGCONT);
+  EXPECT_TRUE(client.loop.RunUntil([&] { return !answer.empty(); }));
+  EXPECT_EQ(answer, "PONG");
+}
+
 TEST_F(PrivateRedisTest, AMissingMarkerIsAFinalLoss) {
   ASSERT_TRUE(Sync()->Command({"SET", "marker", "secret"}).ok());
   ConnectionOptions options = Options();
