@@ -177,7 +177,7 @@ Status RemoveSession(const RedisUrl& url, const SessionKeys& keys, std::chrono::
   for (;;) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
     auto client = SyncClient::Connect(url, std::max(left, std::chrono::milliseconds(1)));
-    const Status removed = client ? RemoveSession(**client, keys) : Status(client.error());
+    Status removed = client ? RemoveSession(**client, keys) : Status(client.error());
     if (removed || removed.error().code != EIO || Clock::now() + kRetryDelay > until) return removed;
     std::this_thread::sleep_for(kRetryDelay);
   }
