@@ -109,6 +109,9 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
       if (got.body.size() == attributes.size) content = got.body;
       auto made = ObjectFile::Existing(context_, key, attributes, content);
       if (!made) return made.error();
+      // Before others find it: whoever writes, too, does not open another one beside it.
+      auto own = Writes(flags) ? (*made)->MakeWritable() : Status(Ok{});
+      if (!own) return own.error();
       file = ShareOpen(key, *made, open);
     }
   }
