@@ -75,9 +75,9 @@ class Files final : public Component {
     });
     OnFileBlocking(Operation::kFileFlush, [this](OpenFile& file, const Call& call) {
       // What grew is known to be changed only when it is looked at.
-      const std::string before = file.object->attributes().etag;
+      const uint64_t before = file.object->times_sent();
       auto sent = call.arguments[2] == abi::kFileClosing ? open_.FlushByClose(file) : open_.Flush(file);
-      if (file.object->attributes().etag != before) agent_.loop().Post([this, map = file.map] { Tell(map); });
+      if (file.object->times_sent() != before) agent_.loop().Post([this, map = file.map] { Tell(map); });
       return sent;
     });
     OnFileBlocking(Operation::kFileTruncate, [this](OpenFile& file, const Call& call) {
@@ -326,8 +326,8 @@ class Files final : public Component {
     InBackground([this, file] { return open_.Flush(*file); },
                  [this, file, done = std::move(done)](const Status& stored) {
                    // Whoever sent it may not have told yet.
-                   const std::string version = file->object->attributes().etag;
-                   if (std::exchange(file->told_version, version) != version) Tell(file->map);
+                   const uint64_t sent = file->object->times_sent();
+                   if (std::exchange(file->told_sent, sent) != sent) Tell(file->map);
                    done(stored);
                  });
   }

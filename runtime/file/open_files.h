@@ -48,8 +48,8 @@ struct OpenFile {
   bool shared = false;  // the description is open on another host, too
   // How often another host may have replaced the object, and up to which of them that was looked at.
   uint64_t told = 0, looked = 0;
-  std::string told_version{};          // that other hosts were told of before a lock; the loop's thread only
-  uint64_t lock = 0;                   // what home calls it where it is locked; the loop's thread only
+  uint64_t told_sent = 0;  // so many of object->times_sent() others know of; the loop's thread only
+  uint64_t lock = 0;       // what home calls it where it is locked; the loop's thread only
   std::atomic<bool> unstored = false;  // the last flush has failed
   bool rewritten = false;              // in places that nobody named; all of it is here
   std::vector<uint64_t> hashes{};      // of an unseen file's blocks when it was last looked at

@@ -99,9 +99,10 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
     }
     if (got.not_modified || (open && attributes.etag == etag)) {
       file = open;
-    } else if (open && open->writable() && !attributes.is_link() && !IsSpecial(attributes) &&
-               open->Refresh()) {
-      file = open;  // what is written through it and what is locked in it is one for all of this host
+    } else if (open && open->writable() && !attributes.is_link() && !IsSpecial(attributes)) {
+      // What is written through it and what is locked in it is one for all of this host.
+      if (auto refreshed = open->Refresh(); !refreshed) return refreshed.error();
+      file = open;
     } else {
       // Opened by the name that it leads to, or not at all.
       if (attributes.is_link() || IsSpecial(attributes)) return Fail(ENOENT, key);

@@ -134,6 +134,11 @@ uint64_t ObjectFile::unsent_bytes() const {
   return bytes;
 }
 
+uint64_t ObjectFile::times_sent() const {
+  std::lock_guard lock(mutex_);
+  return times_sent_;
+}
+
 bool ObjectFile::writable() const {
   std::lock_guard lock(mutex_);
   return writable_;

@@ -76,6 +76,9 @@ class ObjectFile {
   bool changed() const;         // Flush has something to send
   bool ahead_of_store() const;  // that, or a Flush is under way
   uint64_t unsent_bytes() const;
+  // How often a Flush has put another version into the store. What was there before is the same version by
+  // its ETag, but news for who has seen one in between.
+  uint64_t times_sent() const;
   bool writable() const;  // MakeWritable was called
 
   // Makes the range valid in the local file, and reads ahead when the calls come in sequence.
@@ -176,6 +179,7 @@ class ObjectFile {
   bool writable_ = false, truncated_ = false, attributes_changed_ = false, appended_only_ = true,
        unlinked_ = false, may_be_linked_ = false, ordinary_writer_ = false;
   bool flushing_ = false;
+  uint64_t times_sent_ = 0;
   unsigned leaving_ = 0;  // other hosts that are about to change the name
   uint64_t truncated_while_flushing_ = UINT64_MAX;
   uint64_t next_expected_ = 0, ahead_ = 0;  // sequential reading

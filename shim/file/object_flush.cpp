@@ -77,25 +77,29 @@ Status ObjectFile::Flush() {
 }
 
 Status ObjectFile::Refresh() {
-  bool whole;
-  {
-    std::lock_guard flush_lock(flush_mutex_);
+  bool whole = false;
+  for (int attempt = 0;; ++attempt) {
     {
+      std::lock_guard flush_lock(flush_mutex_);
+      {
+        std::lock_guard lock(mutex_);
+        // A version in the cache stays what it is for all who read it.
+        if (!writable_ || base_etag_.empty() || !changed_.empty() || truncated_ || unlinked_ || stream_)
+          return Ok{};
+        // Somebody is writing here, which shows by the size before it is said.
+        struct stat status;
+        if (fstat(fd(), &status) != 0 || uint64_t(status.st_size) != attributes_.size) return Ok{};
+        whole = whole || valid_.Contains(0, attributes_.size);
+      }
+      if (auto rebased = Rebase(); !rebased) return rebased;
       std::lock_guard lock(mutex_);
-      // A version in the cache stays what it is for all who read it.
-      if (!writable_ || base_etag_.empty() || !changed_.empty() || truncated_ || unlinked_ || stream_)
-        return Ok{};
-      // Somebody is writing here, which shows by the size before it is said.
-      struct stat status;
-      if (fstat(fd(), &status) != 0 || uint64_t(status.st_size) != attributes_.size) return Ok{};
-      whole = valid_.Contains(0, attributes_.size);
+      attributes_.etag = base_etag_;
     }
-    if (auto rebased = Rebase(); !rebased) return rebased;
-    std::lock_guard lock(mutex_);
-    attributes_.etag = base_etag_;
+    // Who has it mapped reads without asking.
+    auto fetched = whole ? Prepare(0, UINT64_MAX) : Status(Ok{});
+    // It may be replaced once more before all of it is here.
+    if (fetched || fetched.error().code != ESTALE || attempt >= kConflictsBorne) return fetched;
   }
-  // Who has it mapped reads without asking.
-  return whole ? Prepare(0, UINT64_MAX) : Status(Ok{});
 }
 
 ObjectFile::Snapshot ObjectFile::Begin() {
@@ -112,6 +116,7 @@ ObjectFile::Snapshot ObjectFile::Begin() {
 void ObjectFile::End(const Snapshot& snapshot, const Result<store::ObjectInfo>& sent) {
   flushing_ = false;
   if (sent) {
+    ++times_sent_;
     base_etag_ = attributes_.etag = sent->etag;
     base_size_ = snapshot.size();
     base_limit_ = std::min(base_size_, truncated_while_flushing_);

@@ -136,11 +136,35 @@ go.send()
 print(wait(pid), code(fcntl.flock, mine, fcntl.LOCK_EX | fcntl.LOCK_NB))
 fcntl.flock(mine, fcntl.LOCK_UN)
 
+kinds = (("lockf", lambda fd: fcntl.lockf(fd, fcntl.LOCK_EX), lambda fd: fcntl.lockf(fd, fcntl.LOCK_UN)),
+         ("flock", lambda fd: fcntl.flock(fd, fcntl.LOCK_EX), lambda fd: fcntl.flock(fd, fcntl.LOCK_UN)),
+         ("ofd", lambda fd: fcntl.fcntl(fd, OFD_SETLKW, record(fcntl.F_WRLCK, 0, 8)), lambda fd: fcntl.fcntl(fd, OFD_SETLK, record(fcntl.F_UNLCK, 0, 8))))
+
+# Who writes again what was there before is seen as well.
+for name, lock, unlock in kinds:
+    def turn(fd, content):
+        lock(fd)
+        seen = os.pread(fd, 8, 0)
+        os.pwrite(fd, content, 0)
+        unlock(fd)
+        return seen
+    def answers():
+        fd = opened()
+        for _ in range(3):
+            go.await_()
+            print(turn(fd, b"answered"), flush=True)
+            come.send()
+    os.pwrite(mine, b"00000000", 0)
+    os.fsync(mine)
+    pid = child(answers)
+    for _ in range(3):
+        print(name, turn(mine, b"question"), flush=True)
+        go.send()
+        come.await_()
+    print(wait(pid))
+
 # Nobody's count is lost.
-for name, lock, unlock in (("lockf", lambda fd: fcntl.lockf(fd, fcntl.LOCK_EX), lambda fd: fcntl.lockf(fd, fcntl.LOCK_UN)),
-                           ("flock", lambda fd: fcntl.flock(fd, fcntl.LOCK_EX), lambda fd: fcntl.flock(fd, fcntl.LOCK_UN)),
-                           ("ofd", lambda fd: fcntl.fcntl(fd, OFD_SETLKW, record(fcntl.F_WRLCK, 0, 8)),
-                            lambda fd: fcntl.fcntl(fd, OFD_SETLK, record(fcntl.F_UNLCK, 0, 8)))):
+for name, lock, unlock in kinds:
     os.pwrite(mine, b"00000000", 0)
     os.fsync(mine)
     def count():

@@ -167,6 +167,26 @@ TEST_F(ObjectFileTest, ChangesOfTwoHostsAreBothKept) {
   EXPECT_EQ(ReadAll(*second), "01AA45BB89");
 }
 
+TEST_F(ObjectFileTest, SendingTheSameContentAgainIsCounted) {
+  auto file = New(home_, "k");
+  ASSERT_TRUE(file->Write("question", 0).ok());
+  ASSERT_TRUE(file->Flush().ok());
+  const std::string etag = file->attributes().etag;
+  EXPECT_EQ(file->times_sent(), 1u);
+  ASSERT_TRUE(file->Flush().ok());
+  EXPECT_EQ(file->times_sent(), 1u) << "nothing was changed";
+  auto theirs = OpenToWrite(other_, "k");
+  ASSERT_TRUE(theirs->Write("answered", 0).ok());
+  ASSERT_TRUE(theirs->Flush().ok());
+  ASSERT_TRUE(file->Refresh().ok());
+  EXPECT_EQ(ReadAll(*file), "answered");
+  EXPECT_EQ(file->times_sent(), 1u) << "that was the other host";
+  ASSERT_TRUE(file->Write("question", 0).ok());
+  ASSERT_TRUE(file->Flush().ok());
+  EXPECT_EQ(file->attributes().etag, etag);
+  EXPECT_EQ(file->times_sent(), 2u);
+}
+
 TEST_F(ObjectFileTest, AppendsOfTwoHostsFollowEachOther) {
   for (size_t base : {size_t{0}, size_t{5}, size_t{20'000'000}}) {
     std::string content = Pattern(base, 5);
