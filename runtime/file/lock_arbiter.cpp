@@ -25,9 +25,18 @@ LockType TypeOf(abi::FileLockType type) {
 
 }  // namespace
 
+// Also by those who wait for hosts' answers, and will lock it under this number.
+bool LockArbiter::IsUsed(uint64_t file) const {
+  const auto is_it = [file](const LockRequest& request) { return (request.file & ~uint64_t{1}) == file; };
+  return table_.Knows(file) || table_.Knows(file + 1) ||
+         std::any_of(asked_.begin(), asked_.end(), [&](auto& each) { return is_it(each.second.right); }) ||
+         std::any_of(asking_.begin(), asking_.end(),
+                     [&](auto& each) { return is_it(each.second.first.wanted); });
+}
+
 uint64_t LockArbiter::FileOf(HostId host, const wire::FileLock& lock) {
   uint64_t file = lock.file;
-  if (file == 0 || (!table_.Knows(file) && !table_.Knows(file + 1))) {
+  if (file == 0 || !IsUsed(file)) {
     auto& known = names_[{lock.map, lock.key}];
     if (known == 0 || lock.key.empty()) known = last_file_ += 2;
     file = known;
@@ -175,9 +184,7 @@ void LockArbiter::Settle() {
     }
   }
   for (const auto& [host, request] : wanted) Ask(host, *request, 0);
-  std::erase_if(names_, [this](const auto& name) {
-    return !table_.Knows(name.second) && !table_.Knows(name.second + 1);
-  });
+  std::erase_if(names_, [this](const auto& name) { return !IsUsed(name.second); });
 }
 
 void LockArbiter::Cancel(HostId host, uint64_t number) {

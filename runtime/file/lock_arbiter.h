@@ -52,6 +52,7 @@ class LockArbiter {
     uint64_t for_whom = 0;      // a request that must not wait; 0: for those who wait
   };
 
+  bool IsUsed(uint64_t file) const;
   uint64_t FileOf(wire::HostId host, const wire::FileLock& lock);
   void AnswerTo(const Request& request, int error);
   void Decide(Request request);

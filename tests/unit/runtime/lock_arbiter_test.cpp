@@ -134,6 +134,24 @@ TEST_F(LockArbiterTest, AnInterruptedCallDoesNotWaitAnyMore) {
   EXPECT_EQ(Answer(lock(kOne, 30, FileLockCommand::kTry)), 0);
 }
 
+TEST_F(LockArbiterTest, AFileThatIsAskedForIsTheSameForAll) {
+  const auto ask = [this](HostId host, FileLockCommand command) {
+    return Ask(host, command, FileLockKind::kDescription, FileLockType::kExclusive);
+  };
+  EXPECT_EQ(Answer(ask(kOne, FileLockCommand::kTry)), 0);
+  const auto looks = ask(kOther, FileLockCommand::kGet);
+  const uint64_t for_look = Wanted(kOne).number;
+  const auto tries = ask(kOther, FileLockCommand::kTry);
+  arbiter_.Given(kOne, for_look, true);
+  EXPECT_EQ(Answer(looks), 0);
+  Give(kOne);
+  EXPECT_EQ(Answer(tries), 0);
+  const auto again = ask(kOne, FileLockCommand::kTry);
+  EXPECT_EQ(Answer(again), -1) << "the other has it";
+  Give(kOther, false);
+  EXPECT_EQ(Answer(again), EAGAIN);
+}
+
 TEST_F(LockArbiterTest, ALockFollowsItsFileAndNotTheName) {
   const auto lock = [this](int pid, FileLockCommand command) {
     return Ask(kOne, command, FileLockKind::kProcess, FileLockType::kExclusive, pid);
