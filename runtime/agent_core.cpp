@@ -60,7 +60,8 @@ Result<std::unique_ptr<AgentCore>> AgentCore::Create(const Options& options, sto
       !added) {
     return added.error();
   }
-  core->loop_->OnSleep([self] { return self->calls_->FallAsleep(); }, [self] { self->calls_->WakeUp(); },
+  core->loop_->OnSleep([self] { return self->calls_->HasCalls(); },
+                       [self] { return self->calls_->FallAsleep(); }, [self] { self->calls_->WakeUp(); },
                        [self] { self->calls_->TakeCalls(); });
   return core;
 }

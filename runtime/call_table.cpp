@@ -79,11 +79,15 @@ void CallTable::Rung() {
   TakeCalls();
 }
 
-bool CallTable::FallAsleep() {
-  table_->header.asleep.store(1, std::memory_order_seq_cst);
+bool CallTable::HasCalls() const {
   const auto is_set = [](const auto& word) { return word.load(std::memory_order_seq_cst) != 0; };
   const auto& summary = table_->header.pending_summary;
-  return heard_.empty() && std::none_of(std::begin(summary), std::end(summary), is_set);
+  return !heard_.empty() || std::any_of(std::begin(summary), std::end(summary), is_set);
+}
+
+bool CallTable::FallAsleep() {
+  table_->header.asleep.store(1, std::memory_order_seq_cst);
+  return !HasCalls();
 }
 
 void CallTable::WakeUp() {

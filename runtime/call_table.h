@@ -55,6 +55,7 @@ class CallTable {
   // Only those: whoever made one may have gone on, and what follows from that must find it done. In the order
   // in which they were made. Cheap when nothing is pending.
   void TakeUnheard();
+  bool HasCalls() const;
   // Before the loop sleeps: callers ring from now on. False: there is something to take, do not sleep.
   bool FallAsleep();
   void WakeUp();

@@ -4,7 +4,6 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include <array>
 #include <csignal>
 
 namespace elsewhere::runtime {
@@ -164,14 +163,21 @@ void EventLoop::RunDeferred() {
   }
 }
 
+int EventLoop::Fetch(Events& events, bool sleeps) const {
+  return epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), sleeps ? -1 : 0);
+}
+
 void EventLoop::Run() {
   running_ = true;
-  std::array<epoll_event, 256> events;
+  Events events;
   while (running_) {
     RunDeferred();
     if (!running_) break;
-    const bool sleeps = falls_asleep_();
-    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), sleeps ? -1 : 0);
+    int count = 0;
+    linger_.Until([&] { return has_come_() || (count = Fetch(events, false)) > 0; });
+    const bool sleeps = count <= 0 && falls_asleep_();
+    if (count <= 0) count = Fetch(events, sleeps);
+    linger_.WaitEnded();
     wakes_();
     for (int i = 0; i < count; ++i) {
       const uint64_t tag = events[static_cast<size_t>(i)].data.u64;

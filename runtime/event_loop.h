@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -19,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/linger.h"
 #include "shim/wire/result.h"
 
 namespace elsewhere::runtime {
@@ -44,9 +46,12 @@ class EventLoop {
   TimerId After(std::chrono::nanoseconds delay, Action action);  // once
   void Cancel(TimerId timer);                                    // an unknown or past timer is fine
 
-  // `falls_asleep` runs before the loop sleeps, `wakes` when it has slept. False: it must not sleep; then
-  // `stays_awake` runs behind whatever has happened by now.
-  void OnSleep(std::function<bool()> falls_asleep, Action wakes, Action stays_awake) {
+  // For what comes without a descriptor. `has_come`: looks whether it has. `falls_asleep` runs before the
+  // loop sleeps, `wakes` when it has slept. False: it must not sleep; then `stays_awake` runs behind whatever
+  // has happened by now.
+  void OnSleep(std::function<bool()> has_come, std::function<bool()> falls_asleep, Action wakes,
+               Action stays_awake) {
+    has_come_ = std::move(has_come);
     falls_asleep_ = std::move(falls_asleep);
     wakes_ = std::move(wakes);
     stays_awake_ = std::move(stays_awake);
@@ -70,7 +75,10 @@ class EventLoop {
     std::shared_ptr<Ready> ready;
   };
 
+  using Events = std::array<epoll_event, 256>;
+
   EventLoop() = default;
+  int Fetch(Events& events, bool sleeps) const;
   void RunDeferred();
   void RunTimers();
   void ArmTimer();
@@ -90,9 +98,11 @@ class EventLoop {
   std::unordered_map<TimerId, std::chrono::steady_clock::time_point> deadlines_;
   std::unordered_map<int, SignalAction> signal_actions_;
   std::vector<Action> deferred_;
+  std::function<bool()> has_come_ = [] { return false; };
   std::function<bool()> falls_asleep_ = [] { return true; };
   Action wakes_ = [] {};
   Action stays_awake_ = [] {};
+  Linger<> linger_;
   std::mutex posted_mutex_;
   std::vector<Action> posted_;  // guarded by posted_mutex_
 };
