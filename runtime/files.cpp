@@ -48,6 +48,7 @@ class Files final : public Component {
               InBackground(std::move(work), std::move(done));
             },
             [this](const std::string& key, const Error& error) { NotStored(key, error); }) {
+    PutOff(write_back);
     agent.SetMappedFiles(&inherited_);
     agent.OnMessage<wire::FilesChanged>([this](HostId from, wire::FilesChanged&& changed) {
       if (changed.map >= maps_->count()) return;
@@ -122,10 +123,10 @@ class Files final : public Component {
     if (auto leaves = inherited_.MayLeave(view); !leaves) return leaves;
     Leaves(deputy.incarnation);
     if (write_back_ == nullptr) return Ok{};
-    // A close on a thread has put it off, or sees that somebody leaves.
-    if (write_back_->Unsent() == 0) return Ok{};
+    // A close or unlink on a thread has put it off, or sees that somebody leaves.
+    if (write_back_->Unsent() == 0 && !RemovalsWait()) return Ok{};
     Returned(deputy.incarnation);
-    return Error{ENOTSUP, "a child cannot leave while closed files are being sent"};
+    return Error{ENOTSUP, "a child cannot leave while closed files are being sent or removed ones deleted"};
   }
 
   void Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors, Done done) override {
@@ -177,7 +178,7 @@ class Files final : public Component {
   void Leaves(Incarnation incarnation) {
     elsewhere_.insert(incarnation);
     NoteNeeded();
-    open_.PutOff(false);
+    PutOff(false);
   }
 
   void NoteNeeded() { leaving_.SetNeeded(!elsewhere_.empty() || !locks_.empty()); }
@@ -185,13 +186,31 @@ class Files final : public Component {
   void Returned(Incarnation incarnation) {
     elsewhere_.erase(incarnation);
     NoteNeeded();
-    open_.PutOff(elsewhere_.empty());
+    PutOff(write_back_ != nullptr && elsewhere_.empty());
   }
 
-  // All that closes left to be sent, and who is to blame if it cannot be.
+  void PutOff(bool allowed) {
+    open_.PutOff(allowed);
+    for (size_t map = 0; map < maps_->count(); ++map) (*maps_)[map].files->PutOffRemovals(allowed);
+  }
+
+  bool RemovalsWait() {
+    for (size_t map = 0; map < maps_->count(); ++map)
+      if ((*maps_)[map].files->removals().Waiting() > 0) return true;
+    return false;
+  }
+
+  void AwaitRemovals() {
+    for (size_t map = 0; map < maps_->count(); ++map) (*maps_)[map].files->removals().Wait("");
+  }
+
+  // All that closes and unlinks left to be done, and who is to blame if it cannot be.
   Status SendPutOff() {
     auto flushed = open_.FlushAll();
     for (const auto& failure : write_back_->Finish()) NotStored(failure.key, failure.error);
+    for (size_t map = 0; map < maps_->count(); ++map)
+      for (const auto& failure : (*maps_)[map].files->removals().Finish())
+        Note(failure.key, "could not be removed", failure.error);
     return flushed;
   }
 
@@ -238,13 +257,17 @@ class Files final : public Component {
 
   void FlushAll(std::function<void(const Status&)> done) {
     auto sent = std::make_shared<std::set<size_t>>();
-    InBackground([this, sent] { return open_.FlushAll(sent.get()); },
-                 [this, sent, done = std::move(done)](const Status& flushed) {
-                   // With a write-back, other files of any map were sent since.
-                   for (size_t map = 0; map < maps_->count(); ++map)
-                     if (write_back_ != nullptr || sent->contains(map)) Tell(map);
-                   done(flushed);
-                 });
+    InBackground(
+        [this, sent] {
+          AwaitRemovals();
+          return open_.FlushAll(sent.get());
+        },
+        [this, sent, done = std::move(done)](const Status& flushed) {
+          // With a write-back, other files of any map were sent since.
+          for (size_t map = 0; map < maps_->count(); ++map)
+            if (write_back_ != nullptr || sent->contains(map)) Tell(map);
+          done(flushed);
+        });
   }
 
   void StatusOfFile(CallId id, const Call& call) {
@@ -349,11 +372,12 @@ class Files final : public Component {
     refreshed_.push_back(std::move(done));
   }
 
-  void NotStored(const std::string& key, const Error& error) {
-    spdlog::error("{} could not be stored: {}", key, error.message);
-    agent_.loop().Post([this, key, message = error.message] {
-      ++agent_.report().notes[key + " could not be stored: " + message];
-    });
+  void NotStored(const std::string& key, const Error& error) { Note(key, "could not be stored", error); }
+
+  void Note(const std::string& key, const char* what, const Error& error) {
+    const std::string text = key + " " + what + ": " + error.message;
+    spdlog::error("{}", text);
+    agent_.loop().Post([this, text] { ++agent_.report().notes[text]; });
   }
 
   void Sweep() {

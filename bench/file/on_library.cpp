@@ -8,6 +8,7 @@ namespace elsewhere::bench {
 namespace {
 
 constexpr unsigned kThreads = 16;
+constexpr uint64_t kAttributeBytes = 64 << 20;
 
 template <class T>
 T Value(Result<T> result) {
@@ -33,6 +34,8 @@ class Library final : public Target {
     auto context = std::make_shared<file::FileContext>();
     context->store = Value(store::OpenStore(url));
     context->cache = Value(file::FileCache::Open(cache, 8ull << 30));
+    context->attributes =
+        Value(file::AttributeCache::Open(cache + "/" + file::kAttributeTable, kAttributeBytes));
     context->workers = std::make_shared<file::Workers>(kThreads);
     context_ = context;
     file_system_ =

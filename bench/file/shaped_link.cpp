@@ -1,10 +1,14 @@
 // shaped_link SERVER_PORT MEGABYTES_PER_SECOND MILLISECONDS: a proxy on a free loopback port, which it
 // prints. Each direction carries at most that many bytes a second for all connections together, and every
 // byte takes half of the milliseconds, so a round trip takes all of them. Ends with its standard input.
+//
+// A real link needs no processor, so this one needs as little as it can: bytes wait in a pipe, where they
+// come from one socket and go to the other without being copied.
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,20 +18,18 @@
 #include <cstdlib>
 #include <deque>
 #include <list>
-#include <string>
 #include <vector>
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kPiece = 64 << 10;
-constexpr size_t kQueued = 4 << 20;  // of one direction of a connection; beyond, the sender waits
+constexpr size_t kPiece = 128 << 10;
+constexpr int kQueued = 1 << 20;  // of one direction of a connection; beyond, the sender waits
 
 struct Piece {
   Clock::time_point due;
-  std::string data;
-  size_t sent = 0;
+  size_t left;  // bytes of it in the pipe
 };
 
 // One direction of all connections: bytes leave it one after the other, at its rate.
@@ -47,9 +49,9 @@ struct Wire {
 struct Way {
   int from, to;
   Wire* wire;
+  int pipe[2] = {-1, -1};
   std::deque<Piece> pieces{};
-  size_t queued = 0;
-  bool ended = false, closed = false;
+  bool full = false, ended = false, closed = false;
 };
 
 struct Connection {
@@ -58,26 +60,23 @@ struct Connection {
 };
 
 void Forward(Way& way, Connection& connection, bool readable) {
-  if (readable && !way.ended && way.queued < kQueued) {
-    std::string data(kPiece, '\0');
-    ssize_t got = read(way.from, data.data(), data.size());
+  if (readable && !way.ended && !way.full) {
+    ssize_t got = splice(way.from, nullptr, way.pipe[1], nullptr, kPiece, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (got == 0) way.ended = true;
     if (got < 0 && errno != EAGAIN) connection.broken = true;
-    if (got > 0) {
-      data.resize(size_t(got));
-      way.queued += data.size();
-      way.pieces.push_back({way.wire->Carry(data.size()), std::move(data)});
-    }
+    if (got < 0) way.full = !way.pieces.empty();  // there was something to take
+    if (got > 0) way.pieces.push_back({way.wire->Carry(size_t(got)), size_t(got)});
   }
   auto now = Clock::now();
   while (!way.pieces.empty() && way.pieces.front().due <= now) {
     Piece& piece = way.pieces.front();
-    ssize_t done = send(way.to, piece.data.data() + piece.sent, piece.data.size() - piece.sent, MSG_NOSIGNAL);
+    ssize_t done =
+        splice(way.pipe[0], nullptr, way.to, nullptr, piece.left, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (done < 0 && errno == EAGAIN) break;
-    if (done < 0) return void(connection.broken = true);
-    piece.sent += size_t(done);
-    if (piece.sent < piece.data.size()) break;
-    way.queued -= piece.data.size();
+    if (done <= 0) return void(connection.broken = true);
+    way.full = false;
+    piece.left -= size_t(done);
+    if (piece.left > 0) break;
     way.pieces.pop_front();
   }
   if (way.ended && way.pieces.empty() && !way.closed) {
@@ -96,6 +95,7 @@ int Socket() {
 
 int main(int argc, char** argv) {
   if (argc != 4) return 2;
+  signal(SIGPIPE, SIG_IGN);  // who has closed shows as an error
   double rate = atof(argv[2]) * 1e6;
   auto delay = std::chrono::duration_cast<Clock::duration>(
       std::chrono::duration<double, std::milli>(atof(argv[3]) / 2));
@@ -119,7 +119,7 @@ int main(int argc, char** argv) {
     auto next = Clock::time_point::max();
     for (auto& connection : connections)
       for (Way* way : {&connection.up, &connection.down}) {
-        short wanted = !way->ended && way->queued < kQueued ? POLLIN : 0;
+        short wanted = !way->ended && !way->full ? POLLIN : 0;
         ends.push_back({wanted ? way->from : -1, wanted, 0});
         bool due = !way->pieces.empty() && way->pieces.front().due <= Clock::now();
         ends.push_back({due ? way->to : -1, POLLOUT, 0});
@@ -140,8 +140,9 @@ int main(int argc, char** argv) {
     connections.remove_if([](Connection& connection) {
       bool over = connection.broken || (connection.up.closed && connection.down.closed);
       if (over) {
-        close(connection.up.from);
-        close(connection.up.to);
+        for (int fd : {connection.up.from, connection.up.to}) close(fd);
+        for (Way* way : {&connection.up, &connection.down})
+          for (int fd : way->pipe) close(fd);
       }
       return over;
     });
@@ -151,6 +152,10 @@ int main(int argc, char** argv) {
     setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (connect(peer, reinterpret_cast<sockaddr*>(&server), sizeof server) != 0) return 1;
     for (int fd : {client, peer}) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    connections.push_back({{client, peer, &up}, {peer, client, &down}});
+    Connection& made = connections.emplace_back(Connection{{client, peer, &up}, {peer, client, &down}});
+    for (Way* way : {&made.up, &made.down}) {
+      if (pipe2(way->pipe, O_CLOEXEC | O_NONBLOCK) != 0) return 1;
+      fcntl(way->pipe[1], F_SETPIPE_SZ, kQueued);  // else as large as it is
+    }
   }
 }

@@ -11,8 +11,10 @@
 namespace elsewhere::runtime {
 namespace {
 
-constexpr unsigned kRequestsAtOnce = 64;  // of one host, all maps together
-constexpr unsigned kConnections = 32;     // of one map
+constexpr unsigned kRequestsAtOnce = 64;        // of one host, all maps together
+constexpr unsigned kConnections = 32;           // of one map
+constexpr uint64_t kAttributeBytes = 64 << 20;  // of what is known of a quarter of a million objects
+constexpr uint64_t kAttributeShare = 16;        // of the cache, the most
 
 std::vector<gid_t> Groups() {
   const int count = getgroups(0, nullptr);
@@ -86,8 +88,11 @@ Result<std::unique_ptr<Maps>> Maps::Open(const FileOptions& options, const std::
   auto rules = ParseMaps(options.maps);
   if (!rules) return rules.error();
   auto opened = std::make_unique<Maps>();
-  auto cache = file::FileCache::Open(options.cache, options.cache_bytes);
+  const uint64_t attribute_bytes = std::min(kAttributeBytes, options.cache_bytes / kAttributeShare);
+  auto cache = file::FileCache::Open(options.cache, options.cache_bytes - attribute_bytes);
   if (!cache) return cache.error();
+  // Only walks are slower without it.
+  auto attributes = file::AttributeCache::Open(options.cache + "/" + file::kAttributeTable, attribute_bytes);
   opened->cache_ = *cache;
   opened->workers_ = std::make_shared<file::Workers>(kRequestsAtOnce);
   for (const file::PathRule& rule : *rules) {
@@ -108,6 +113,7 @@ Result<std::unique_ptr<Maps>> Maps::Open(const FileOptions& options, const std::
     if (error) return Error{error.value(), "cannot make " + map.tree + ": " + error.message()};
     auto context = std::make_shared<file::FileContext>(
         file::FileContext{std::move(*store), opened->cache_, opened->workers_});
+    if (attributes) context->attributes = *attributes;
     map.files = std::make_unique<file::FileSystem>(std::move(context), std::move(wanted));
     opened->maps_.push_back(std::move(map));
   }

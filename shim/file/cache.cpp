@@ -206,7 +206,9 @@ void FileCache::Evict(uint64_t limit) {
   for (auto& entry : std::filesystem::directory_iterator(directory_, error)) {
     struct stat status;
     if (lstat(entry.path().c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
-    if (!entry.path().filename().string().starts_with(boot_)) {
+    const std::string name = entry.path().filename();
+    if (name == kAttributeTable) continue;
+    if (!name.starts_with(boot_)) {
       unlink(entry.path().c_str());  // of an earlier boot
       continue;
     }

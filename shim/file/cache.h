@@ -35,6 +35,8 @@ bool PwriteFully(int fd, const char* data, uint64_t size, uint64_t offset);
 bool IsAlone(int fd);
 
 inline constexpr uint64_t kSmallFile = 256 << 10;
+// The cache's directory is also that of the AttributeCache, under this name.
+inline constexpr char kAttributeTable[] = "attributes";
 
 class FileCache {
  public:

@@ -67,6 +67,7 @@ Result<std::string> FileSystem::FreeKey(const std::string& path, bool directory)
   if (!directory && path.ends_with('/')) return Fail(ENOENT, path);
   auto allowed = AllowedIn(ParentOf(*key), W_OK | X_OK);
   if (!allowed) return allowed.error();
+  if (auto settled = removals_.Settle(*key); !settled) return settled.error();
   return key;
 }
 
@@ -97,6 +98,7 @@ Status FileSystem::RemoveDirectory(const std::string& path) {
   auto allowed = MayRemove(*key, *known);
   if (!allowed) return allowed;
   if (!known->is_directory()) return Fail(ENOTDIR, path);
+  if (auto settled = removals_.Settle(*key); !settled) return settled;
   auto empty = IsEmpty(*key);
   if (!empty) return empty.error();
   if (!*empty) return Fail(ENOTEMPTY, path);
@@ -129,12 +131,15 @@ Status FileSystem::Unlink(const std::string& path) {
   if (!departure.status()) return departure.status();
   auto open = FindOpen(*key);
   auto gone = open ? open->Unlink() : Status(Ok{});
-  if (gone) gone = Store().Delete(*key);
+  const bool put_off = gone && put_off_removals_;
+  if (put_off) removals_.Add(*key);
+  if (gone && !put_off) gone = Store().Delete(*key);
   if (!gone && open) open->KeepsName();
   if (!gone) return gone;
   departure.Done();
   NoteName(*key, std::nullopt);
-  return Ok{};
+  // Meanwhile somebody may look who only sees what is stored.
+  return put_off && !put_off_removals_ ? removals_.Settle(*key) : Status(Ok{});
 }
 
 Result<std::string> FileSystem::CopyObject(const std::string& from, const std::string& to, uint64_t size,
@@ -177,6 +182,8 @@ Status FileSystem::Rename(const std::string& from_path, const std::string& to_pa
   if (!target && target.error().code != ENOENT) return target.error();
   if (target && (flags & RENAME_NOREPLACE)) return Fail(EEXIST, to_path);
   if (*from == *to) return Ok{};
+  for (auto& key : {*from, *to})
+    if (auto settled = removals_.Settle(key); !settled) return settled;
   auto allowed = MayRename(*from, *source, *to, target ? &*target : nullptr);
   if (!allowed) return allowed;
   if (source->is_directory() && to->starts_with(*from + "/")) return Fail(EINVAL, to_path);

@@ -6,10 +6,11 @@
 //  - Look-ahead. Who asks for a name of a listed directory asks for those behind it next, so they are looked
 //  up
 //    side by side, in windows that grow while the names come in order.
-//  - Attributes outlive the time that they are trusted for. A listing shows size, ETag and time of every
-//    object; whatever replaces an object or its metadata gives it another time. So attributes that were
-//    looked up after a listing hold as long as listings show the same as that one. The time may be as coarse
-//    as a second: only objects that were older than two when they were listed are recognised so (`settled`).
+//  - Attributes outlive the time that they are trusted for, and the session (attribute_cache.h). A listing
+//    shows size, ETag and time of every object; whatever replaces an object or its metadata gives it another
+//    time. So attributes that were looked up after a listing hold as long as listings show the same as that
+//    one. The time may be as coarse as a second: only objects that were older than two when they were listed
+//    are recognised so (`settled`).
 //  - Who asks for several names of a directory that is not listed gets it listed. So names that are not there
 //    cost nothing, and a thousand new files are a thousand PUTs and a few listings.
 //  - Who lists neighbours one after the other, in either direction, gets the next one listed ahead, and its
@@ -70,10 +71,33 @@ std::optional<FileSystem::Remembered> FileSystem::Known(const std::string& key, 
   bool same = found != remembered_.end() && found->second.settled && found->second.attributes &&
               name->second.settled && name->second.IsThat(*found->second.attributes) &&
               name->second.stored_ns == found->second.attributes->stored_ns;
-  if (!same) return std::nullopt;
+  if (!same) {
+    Remembered* cached = FromCache(key, name->second, *listing);
+    return cached ? std::optional(*cached) : std::nullopt;
+  }
   found->second.until_ns = listing->until_ns;
   found->second.number = listing->number;
   return found->second;
+}
+
+// Attributes depend on what an object without metadata is taken for.
+std::string FileSystem::NameInCache(const std::string& key) const {
+  const Defaults& otherwise = options_.defaults;
+  std::string name = context_->store->identity();
+  for (unsigned part : {otherwise.uid, otherwise.gid, otherwise.file_mode})
+    name += "\n" + std::to_string(part);
+  return name + "\n" + key;
+}
+
+FileSystem::Remembered* FileSystem::FromCache(const std::string& key, const Name& name,
+                                              const Listing& listing) {
+  if (!context_->attributes || options_.plain || name.directory || !name.settled) return nullptr;
+  if (Changes().IsChangedSince(key, listing.number)) return nullptr;
+  auto info = context_->attributes->Find(NameInCache(key), name.etag, name.size, name.stored_ns);
+  if (!info) return nullptr;
+  if (remembered_.size() >= kRemembered) remembered_.clear();
+  return &(remembered_[key] = {AttributesOf(key, *info, options_.defaults), listing.until_ns, true,
+                               listing.number});
 }
 
 std::optional<Attributes> FileSystem::KnownStat(const std::string& path, bool follow) {
@@ -92,7 +116,7 @@ void FileSystem::Remember(const std::string& key, const std::optional<Attributes
   // What is open to be changed here is asked itself, and the store after its next flush.
   const auto open = FindOpen(key);
   if (open && open->writable()) return;
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (Changes().IsChangedSince(key, changes)) return;
   if (remembered_.size() >= kRemembered) remembered_.clear();
   const int64_t now = NowNs();
@@ -104,7 +128,13 @@ void FileSystem::Remember(const std::string& key, const std::optional<Attributes
     if (entry.settled) entry.attributes->stored_ns = name->second.stored_ns;
     entry.until_ns = std::max(entry.until_ns, listing->until_ns);
   }
+  std::optional<store::ObjectInfo> fact;
+  if (entry.settled && context_->attributes && !options_.plain)
+    fact = {entry.attributes->size, entry.attributes->etag, entry.attributes->stored_ns,
+            ContentTypeOf(*entry.attributes), MetadataOf(*entry.attributes)};
   remembered_[key] = std::move(entry);
+  lock.unlock();
+  if (fact) context_->attributes->Add(NameInCache(key), *fact);
 }
 
 bool FileSystem::IsWorthListing(const std::string& directory, int64_t now) {
@@ -163,6 +193,7 @@ void FileSystem::LookAhead(const std::string& directory, const std::string& aske
     auto known = remembered_.find(name);
     if (known != remembered_.end() && known->second.until_ns > now && known->second.number >= all_changed)
       continue;
+    if (FromCache(name, at->second, listing)) continue;
     ++begun;
     if (at->second.directory) {
       LookUpAside({name}, true);
@@ -241,13 +272,14 @@ Result<std::shared_ptr<FileSystem::Listing>> FileSystem::List(const std::string&
   listing->begun_ns = NowNs();
   std::string prefix = key.empty() ? "" : key + "/";
   store::ListRequest request{.prefix = prefix, .folders = true};
+  const std::set<std::string> gone = removals_.GoneBelow(prefix);
   int64_t at_ns = 0;
   do {
     auto page = Store().List(request);
     if (!page) return page.error();
     if (listing->pages++ == 0) at_ns = page->at_ns;
     for (auto& entry : page->objects) {
-      if (entry.key == prefix) continue;
+      if (entry.key == prefix || gone.contains(entry.key)) continue;
       Name name{.certain = options_.plain || entry.size >= kLongestTarget,
                 .settled = entry.modified_ns + kSettled_ns < at_ns,
                 .size = entry.size,

@@ -31,7 +31,9 @@ std::string NameOf(const std::string& key) {
 }
 
 FileSystem::FileSystem(std::shared_ptr<FileContext> context, FileSystemOptions options)
-    : context_(std::move(context)), options_(std::move(options)) {}
+    : context_(std::move(context)),
+      options_(std::move(options)),
+      removals_(context_->store, [this] { ForgetAll(); }) {}
 
 FileSystem::~FileSystem() {
   std::unique_lock lock(mutex_);
@@ -178,7 +180,7 @@ Attributes FileSystem::AttributesOfObject(const std::string& key, store::ObjectI
 }
 
 Result<Attributes> FileSystem::LookupInStore(const std::string& key) {
-  if (key.empty()) return LookupDirectory(key);
+  if (key.empty() || removals_.IsGone(key)) return LookupDirectory(key);
   return LookupAfterHead(key, Store().Head(key));
 }
 

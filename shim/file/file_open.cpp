@@ -82,6 +82,7 @@ bool FileSystem::IsRemembered(const std::string& key) {
 // notice when it is another by then; readers ask for the present one.
 Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& key, int flags,
                                                              const Attributes* known) {
+  if (removals_.IsGone(key)) return Fail(ENOENT, key);
   auto open = FindOpen(key);
   std::shared_ptr<ObjectFile> file;
   if (open && open->ahead_of_store()) {
@@ -135,6 +136,7 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Create(const std::string& key, i
   if (!writable) return writable.error();
   auto allowed = AllowedIn(ParentOf(key), W_OK | X_OK);
   if (!allowed) return allowed.error();
+  if (auto settled = removals_.Settle(key); !settled) return settled.error();
   Attributes attributes = NewAttributes(key, S_IFREG | (mode & 07777));
   Result<std::shared_ptr<ObjectFile>> file = Error{};
   if (flags & O_EXCL) {

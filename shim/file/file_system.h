@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <sys/statvfs.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -37,6 +38,7 @@
 #include "shim/file/caller.h"
 #include "shim/file/object_file.h"
 #include "shim/file/other_holders.h"
+#include "shim/file/removals.h"
 
 namespace elsewhere::file {
 
@@ -92,6 +94,10 @@ class FileSystem {
   Status MakeDirectory(const std::string& path, mode_t mode);
   Status RemoveDirectory(const std::string& path);
   Status Unlink(const std::string& path);
+  // Whether an Unlink may return before the store has done it (removals.h). What was put off is not done by
+  // forbidding it.
+  void PutOffRemovals(bool allowed) { put_off_removals_ = allowed; }
+  Removals& removals() { return removals_; }
   Status MakeLink(const std::string& target, const std::string& path);
   // mknod(2): S_IFIFO, S_IFSOCK and regular files; EPERM for devices.
   Status MakeSpecial(const std::string& path, mode_t mode);
@@ -220,6 +226,8 @@ class FileSystem {
   // Under the lock. What is known of a name without asking the store: perhaps that there is none.
   std::optional<Remembered> Known(const std::string& key, int64_t now);
   Listing* FreshListing(const std::string& directory, int64_t now);
+  // The same. What is known since an earlier session of the version that a listing shows.
+  Remembered* FromCache(const std::string& key, const Name& name, const Listing& listing);
   void LookAhead(const std::string& directory, const std::string& asked, Listing& listing);
   void LookUpAside(std::vector<std::string> keys, bool directories);
   // Under the lock.
@@ -246,6 +254,7 @@ class FileSystem {
 
   // What was asked of the store before a change of that name, by its number, is not remembered.
   void Remember(const std::string& key, const std::optional<Attributes>& attributes, uint64_t changes);
+  std::string NameInCache(const std::string& key) const;
   void Forget(const std::string& key);
   void NoteName(const std::string& key, std::optional<bool> directory);
   std::shared_ptr<ObjectFile> FindOpen(const std::string& key);
@@ -288,6 +297,7 @@ class FileSystem {
   const std::shared_ptr<FileContext> context_;
   const FileSystemOptions options_;
   OtherHolders* others_ = nullptr;
+  std::atomic<bool> put_off_removals_ = false;
   std::mutex mutex_;
   std::map<std::string, Remembered> remembered_;
   std::map<std::string, std::shared_ptr<Listing>> listings_;
@@ -304,6 +314,7 @@ class FileSystem {
     int64_t until_ns = 0;
   };
   std::map<std::string, Searched> searched_;  // directories, for search permission
+  Removals removals_;                         // never asked under the lock
 };
 
 // The key of a directory's marker. That of the mapped directory itself is "/", which an S3Store takes for the

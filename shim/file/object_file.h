@@ -36,6 +36,7 @@
 #include <string>
 #include <string_view>
 
+#include "shim/file/attribute_cache.h"
 #include "shim/file/attributes.h"
 #include "shim/file/buffer.h"
 #include "shim/file/cache.h"
@@ -53,6 +54,7 @@ struct FileContext {
   std::shared_ptr<FileCache> cache;
   std::shared_ptr<Workers> workers;
   std::shared_ptr<ChangeNumbers> changes = std::make_shared<ChangeNumbers>();
+  std::shared_ptr<AttributeCache> attributes = nullptr;  // perhaps none
 };
 
 class ObjectFile {

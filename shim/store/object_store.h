@@ -126,6 +126,8 @@ class ObjectStore {
 
   // For messages: "dir:/path", "s3://bucket/prefix".
   virtual const std::string& url() const = 0;
+  // Differs for all stores that one user reaches, which url() of the same bucket on two servers does not.
+  virtual std::string identity() const { return url(); }
 
   virtual Result<Object> Get(std::string_view key, const GetOptions& options = {}) = 0;
   // As Get into the caller's memory: at most `into.size()` bytes from options.range.offset on; answers how

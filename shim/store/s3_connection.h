@@ -50,6 +50,7 @@ class S3Connection {
   void Interrupt() { http_.Interrupt(); }
   const std::string& bucket() const { return bucket_; }
   bool is_aws() const { return custom_endpoint_.empty(); }
+  const std::string& endpoint() const { return custom_endpoint_; }  // empty: Amazon's
 
  private:
   S3Connection(std::string bucket, const StoreOptions& options);

@@ -28,6 +28,7 @@ class S3Store final : public ObjectStore {
                                                const StoreOptions& options = {});
 
   const std::string& url() const override { return url_; }
+  std::string identity() const override { return connection_->endpoint() + " " + url_; }
   Result<Object> Get(std::string_view key, const GetOptions& options = {}) override;
   Result<uint64_t> GetInto(std::string_view key, std::span<char> into,
                            const GetOptions& options = {}) override;

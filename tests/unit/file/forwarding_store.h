@@ -14,6 +14,7 @@ class ForwardingStore : public store::ObjectStore {
   explicit ForwardingStore(std::shared_ptr<ObjectStore> inner) : inner_(std::move(inner)) {}
 
   const std::string& url() const override { return inner_->url(); }
+  std::string identity() const override { return inner_->identity(); }
   Result<store::Object> Get(std::string_view key, const store::GetOptions& options) override {
     if (auto error = Ask("GET", 0)) return *error;
     return inner_->Get(key, options);
