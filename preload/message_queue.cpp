@@ -140,6 +140,14 @@ void WatchQueuesInEpoll() {
   }
 }
 
+// What the kernel tells of a queue to who reads it as a file.
+ssize_t ReadQueue(int fd, void* to, size_t size) {
+  if (!IsStillQueue(fd)) return real::read(fd, to, size);
+  const size_t most = size > kMostMessage ? kMostMessage : size;
+  return static_cast<ssize_t>(
+      KernelCall(SYS_read).Number(fd).Message(to, most, 0).Number(static_cast<int64_t>(most)).Make());
+}
+
 namespace hooks {
 
 mqd_t mq_open(const char* name, int flags, mode_t mode, struct mq_attr* attributes) {

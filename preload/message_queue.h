@@ -30,4 +30,7 @@ void WatchQueues(int count, const fd_set* read, const fd_set* write);
 void QueueEntersEpoll(int fd);
 void WatchQueuesInEpoll();
 
+// read on the descriptor of a queue.
+ssize_t ReadQueue(int fd, void* to, size_t size);
+
 }  // namespace elsewhere::preload

@@ -181,11 +181,36 @@ void AskBehindPeek(int fd, size_t bytes, int flags) {
   peeked.store(peeks ? fd : -1, std::memory_order_relaxed);
 }
 
+int ReceiveLimit(int fd) {
+  if (!IsSocketElsewhere(fd)) return -1;
+  timeval limit{};
+  socklen_t size = sizeof limit;
+  if (raw::Failed(raw::Syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, raw::Address(&limit),
+                               raw::Address(&size))) ||
+      (limit.tv_sec == 0 && limit.tv_usec == 0)) {
+    return -1;
+  }
+  constexpr int64_t kLongest = INT32_MAX;
+  const int64_t milliseconds = limit.tv_sec * int64_t{1000} + (limit.tv_usec + 999) / 1000;
+  return static_cast<int>(milliseconds < kLongest ? milliseconds : kLongest);
+}
+
+// What it saw another process may take: then its reader waits without a limit.
+bool AwaitReceivable(int fd, int limit) {
+  pollfd wait{fd, POLLIN, 0};
+  const int ready = hooks::poll(&wait, 1, limit);
+  if (ready == 0) errno = EAGAIN;
+  return ready > 0;
+}
+
 // The end of file needs no word from here: the real call sees it on the local object.
 bool PullStream(int fd, size_t bytes, int flags) {
   // A pipe's local end never blocks; whether the program's does, its origin knows.
   const long status = KindOf(fd) == DescriptorKind::kPipeRead ? 0 : raw::Syscall(SYS_fcntl, fd, F_GETFL);
   const bool wait = (flags & MSG_DONTWAIT) == 0 && (status < 0 || (status & O_NONBLOCK) == 0);
+  if (wait && WaitingHere(fd) == 0) {
+    if (const int limit = ReceiveLimit(fd); limit >= 0 && !AwaitReceivable(fd, limit)) return false;
+  }
   if ((flags & MSG_WAITALL) == 0) {
     AskBehindPeek(fd, bytes, flags);
     return AskForInput(fd, bytes, wait) >= 0;

@@ -59,6 +59,10 @@ off_t SeekStream(int fd, off_t offset, int whence);
 // Makes sure that `bytes` can be read without the kernel having to wait for what the origin has, as read
 // would: blocks, or fails with EAGAIN or EINTR. 1: bytes are there; 0: end of file; -1: errno.
 int AskForInput(int fd, size_t bytes, bool wait);
+// The time limit that SO_RCVTIMEO gave the socket, in milliseconds; -1: none.
+int ReceiveLimit(int fd);
+// Waits for something to be received from a socket with a limit. False: errno, EAGAIN where the time is over.
+bool AwaitReceivable(int fd, int limit);
 // Bytes that can be read from the local object at once.
 size_t WaitingHere(int fd);
 

@@ -35,6 +35,10 @@ int Accept(int fd, sockaddr* from, socklen_t* size, int flags, bool* stranger) {
   wire::Accepted accepted{};
   const long status = raw::Syscall(SYS_fcntl, fd, F_GETFL);
   const int64_t at_once = status >= 0 && (status & O_NONBLOCK) != 0 ? 1 : 0;
+  if (const int limit = at_once != 0 ? -1 : ReceiveLimit(fd); limit >= 0 && !AwaitReceivable(fd, limit)) {
+    *stranger = false;
+    return -1;
+  }
   const int64_t result =
       CallAboutStream(abi::Operation::kPull, fd, sizeof accepted, at_once,
                       {nullptr, 0, &accepted, sizeof accepted}, Interruption::kAllowed, stranger);
@@ -122,8 +126,8 @@ int setsockopt(int fd, int level, int option, const void* value, socklen_t size)
   const auto result = static_cast<int>(
       CallAtOrigin(fd, wire::StreamCall::kSetOption, {level, option}, {value, size}, &stranger));
   if (stranger) return real::setsockopt(fd, level, option, value, size);
-  if (result == 0 && level == SOL_SOCKET && option == SO_PASSCRED)
-    real::setsockopt(fd, level, option, value, size);
+  const bool ours = option == SO_PASSCRED || option == SO_RCVTIMEO || option == SO_SNDTIMEO;
+  if (result == 0 && level == SOL_SOCKET && ours) real::setsockopt(fd, level, option, value, size);
   return result;
 }
 

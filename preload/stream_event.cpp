@@ -10,6 +10,7 @@
 #include "preload/agent.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/message_queue.h"
 #include "preload/real.h"
 #include "preload/signals.h"
 #include "preload/stream.h"
@@ -61,6 +62,7 @@ namespace hooks {
 ssize_t read(int fd, void* buffer, size_t size) {
   if (KindOf(fd) == DescriptorKind::kSignals) return ReadSignals(fd, buffer, size);
   if (IsCounter(fd)) return ReadEvent(fd, buffer, size);
+  if (IsQueue(fd)) return ReadQueue(fd, buffer, size);
   return WithInput(fd, size, 0, [&] { return real::read(fd, buffer, size); });
 }
 ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {

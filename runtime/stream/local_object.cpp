@@ -19,6 +19,12 @@ void AddStatusFlags(int descriptor, int flags) {
   if (now >= 0) fcntl(descriptor, F_SETFL, now | flags);
 }
 
+void SetLimit(int descriptor, int option, uint64_t microseconds) {
+  const timeval limit{static_cast<time_t>(microseconds / 1'000'000),
+                      static_cast<suseconds_t>(microseconds % 1'000'000)};
+  if (microseconds != 0) setsockopt(descriptor, SOL_SOCKET, option, &limit, sizeof limit);
+}
+
 }  // namespace
 
 wire::StreamMark MarkOf(Kind kind) {
@@ -47,8 +53,8 @@ wire::StreamMark MarkOf(Kind kind) {
 Result<std::unique_ptr<LocalObject>> LocalObject::Create(Kind kind, const ObjectTraits& traits) {
   std::unique_ptr<LocalObject> object(new LocalObject);
   object->kind_ = kind;
-  Status made = kind == Kind::kSocket     ? object->MakeSocket(traits.socket_type)
-                : AnswersCalls(kind)      ? object->MakeSocket(SOCK_SEQPACKET)
+  Status made = kind == Kind::kSocket     ? object->MakeSocket(traits.socket_type, traits)
+                : AnswersCalls(kind)      ? object->MakeSocket(SOCK_SEQPACKET, traits)
                 : kind == Kind::kTerminal ? object->MakeTerminal(traits)
                                           : object->MakePipe(kind);
   if (!made) return made.error();
@@ -73,7 +79,7 @@ Status LocalObject::MakePipe(Kind kind) {
   return Ok{};
 }
 
-Status LocalObject::MakeSocket(int type) {
+Status LocalObject::MakeSocket(int type, const ObjectTraits& traits) {
   int ends[2];
   if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0) return SystemError("socketpair");
   socket_type_ = type;
@@ -81,6 +87,8 @@ Status LocalObject::MakeSocket(int type) {
   process_end_.Reset(ends[1]);
   AddStatusFlags(agent_end_.get(), O_NONBLOCK);
   capacity_ = wire::kStreamPart;
+  SetLimit(process_end_.get(), SO_RCVTIMEO, traits.receive_limit);
+  SetLimit(process_end_.get(), SO_SNDTIMEO, traits.send_limit);
   return Ok{};
 }
 

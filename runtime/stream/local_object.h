@@ -43,9 +43,11 @@ struct ObjectTraits {
   int32_t broken = 0;       // errno that writes give already
   uint16_t rows = 0;        // terminal
   uint16_t columns = 0;
+  uint64_t receive_limit = 0;  // of a socket, SO_RCVTIMEO in microseconds; 0: none
+  uint64_t send_limit = 0;     // SO_SNDTIMEO
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.grant, s.socket_type, s.broken, s.rows, s.columns);
+    return std::tie(s.grant, s.socket_type, s.broken, s.rows, s.columns, s.receive_limit, s.send_limit);
   }
 };
 
@@ -99,7 +101,7 @@ class LocalObject {
  private:
   LocalObject() = default;
   Status MakePipe(Kind kind);
-  Status MakeSocket(int type);
+  Status MakeSocket(int type, const ObjectTraits& traits);
   Status MakeTerminal(const ObjectTraits& traits);
   Result<Descriptor> OpenPipe(int status_flags);
   Result<Descriptor> OpenTerminal(int status_flags);

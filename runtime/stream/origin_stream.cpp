@@ -205,10 +205,25 @@ void OriginStream::CloseEverything() {
   descriptor_.Reset();
 }
 
+namespace {
+
+uint64_t LimitOf(int descriptor, int option) {
+  timeval limit{};
+  socklen_t size = sizeof limit;
+  if (getsockopt(descriptor, SOL_SOCKET, option, &limit, &size) != 0) return 0;
+  return static_cast<uint64_t>(limit.tv_sec) * 1'000'000 + static_cast<uint64_t>(limit.tv_usec);
+}
+
+}  // namespace
+
 ObjectTraits OriginStream::Traits() const {
   ObjectTraits traits;
   traits.socket_type = socket_type_;
   traits.broken = broken_;
+  if (kind_ == Kind::kSocket || kind_ == Kind::kListener) {
+    traits.receive_limit = LimitOf(descriptor_.get(), SO_RCVTIMEO);
+    traits.send_limit = LimitOf(descriptor_.get(), SO_SNDTIMEO);
+  }
   winsize size{};
   if (kind_ == Kind::kTerminal && ioctl(pump(), TIOCGWINSZ, &size) == 0) {
     traits.rows = size.ws_row;

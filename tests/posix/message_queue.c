@@ -1,4 +1,4 @@
-// forks: 7
+// forks: 8
 // POSIX message queues between processes: every call and what it refuses.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -194,6 +194,19 @@ static void answers(mqd_t queue) {
   }
 }
 
+// What a queue says to who reads its descriptor, from where the last read ended.
+static void as_file(mqd_t queue) {
+  char text[100];
+  SHOW(mq_send(queue, "to be seen", 10, 3));
+  const ssize_t first = read(queue, text, 12);
+  printf("%zd <%.*s>\n", first, (int)first, text);
+  const ssize_t rest = read(queue, text, sizeof text);
+  printf("%zd\n", rest);
+  printf("%.*s", (int)rest, text);
+  VALUE(read(queue, text, sizeof text));
+  VALUE(mq_receive(queue, text, sizeof text, NULL));
+}
+
 int main(void) {
   snprintf(name, sizeof name, "/elsewhere-test-%d", (int)getpid());
   struct mq_attr attributes = {.mq_maxmsg = 4, .mq_msgsize = 64};
@@ -205,6 +218,7 @@ int main(void) {
   in_child(names, queue);
   in_child(interrupted, queue);
   in_child(inherited, queue);
+  in_child(as_file, queue);
   // A round trip to another host, with back-pressure: the queue holds four.
   char other[80];
   snprintf(other, sizeof other, "%s.second", name);
