@@ -1,4 +1,4 @@
-// Extended attributes and the file system's figures of mapped files.
+// Extended attributes of mapped files, and the file system's figures and limits.
 #include <errno.h>
 #include <limits.h>
 #include <linux/limits.h>
@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "preload/files.h"
 #include "preload/hooks.h"
@@ -45,6 +46,10 @@ bool Join(const Attribute& asked, char* room, FileCall* call) {
 
 int AskAttribute(const MappedPath& at, const Attribute& asked, FileCall* call) {
   char joined[abi::kFilePathSize];
+  if (asked.name != nullptr && !IsReadable(asked.name)) {
+    errno = call->answer.error = EFAULT;
+    return -1;
+  }
   call->operation = asked.operation;
   call->arguments[0] = asked.flags;
   call->second = asked.name;
@@ -148,9 +153,43 @@ int FiguresOf(const char* path, Status* status, Local local) {
       [&](int, const char* name) { return local(name, status); });
 }
 
+// Of a name on which nothing depends but the file system.
+long Limit(int name) {
+  switch (name) {
+    case _PC_NAME_MAX:
+      return NAME_MAX;
+    case _PC_LINK_MAX:
+    case _PC_2_SYMLINKS:
+      return 1;
+    case _PC_FILESIZEBITS:
+      return 64;
+    default:
+      return real::pathconf("/", name);
+  }
+}
+
+// How long a path may be depends on where it begins: all of it is one key.
+long LimitAt(const MappedPath& at, FileCall* call, int name) {
+  call->operation = FileOperation::kLongestPath;
+  const int64_t longest = CallFile(at, call);
+  return longest < 0 ? -1 : name == _PC_PATH_MAX ? static_cast<long>(longest) : Limit(name);
+}
+
 }  // namespace
 
+long LimitOfMapped(int fd, int name) {
+  MappedPath at;
+  FileCall call;
+  return !IsMappedFile(fd) && FindMapped(fd, ".", &at) ? LimitAt(at, &call, name) : Limit(name);
+}
+
 namespace hooks {
+
+long pathconf(const char* path, int name) {
+  return OnPath(
+      AT_FDCWD, path, [&](const MappedPath& at, FileCall* call) { return LimitAt(at, call, name); },
+      [&](int, const char* local) { return real::pathconf(local, name); });
+}
 
 ssize_t getxattr(const char* path, const char* name, void* value, size_t size) {
   return OfPath(path, true, Get(name), value, size,

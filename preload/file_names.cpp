@@ -45,7 +45,7 @@ struct Place {
 };
 
 int Rename(int directory, const char* from, int to_directory, const char* to, unsigned flags) {
-  if (from == nullptr || to == nullptr) return real::renameat2(directory, from, to_directory, to, flags);
+  if (!IsReadable(from) || !IsReadable(to)) return real::renameat2(directory, from, to_directory, to, flags);
   Place source, target;
   source.directory = directory;
   source.path = from;
@@ -77,7 +77,6 @@ int Rename(int directory, const char* from, int to_directory, const char* to, un
 
 // The descriptor that `from` names by /proc/self/fd or AT_EMPTY_PATH; -1: none.
 int DescriptorNamed(int directory, const char* from, int flags) {
-  if (from == nullptr) return -1;
   if (*from == '\0') return (flags & AT_EMPTY_PATH) != 0 ? directory : -1;
   constexpr char kOwn[] = "/proc/self/fd/";
   if ((flags & AT_SYMLINK_FOLLOW) == 0 || strncmp(from, kOwn, sizeof kOwn - 1) != 0) return -1;
@@ -89,6 +88,7 @@ int DescriptorNamed(int directory, const char* from, int flags) {
 
 // A name for an O_TMPFILE file; others have one, and objects have no second.
 int Link(int directory, const char* from, int to_directory, const char* to, int flags) {
+  if (!IsReadable(from) || !IsReadable(to)) return real::linkat(directory, from, to_directory, to, flags);
   MappedPath source, target;
   const int fd = DescriptorNamed(directory, from, flags);
   const bool of_descriptor = fd >= 0 && IsMappedFile(fd);
@@ -120,7 +120,8 @@ int MakeNode(int directory, const char* path, mode_t mode, dev_t device, bool fi
       directory, path,
       [&](const MappedPath& at, FileCall* call) {
         const mode_t type = fifo ? S_IFIFO : mode & S_IFMT;
-        return Ask(FileOperation::kMakeNode, type | (mode & 07777 & ~FileModeMask()))(at, call);
+        return Ask(FileOperation::kMakeNode, type | (mode & 07777 & ~FileModeMask()),
+                   static_cast<int64_t>(device))(at, call);
       },
       [&](int from, const char* name) {
         return fifo ? real::mkfifoat(from, name, mode) : real::mknodat(from, name, mode, device);
@@ -233,7 +234,7 @@ int symlinkat(const char* target, int directory, const char* path) {
   return OnPath(
       directory, path,
       [&](const MappedPath& at, FileCall* call) {
-        if (target == nullptr) {
+        if (!IsReadable(target)) {
           errno = EFAULT;
           return -1;
         }

@@ -18,11 +18,22 @@ namespace {
 
 using abi::FileOperation;
 
+// False with EFAULT. What is to be filled is written to by a small call of the kernel first.
+template <class Answer>
+bool IsWritable(Answer* to) {
+  static_assert(sizeof(Answer) >= sizeof(timespec));
+  if (raw::Syscall(SYS_clock_getres, CLOCK_REALTIME_COARSE, raw::Address(to)) != -EFAULT && to != nullptr)
+    return true;
+  errno = EFAULT;
+  return false;
+}
+
 auto AskStatus(struct stat* status, bool follow) {
   return [=](const MappedPath& at, FileCall* call) {
     call->operation = FileOperation::kStatus;
     call->arguments[0] = follow ? 1 : 0;
     if (CallFile(at, call) < 0) return -1;
+    if (!IsWritable(status)) return -1;
     FillStatus(call->answer.status, status);
     return 0;
   };
@@ -49,6 +60,8 @@ void FillStatx(const struct stat& from, struct statx* to) {
   to->stx_atime = ToStatx(from.st_atim);
   to->stx_mtime = ToStatx(from.st_mtim);
   to->stx_ctime = ToStatx(from.st_ctim);
+  to->stx_rdev_major = major(from.st_rdev);
+  to->stx_rdev_minor = minor(from.st_rdev);
   to->stx_dev_major = major(from.st_dev);
   to->stx_dev_minor = minor(from.st_dev);
 }
@@ -81,8 +94,7 @@ bool IsTouch(const timespec* times) {
 int SetTimes(int directory, const char* path, const timespec* times, int flags) {
   int64_t atime, mtime;
   if (path == nullptr) return hooks::futimens(directory, times);
-  if ((flags & AT_EMPTY_PATH) != 0 && *path == '\0' && IsMapped(directory))
-    return hooks::futimens(directory, times);
+  if (NamesDescriptor(directory, path, flags)) return hooks::futimens(directory, times);
   MappedPath at;
   if (!FindMapped(directory, path, &at) && !at.left) return real::utimensat(directory, path, times, flags);
   if (!FileTimes(times, &atime, &mtime)) return -1;
@@ -124,8 +136,7 @@ int ChangeDirectory(int fd, FileOperation operation, int64_t first, int64_t seco
 namespace hooks {
 
 int fstatat(int directory, const char* path, struct stat* status, int flags) {
-  if (path != nullptr && *path == '\0' && (flags & AT_EMPTY_PATH) != 0 && IsMapped(directory))
-    return StatusOfFile(directory, status);
+  if (NamesDescriptor(directory, path, flags)) return StatusOfFile(directory, status);
   const auto local = [&](int from, const char* name) { return real::fstatat(from, name, status, flags); };
   ProcessPath process;
   if (FindProcess(directory, path, &process)) {
@@ -162,15 +173,15 @@ int statx(int directory, const char* path, int flags, unsigned mask, struct stat
     return result;
   }
   MappedPath at;
-  const bool by_descriptor =
-      path != nullptr && *path == '\0' && (flags & AT_EMPTY_PATH) != 0 && IsMapped(directory);
+  const bool by_descriptor = NamesDescriptor(directory, path, flags);
   if (!by_descriptor && !FindMapped(directory, path, &at) && !at.left)
     return real::statx(directory, path, flags, mask, status);
   if (!by_descriptor && at.left) return real::statx(AT_FDCWD, at.path, flags, mask, status);
   const int result = by_descriptor ? StatusOfFile(directory, &found)
                                    : hooks::fstatat(directory, path, &found, flags & AT_SYMLINK_NOFOLLOW);
-  if (result == 0) FillStatx(found, status);
-  return result;
+  if (result != 0 || !IsWritable(status)) return -1;
+  FillStatx(found, status);
+  return 0;
 }
 
 int faccessat(int directory, const char* path, int mode, int flags) {
@@ -201,8 +212,7 @@ int lchmod(const char* path, mode_t mode) {
   return hooks::fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW);
 }
 int fchownat(int directory, const char* path, uid_t user, gid_t group, int flags) {
-  if (path != nullptr && *path == '\0' && (flags & AT_EMPTY_PATH) != 0 && IsMapped(directory))
-    return hooks::fchown(directory, user, group);
+  if (NamesDescriptor(directory, path, flags)) return hooks::fchown(directory, user, group);
   return OnPath(directory, path,
                 Ask(FileOperation::kSetOwner, static_cast<int32_t>(user), static_cast<int32_t>(group),
                     (flags & AT_SYMLINK_NOFOLLOW) == 0),

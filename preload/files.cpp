@@ -13,6 +13,7 @@
 namespace elsewhere::preload {
 
 constinit bool has_maps = false;
+constinit std::atomic<uintptr_t> readable_pages[kReadablePages] = {};
 
 namespace {
 
@@ -59,12 +60,8 @@ bool BaseOf(int directory, char* to) {
     const long size = raw::Syscall(SYS_getcwd, raw::Address(to), kRoom);
     return size > 0 && to[0] == '/';
   }
-  char link[32] = "/proc/self/fd/";
-  char digits[12];
-  size_t count = 0, at = strlen(link);
-  for (int number = directory; count == 0 || number > 0; number /= 10)
-    digits[count++] = static_cast<char>('0' + number % 10);
-  while (count > 0) link[at++] = digits[--count];
+  char link[kDescriptorName];
+  NameDescriptor(directory, link);
   const long size = raw::Syscall(SYS_readlink, raw::Address(link), raw::Address(to), kRoom - 1);
   if (size <= 0) return false;
   to[size] = '\0';
@@ -247,7 +244,7 @@ bool FromTree(const char* text, size_t size, char* to, size_t room, size_t* leng
 }
 
 bool FindMapped(int directory, const char* path, MappedPath* found) {
-  if (path == nullptr || *path == '\0') return false;
+  if (path == nullptr || !IsReadable(path) || *path == '\0') return false;
   char whole[kRoom];
   size_t size = 0;
   bool seen_from_map = false;
@@ -268,7 +265,11 @@ bool FindMapped(int directory, const char* path, MappedPath* found) {
     size = strlen(whole);
     if (size == 1) size = 0;
   }
-  if (!Append(whole, &size, path)) return false;
+  if (!Append(whole, &size, path)) {
+    memset(found->path, 'x', NAME_MAX + 1);
+    found->path[NAME_MAX + 1] = '\0';
+    return seen_from_map;
+  }
   LeaveTree(whole);
   const int point = PointOf(whole);
   if (point < 0) {
@@ -428,58 +429,6 @@ int64_t CallFile(const MappedPath& at, FileCall* call) {
   call->answer.error = 0;
   errno = before;
   return call->answer.result;
-}
-
-int OpenMapped(const MappedPath& at, int flags, mode_t mode, FileCall* call) {
-  call->operation = abi::FileOperation::kOpen;
-  call->arguments[0] = flags;
-  call->arguments[1] = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? mode & ~FileModeMask() : 0;
-  const int64_t entry = CallFile(at, call);
-  if (entry < 0) return -1;
-  if (call->descriptor < 0) {
-    errno = EIO;
-    return -1;
-  }
-  if ((flags & O_CLOEXEC) == 0) raw::Syscall(SYS_fcntl, call->descriptor, F_SETFD, 0);
-  FileOpened(call->descriptor, entry, S_ISDIR(call->answer.status.mode));
-  return call->descriptor;
-}
-
-int OpenIfMapped(int directory, const char* path, int flags, mode_t mode) {
-  return OnPath(
-      directory, path,
-      [&](const MappedPath& at, FileCall* call) { return OpenMapped(at, flags, mode, call); },
-      [&](int from, const char* name) {
-        if (name == path) return -2;
-        const long fd = raw::Syscall(SYS_openat, from, raw::Address(name), flags, mode);
-        if (fd >= 0) return static_cast<int>(fd);
-        errno = static_cast<int>(-fd);
-        return -1;
-      });
-}
-
-void FillStatus(const abi::FileStatus& from, struct stat* to) {
-  memset(to, 0, sizeof *to);
-  to->st_dev = from.device;
-  to->st_ino = from.inode;
-  to->st_mode = from.mode;
-  to->st_nlink = from.links;
-  to->st_uid = from.uid;
-  to->st_gid = from.gid;
-  to->st_size = static_cast<off_t>(from.size);
-  to->st_blksize = 128 << 10;
-  to->st_blocks = static_cast<blkcnt_t>(from.blocks);
-  const auto time = [](int64_t ns) {
-    int64_t seconds = ns / 1'000'000'000, rest = ns % 1'000'000'000;
-    if (rest < 0) {
-      rest += 1'000'000'000;
-      --seconds;
-    }
-    return timespec{seconds, rest};
-  };
-  to->st_atim = time(from.atime_ns);
-  to->st_mtim = time(from.mtime_ns);
-  to->st_ctim = time(from.ctime_ns);
 }
 
 }  // namespace elsewhere::preload

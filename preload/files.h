@@ -22,6 +22,7 @@
 #include <cstdint>
 
 #include "preload/descriptor.h"
+#include "preload/readable.h"
 #include "shim/wire/abi.h"
 
 namespace elsewhere::preload {
@@ -60,11 +61,15 @@ struct MappedPath {
       false;  // it is not mapped, but only seen from a mapped directory: `path` is where it leads, absolute
   char path[abi::kFilePathSize];  // below the mapped directory, without a leading '/'
 };
-// `path` seen from `directory` (AT_FDCWD or a descriptor). False: it is none of ours, or no path at all.
+// `path` seen from `directory` (AT_FDCWD or a descriptor). False: it is none of ours, or no path at all. One
+// that is too long together with where it begins gives a path with a name that is too long.
 bool FindMapped(int directory, const char* path, MappedPath* found);
 // The same for a path that the kernel does not know, because a symbolic link on the local disk leads to where
 // only mapped files are.
 bool FindBehindLinks(int directory, const char* path, MappedPath* found);
+// "/proc/self/fd/N"
+inline constexpr size_t kDescriptorName = 32;
+void NameDescriptor(int fd, char (&to)[kDescriptorName]);
 // `text`, a path that the kernel answered, as the program knows it; false: it is not in a tree.
 bool FromTree(const char* text, size_t size, char* to, size_t room, size_t* length);
 
@@ -119,6 +124,12 @@ inline auto Ask(abi::FileOperation operation, int64_t first = 0, int64_t second 
   };
 }
 
+// AT_EMPTY_PATH: a mapped descriptor itself is meant.
+inline bool NamesDescriptor(int directory, const char* path, int flags) {
+  return (flags & AT_EMPTY_PATH) != 0 && IsMapped(directory) && path != nullptr && IsReadable(path) &&
+         *path == '\0';
+}
+
 // open(2) of a mapped path: the new descriptor.
 int OpenMapped(const MappedPath& at, int flags, mode_t mode, FileCall* call);
 // Of a path that is mapped; -2: it is not.
@@ -131,6 +142,9 @@ bool FileTimes(const struct timespec* times, int64_t* atime, int64_t* mtime);
 const struct timespec* ToTimespec(const struct timeval* from, struct timespec* to);
 // A change of what a directory's descriptor stands for.
 int ChangeDirectory(int fd, abi::FileOperation operation, int64_t first, int64_t second, int64_t third);
+
+// fpathconf(3) of a mapped descriptor.
+long LimitOfMapped(int fd, int name);
 
 // ---- Descriptors
 

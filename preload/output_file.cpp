@@ -291,7 +291,8 @@ int posix_fadvise(int fd, off_t offset, off_t size, int advice) {
 
 long fpathconf(int fd, int name) {
   long result;
-  return AtHome(&result, fd, StreamCall::kPathLimit, {name}) ? result : real::fpathconf(fd, name);
+  if (AtHome(&result, fd, StreamCall::kPathLimit, {name})) return result;
+  return IsMapped(fd) ? LimitOfMapped(fd, name) : real::fpathconf(fd, name);
 }
 
 int flock(int fd, int operation) {

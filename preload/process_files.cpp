@@ -7,6 +7,7 @@
 
 #include "preload/children.h"
 #include "preload/kernel_call.h"
+#include "preload/readable.h"
 #include "preload/real.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -235,7 +236,7 @@ int OpenCopy(const char* path, int flags) {
 }  // namespace
 
 bool MayNameProcess(const char* path) {
-  if (path == nullptr) return false;
+  if (path == nullptr || !IsReadable(path)) return false;
   if (*path != '/') return IsDigit(*path);
   return strncmp(path, kRoot, kRootSize) == 0 &&
          (IsDigit(path[kRootSize]) || path[kRootSize] == 's' || path[kRootSize] == 't');

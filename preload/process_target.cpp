@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "preload/children.h"
+#include "preload/file_syscall.h"
+#include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/self.h"
@@ -243,6 +245,9 @@ int timer_create(clockid_t clock, struct sigevent* event, timer_t* timer) {
 }
 
 long syscall(long number, long a, long b, long c, long d, long e, long f) {
+  long result;
+  if (HasMaps() && FileSyscall(number, a, b, c, d, e, &result)) return result;
+  if (!OnWorker()) return real::syscall(number, a, b, c, d, e, f);
   if (StartsWithPid(number) || GoesOnWithPid(number, a)) {
     long& pid = StartsWithPid(number) ? a : b;
     pid = LocalTarget(static_cast<pid_t>(pid));

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <ftw.h>
 #include <glob.h>
 #include <grp.h>
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
@@ -44,4 +46,5 @@ using scan_filter = int (*)(const struct dirent*);
 using scan_compare = int (*)(const struct dirent**, const struct dirent**);
 using glob_error = int (*)(const char*, int);
 using tree_visit = int (*)(const char*, const struct stat*, int, struct FTW*);
+using tree_compare = int (*)(const FTSENT**, const FTSENT**);
 using old_tree_visit = int (*)(const char*, const struct stat*, int);

@@ -280,8 +280,9 @@ class Files final : public Component {
 
   void AnswerStatus(CallId id, OpenFile& file) {
     open_.Absorb(file);
+    const file::Attributes attributes = file.object->attributes();
     auto status =
-        StatusOf(file.object->attributes(), file.map, (*maps_)[file.map].files->InodeOf(file.object->key()));
+        StatusOf(attributes, file.map, (*maps_)[file.map].files->InodeOf(file.object->key(), attributes));
     if (file.object->unlinked()) status.links = 0;
     agent_.Complete(id, 0, 0, {reinterpret_cast<const uint8_t*>(&status), sizeof status});
   }
@@ -330,6 +331,8 @@ class Files final : public Component {
       case abi::FileOperation::kResolve:
       case abi::FileOperation::kName:
       case abi::FileOperation::kSocketPath:
+      case abi::FileOperation::kLongestPath:
+      case abi::FileOperation::kWatch:
         return;
       default:
         return Tell(call.request.map);

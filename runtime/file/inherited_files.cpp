@@ -70,6 +70,7 @@ struct stat ToStat(const abi::FileStatus& from) {
   to.st_ino = from.inode;
   to.st_mode = from.mode;
   to.st_nlink = from.links;
+  to.st_rdev = from.special;
   to.st_uid = from.uid;
   to.st_gid = from.gid;
   to.st_size = static_cast<off_t>(from.size);
@@ -278,7 +279,8 @@ Result<int64_t> InheritedFiles::Make(OpenFile& file, const wire::StreamControl& 
   file::FileSystem& files = *maps_[file.map].files;
   open_.Absorb(file);
   const auto status = [&] {
-    auto found = StatusOf(file.object->attributes(), file.map, files.InodeOf(file.object->key()));
+    const file::Attributes attributes = file.object->attributes();
+    auto found = StatusOf(attributes, file.map, files.InodeOf(file.object->key(), attributes));
     if (file.object->unlinked()) found.links = 0;
     return ToStat(found);
   };

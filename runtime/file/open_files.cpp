@@ -258,10 +258,23 @@ void OpenFiles::FindUnseen(OpenFile& file) {
   }
 }
 
+void OpenFiles::SetWatcher(Watcher watcher) {
+  std::call_once(watching_, [&] {
+    watcher_ = std::move(watcher);
+    watched_ = true;
+  });
+}
+
+void OpenFiles::NoteStored(const OpenFile& file) {
+  if (!file.object->unlinked()) watcher_(file);
+}
+
 Status OpenFiles::Flush(OpenFile& file) {
   Absorb(file);
   FindUnseen(file);
+  const bool watched = watched_ && file.object->changed();
   auto sent = write_back_ != nullptr ? write_back_->Sync(file.object) : file.object->Flush();
+  if (watched && sent) NoteStored(file);
   file.unstored = !sent;
   Publish(file);
   return sent;
@@ -271,7 +284,9 @@ Status OpenFiles::FlushByClose(OpenFile& file) {
   if (write_back_ == nullptr || !put_off_) return Flush(file);
   Absorb(file);
   FindUnseen(file);
+  const bool watched = watched_ && file.object->changed();
   auto closed = write_back_->Close(file.object);
+  if (watched && closed) NoteStored(file);
   Publish(file);
   return put_off_ || !closed ? closed : Flush(file);
 }

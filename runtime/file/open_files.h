@@ -17,6 +17,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -86,6 +87,9 @@ class OpenFiles {
   std::vector<std::shared_ptr<OpenFile>> NoteStale(size_t map);
   Status Refresh(OpenFile& file);
   bool IsStale(OpenFile& file);
+  // `watcher` is told of every file whose changes are stored, from any thread.
+  using Watcher = std::function<void(const OpenFile& file)>;
+  void SetWatcher(Watcher watcher);
   Status Flush(OpenFile& file);
   // As a close does it: with a write-back, later, while that is allowed. What was put off is not sent by
   // forbidding it.
@@ -108,10 +112,14 @@ class OpenFiles {
   void FindUnseen(OpenFile& file);
   void Hash(OpenFile& file);
   uint32_t NewEntry(const OpenFile& file);
+  void NoteStored(const OpenFile& file);
 
   abi::Table& table_;
   file::WriteBack* const write_back_;
   std::atomic<bool> put_off_ = true;
+  std::once_flag watching_;
+  Watcher watcher_;
+  std::atomic<bool> watched_ = false;
   std::mutex mutex_;
   std::map<std::pair<uint64_t, uint64_t>, std::shared_ptr<OpenFile>> files_;
 };

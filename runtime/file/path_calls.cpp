@@ -36,7 +36,9 @@ bool FollowsLast(const abi::FileRequest& request) {
              (request.arguments[0] & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
     case FileOperation::kStatus:
     case FileOperation::kResolve:
+    case FileOperation::kWatch:
       return request.arguments[0] != 0;
+    case FileOperation::kLongestPath:
     case FileOperation::kSocketPath:
       return true;
     case FileOperation::kAccess:
@@ -78,6 +80,7 @@ abi::FileStatus StatusOf(const file::Attributes& attributes, size_t map, uint64_
   status.links = 1;
   status.device = kFirstDevice + map;
   status.inode = inode;
+  status.special = attributes.device;
   status.size = attributes.is_directory() ? 4096 : attributes.size;
   status.blocks = (status.size + 511) / 512;
   status.atime_ns = attributes.atime_ns;
@@ -131,7 +134,7 @@ std::optional<PathAnswer> PathCalls::RunAtOnce(const PathCall& call) {
   auto known = files.KnownStat(call.first, call.request.arguments[0] != 0);
   if (!known) return std::nullopt;
   PathAnswer answer;
-  answer.answer.status = StatusOf(*known, call.request.map, files.InodeOf(call.first));
+  answer.answer.status = StatusOf(*known, call.request.map, files.InodeOf(call.first, *known));
   return answer;
 }
 
@@ -146,14 +149,17 @@ Status PathCalls::Dispatch(Map& map, const PathCall& call, PathAnswer& answer) {
     case FileOperation::kResolve:
     case FileOperation::kName:
     case FileOperation::kSocketPath:
+    case FileOperation::kLongestPath:
       return Examine(map, call, answer);
+    case FileOperation::kWatch:
+      return Watch(map, call, answer);
     case FileOperation::kGetXattr:
     case FileOperation::kListXattr:
     case FileOperation::kSetXattr:
     case FileOperation::kRemoveXattr:
       return Xattr(map, call, answer);
     default:
-      return Change(map, call, answer);
+      return Change(map, call);
   }
 }
 
@@ -188,16 +194,7 @@ Status PathCalls::OpenDirectory(Map& map, const std::string& path, int flags, Pa
   auto attributes = map.files->Stat(resolved->path, false);
   if (!attributes) return attributes.error();
   if (!attributes->is_directory()) return Error{ENOTDIR, path};
-  auto entries = map.files->ReadDirectory(resolved->path);
-  if (!entries) return entries.error();
-  // The tree has no entries of unknown type.
-  for (auto& entry : *entries) {
-    if (entry.type != 0) continue;
-    auto found =
-        map.files->Stat(resolved->path.empty() ? entry.name : resolved->path + "/" + entry.name, false);
-    entry.type = found ? found->mode & S_IFMT : static_cast<mode_t>(S_IFREG);
-  }
-  if (auto listed = tree::List(map.tree, resolved->path, *entries); !listed) return listed;
+  if (auto listed = List(map, resolved->path); !listed) return listed;
   const std::string local = resolved->path.empty() ? map.tree : map.tree + "/" + resolved->path;
   store::UniqueFd directory(open(local.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | (flags & O_PATH)));
   if (!directory) return Error{errno, local + ": " + strerror(errno)};
@@ -205,6 +202,41 @@ Status PathCalls::OpenDirectory(Map& map, const std::string& path, int flags, Pa
     fcntl(directory.get(), F_SETSIG, static_cast<int>(wire::StreamMark::kMappedDirectory));
   answer.descriptor = std::move(directory);
   answer.answer.status.mode = S_IFDIR;
+  return Ok{};
+}
+
+// Puts what is in a directory into the tree, which has no entries of unknown type.
+Status PathCalls::List(Map& map, const std::string& directory) {
+  auto entries = map.files->ReadDirectory(directory);
+  if (!entries) return entries.error();
+  for (auto& entry : *entries) {
+    if (entry.type != 0) continue;
+    auto found = map.files->Stat(directory.empty() ? entry.name : directory + "/" + entry.name, false);
+    entry.type = found ? found->mode & S_IFMT : static_cast<mode_t>(S_IFREG);
+  }
+  return tree::List(map.tree, directory, *entries);
+}
+
+// Whoever watches watches the tree, in which names change as they do in the map; of files that are stored and
+// of attributes it is told from now on.
+Status PathCalls::Watch(Map& map, const PathCall& call, PathAnswer& answer) {
+  auto resolved = map.files->Resolve(call.first, call.request.arguments[0] != 0);
+  if (!resolved) return resolved.error();
+  if (!resolved->outside.empty()) return Error{EREMOTE, call.first};
+  const std::string& path = resolved->path;
+  auto attributes = map.files->Stat(path, false);
+  if (!attributes) return attributes.error();
+  if (auto allowed = map.files->Access(path, R_OK, false); !allowed) return allowed;
+  if (attributes->is_directory()) {
+    if (auto listed = List(map, path); !listed) return listed;
+  } else {
+    if (auto made = tree::MakeDirectory(map.tree, file::ParentOf(path)); !made) return made;
+    tree::NameCame(map.tree, path, attributes->mode & S_IFMT);
+  }
+  open_.SetWatcher(
+      [this](const OpenFile& file) { tree::ContentChanged(maps_[file.map].tree, file.object->key()); });
+  watched_ = true;
+  SetText(answer.answer, path.empty() ? map.tree : map.tree + "/" + path);
   return Ok{};
 }
 
@@ -248,9 +280,11 @@ Status PathCalls::Xattr(Map& map, const PathCall& call, PathAnswer& answer) {
 }
 
 // Where on this host the kernel's object for a FIFO or socket lies.
-std::string PathCalls::PlaceOf(Map& map, const char* kind, const std::string& path) {
+std::string PathCalls::PlaceOf(Map& map, const char* kind, const std::string& path,
+                               const file::Attributes& attributes) {
   char number[20];
-  std::snprintf(number, sizeof number, "%016lx", static_cast<unsigned long>(map.files->InodeOf(path)));
+  std::snprintf(number, sizeof number, "%016lx",
+                static_cast<unsigned long>(map.files->InodeOf(path, attributes)));
   return map.tree.substr(0, map.tree.rfind('/')) + "/" + kind + "-" + number;
 }
 
@@ -261,8 +295,12 @@ Status PathCalls::LeadToFifo(Map& map, const std::string& path, bool follow, Pat
   auto attributes = map.files->Stat(resolved->path, false);
   if (!attributes) return attributes.error();
   if (!S_ISFIFO(attributes->mode)) return Error{ENXIO, path};
-  const std::string local = PlaceOf(map, "fifo", resolved->path);
+  const std::string local = PlaceOf(map, "fifo", resolved->path, *attributes);
   if (mkfifo(local.c_str(), 0600) != 0 && errno != EEXIST)
+    return Error{errno, local + ": " + strerror(errno)};
+  // Who may open the object may open it, also one who cannot reach the session's directory.
+  answer.descriptor.Reset(open(local.c_str(), O_PATH | O_CLOEXEC));
+  if (!answer.descriptor || chmod(local.c_str(), 0666) != 0)
     return Error{errno, local + ": " + strerror(errno)};
   SetText(answer.answer, local);
   return Error{EREMOTE, path};
@@ -277,7 +315,8 @@ Status PathCalls::Examine(Map& map, const PathCall& call, PathAnswer& answer) {
       if (!resolved->outside.empty()) return Error{EREMOTE, call.first};
       auto attributes = map.files->Stat(resolved->path, false);
       if (!attributes) return attributes.error();
-      answer.answer.status = StatusOf(*attributes, call.request.map, map.files->InodeOf(resolved->path));
+      answer.answer.status =
+          StatusOf(*attributes, call.request.map, map.files->InodeOf(resolved->path, *attributes));
       return Ok{};
     }
     case FileOperation::kAccess:
@@ -308,7 +347,17 @@ Status PathCalls::Examine(Map& map, const PathCall& call, PathAnswer& answer) {
       if (!attributes) return attributes.error();
       if (!S_ISSOCK(attributes->mode)) return Error{ECONNREFUSED, call.first};
       if (auto allowed = map.files->Access(resolved->path, W_OK); !allowed) return allowed;
-      SetText(answer.answer, PlaceOf(map, "socket", resolved->path));
+      SetText(answer.answer, PlaceOf(map, "socket", resolved->path, *attributes));
+      return Ok{};
+    }
+    case FileOperation::kLongestPath: {
+      auto resolved = map.files->Resolve(call.first, true);
+      if (!resolved) return resolved.error();
+      if (!resolved->outside.empty()) return Error{EREMOTE, call.first};
+      auto attributes = map.files->Stat(resolved->path, false);
+      if (!attributes) return attributes.error();
+      const size_t above = resolved->path.empty() ? 0 : resolved->path.size() + 1;
+      answer.answer.result = static_cast<int64_t>(map.files->LongestPath() + 1 - above);
       return Ok{};
     }
     case FileOperation::kResolve: {
@@ -330,7 +379,27 @@ Status PathCalls::Examine(Map& map, const PathCall& call, PathAnswer& answer) {
   }
 }
 
-Status PathCalls::Change(Map& map, const PathCall& call, PathAnswer&) {
+Status PathCalls::Change(Map& map, const PathCall& call) {
+  auto changed = CarryOut(map, call);
+  if (!changed || !watched_) return changed;
+  std::string bare = call.first;
+  while (bare.ends_with('/')) bare.pop_back();
+  switch (static_cast<FileOperation>(call.request.operation)) {
+    case FileOperation::kSetMode:
+    case FileOperation::kSetOwner:
+    case FileOperation::kSetTimes:
+      tree::AttributesChanged(map.tree, bare);
+      break;
+    case FileOperation::kTruncate:
+      tree::ContentChanged(map.tree, bare);
+      break;
+    default:
+      break;
+  }
+  return changed;
+}
+
+Status PathCalls::CarryOut(Map& map, const PathCall& call) {
   const auto& arguments = call.request.arguments;
   const std::string& path = call.first;
   file::FileSystem& files = *map.files;
@@ -369,7 +438,8 @@ Status PathCalls::Change(Map& map, const PathCall& call, PathAnswer&) {
       return made;
     }
     case FileOperation::kMakeNode: {
-      auto made = files.MakeSpecial(path, static_cast<mode_t>(arguments[0]));
+      auto made =
+          files.MakeSpecial(path, static_cast<mode_t>(arguments[0]), static_cast<uint64_t>(arguments[1]));
       if (made) tree::NameCame(map.tree, bare, static_cast<mode_t>(arguments[0]) & S_IFMT);
       return made;
     }
@@ -390,12 +460,8 @@ Status PathCalls::Change(Map& map, const PathCall& call, PathAnswer&) {
     case FileOperation::kSetTimes:
       return files.SetTimes(path, {Time(arguments[0]), Time(arguments[1]), arguments[3] != 0},
                             arguments[2] != 0);
-    case FileOperation::kTruncate: {
-      auto file = files.Open(path, O_WRONLY, 0);
-      if (!file) return file.error();
-      if (auto cut = (*file)->Truncate(static_cast<uint64_t>(arguments[0])); !cut) return cut;
-      return (*file)->Flush();
-    }
+    case FileOperation::kTruncate:
+      return files.Truncate(path, static_cast<uint64_t>(arguments[0]));
     default:
       return Error{ENOSYS, path};
   }

@@ -2,7 +2,7 @@
 // Thread-safety: Run from any thread; it blocks for the store.
 #pragma once
 
-#include <functional>
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -42,15 +42,20 @@ class PathCalls {
  private:
   Status Open(Map& map, const PathCall& call, PathAnswer& answer);
   Status OpenDirectory(Map& map, const std::string& path, int flags, PathAnswer& answer);
-  Status Change(Map& map, const PathCall& call, PathAnswer& answer);
+  Status Change(Map& map, const PathCall& call);
+  Status CarryOut(Map& map, const PathCall& call);
   Status Xattr(Map& map, const PathCall& call, PathAnswer& answer);
-  static std::string PlaceOf(Map& map, const char* kind, const std::string& path);
+  static std::string PlaceOf(Map& map, const char* kind, const std::string& path,
+                             const file::Attributes& attributes);
   Status LeadToFifo(Map& map, const std::string& path, bool follow, PathAnswer& answer);
+  Status Watch(Map& map, const PathCall& call, PathAnswer& answer);
+  Status List(Map& map, const std::string& directory);
   Status Examine(Map& map, const PathCall& call, PathAnswer& answer);
   Status Dispatch(Map& map, const PathCall& call, PathAnswer& answer);
 
   Maps& maps_;
   OpenFiles& open_;
+  std::atomic<bool> watched_ = false;
 };
 
 abi::FileStatus StatusOf(const file::Attributes& attributes, size_t map, uint64_t inode);

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <map>
 
+#include "shim/store/unique_fd.h"
+
 namespace elsewhere::runtime::tree {
 namespace {
 
@@ -26,7 +28,9 @@ void Make(const std::string& path, mode_t type) {
   } else if (S_ISLNK(type)) {
     (void)!symlink("elsewhere", path.c_str());
   } else {
-    mknod(path.c_str(), (S_ISFIFO(type) || S_ISSOCK(type) ? type & S_IFMT : S_IFREG) | 0600, 0);
+    // A device that there is none of: everybody may make such a character device, but for old kernels.
+    for (const mode_t made : {type & S_IFMT, mode_t{S_IFCHR}, mode_t{S_IFREG}})
+      if (mknod(path.c_str(), made | 0600, 0) == 0 || errno != EPERM) return;
   }
 }
 
@@ -102,14 +106,24 @@ void NameMoved(const std::string& root, const std::string& from, const std::stri
   if (from == to) return;
   const std::string target = Join(root, to);
   struct stat status;
-  if (S_ISDIR(type) && lstat(Join(root, from).c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
-    // The same directory under another name, for those who have it open or are in it.
-    if (lstat(target.c_str(), &status) == 0) Remove(target);
-    (void)MakeDirectory(root, file::ParentOf(to));
+  if (lstat(Join(root, from).c_str(), &status) == 0 && (status.st_mode & S_IFMT) == (type & S_IFMT)) {
+    // The same directory under another name, for those who have it open or are in it; and one event for those
+    // who watch.
+    if (S_ISDIR(type) && lstat(target.c_str(), &status) == 0) Remove(target);
+    if (S_ISDIR(type)) (void)MakeDirectory(root, file::ParentOf(to));
     if (rename(Join(root, from).c_str(), target.c_str()) == 0) return;
   }
   NameWent(root, from);
   NameCame(root, to, type);
+}
+
+void ContentChanged(const std::string& root, const std::string& path) {
+  store::UniqueFd fd(open(Join(root, path).c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (fd) (void)!pwrite(fd.get(), "", 1, 0);
+}
+
+void AttributesChanged(const std::string& root, const std::string& path) {
+  utimensat(AT_FDCWD, Join(root, path).c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
 }
 
 }  // namespace elsewhere::runtime::tree

@@ -28,5 +28,8 @@ Status List(const std::string& root, const std::string& path,
 void NameCame(const std::string& root, const std::string& path, mode_t type);
 void NameWent(const std::string& root, const std::string& path);
 void NameMoved(const std::string& root, const std::string& from, const std::string& to, mode_t type);
+// What stands for the name shows it to those who watch it.
+void ContentChanged(const std::string& root, const std::string& path);
+void AttributesChanged(const std::string& root, const std::string& path);
 
 }  // namespace elsewhere::runtime::tree

@@ -1,8 +1,10 @@
 #include "shim/file/attributes.h"
 
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 namespace elsewhere::file {
@@ -38,13 +40,46 @@ bool Number(const std::string& text, unsigned* value) {
   return true;
 }
 
+void ReadInode(const std::string& text, const std::string& key, Attributes* attributes) {
+  char* end;
+  const uint64_t inode = strtoull(text.c_str(), &end, 10);
+  const uint64_t holds_for = strtoull(end, nullptr, 16);
+  if (holds_for != KeyHash(key)) return;
+  attributes->inode = inode;
+  attributes->inode_key = holds_for;
+}
+
 }  // namespace
+
+void Attributes::MoveTo(const std::string& key) {
+  inode_key = KeyHash(key);
+  ctime_ns = NowNs();
+}
 
 bool Attributes::is_directory() const {
   return S_ISDIR(mode);
 }
 bool Attributes::is_link() const {
   return S_ISLNK(mode);
+}
+
+bool Attributes::is_special() const {
+  return S_ISFIFO(mode) || S_ISSOCK(mode) || is_device();
+}
+bool Attributes::is_device() const {
+  return S_ISCHR(mode) || S_ISBLK(mode);
+}
+
+uint64_t NewInode() {
+  uint64_t number = 0;
+  while (getrandom(&number, sizeof number, 0) != sizeof number || (number >>= 1) == 0) continue;
+  return number;
+}
+
+uint64_t KeyHash(std::string_view key, uint64_t seed) {
+  uint64_t hash = seed;
+  for (unsigned char c : key) hash = (hash ^ c) * 1099511628211ull;
+  return hash;
 }
 
 int64_t NowNs() {
@@ -70,13 +105,18 @@ Attributes AttributesOf(const std::string& key, const store::ObjectInfo& info, c
     unsigned number;
     if (name == "mode" && Number(value, &number)) {
       mode_t type = number & S_IFMT;
-      bool kept = type == S_IFREG || type == S_IFLNK || type == S_IFIFO || type == S_IFSOCK;
+      bool kept = type == S_IFREG || type == S_IFLNK || type == S_IFIFO || type == S_IFSOCK ||
+                  type == S_IFCHR || type == S_IFBLK;
       if (directory || !kept) type = attributes.mode & S_IFMT;
       attributes.mode = type | (number & 07777);
     } else if (name == "uid" && Number(value, &number)) {
       attributes.uid = number;
     } else if (name == "gid" && Number(value, &number)) {
       attributes.gid = number;
+    } else if (name == "rdev") {
+      attributes.device = strtoull(value.c_str(), nullptr, 10);
+    } else if (name == "inode") {
+      ReadInode(value, key, &attributes);
     } else if (name == "mtime") {
       mtime = TimeOf(value, info.modified_ns);
     } else if (name == "atime") {
@@ -109,6 +149,12 @@ store::Metadata MetadataOf(const Attributes& attributes) {
   metadata["mtime"] = TimeText(attributes.mtime_ns);
   metadata["atime"] = TimeText(attributes.atime_ns);
   metadata["ctime"] = TimeText(attributes.ctime_ns);
+  if (attributes.is_device()) metadata["rdev"] = std::to_string(attributes.device);
+  if (attributes.inode != 0) {
+    char hash[20];
+    snprintf(hash, sizeof hash, " %016lx", static_cast<unsigned long>(attributes.inode_key));
+    metadata["inode"] = std::to_string(attributes.inode) + hash;
+  }
   return metadata;
 }
 

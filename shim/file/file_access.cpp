@@ -97,8 +97,7 @@ std::optional<Status> FileSystem::MayRemoveAnything(const std::string& directory
 Status FileSystem::Access(const std::string& path, int wanted, bool follow) {
   auto attributes = Stat(path, follow);
   if (!attributes) return attributes.error();
-  bool special = S_ISFIFO(attributes->mode) || S_ISSOCK(attributes->mode);
-  if ((wanted & W_OK) && options_.read_only && !special) return Fail(EROFS, path);
+  if ((wanted & W_OK) && options_.read_only && !attributes->is_special()) return Fail(EROFS, path);
   if (!Allowed(*attributes, wanted)) return Fail(EACCES, path);
   return Ok{};
 }

@@ -202,7 +202,7 @@ struct statvfs FileSystem::StatFs() const {
   status.f_bsize = status.f_frsize = kBlock;
   status.f_blocks = status.f_bfree = status.f_bavail = kRoom;
   status.f_files = status.f_ffree = status.f_favail = kRoom;
-  status.f_fsid = InodeOf("");
+  status.f_fsid = InodeOf("", {});
   status.f_flag = ST_NODEV;
   if (options_.read_only) status.f_flag |= ST_RDONLY;
   status.f_namemax = 255;
@@ -211,7 +211,11 @@ struct statvfs FileSystem::StatFs() const {
 
 Status FileSystem::Truncate(const std::string& path, uint64_t size) {
   auto file = Open(path, O_WRONLY, 0);
-  if (!file) return file.error().code == ENXIO ? Fail(EINVAL, path) : file.error();
+  if (!file) {
+    auto attributes = Stat(path);
+    return attributes && attributes->is_special() && Allowed(*attributes, W_OK) ? Fail(EINVAL, path)
+                                                                                : file.error();
+  }
   auto cut = (*file)->Truncate(size);
   if (!cut) return cut;
   return (*file)->Flush();

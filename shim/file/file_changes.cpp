@@ -143,14 +143,18 @@ Status FileSystem::Unlink(const std::string& path) {
 }
 
 Result<std::string> FileSystem::CopyObject(const std::string& from, const std::string& to, uint64_t size,
-                                           const std::string& etag) {
+                                           const std::string& etag, const Attributes* as) {
   if (size <= kLargestCopy) {
-    auto copied = Store().Copy(from, to, {.if_match = etag});
+    store::CopyOptions options{.if_match = etag};
+    if (as) options.metadata = MetadataOf(*as);
+    if (as) options.content_type = ContentTypeOf(*as);
+    auto copied = Store().Copy(from, to, options);
     if (!copied) return copied.error();
     return copied->etag;
   }
   auto info = Store().Head(from);
   if (!info) return info.error();
+  if (as) info->metadata = MetadataOf(*as);
   auto id = Store().BeginUpload(to, {.content_type = info->content_type, .metadata = info->metadata});
   if (!id) return id.error();
   std::vector<store::UploadPart> parts((size + kCopiedPart - 1) / kCopiedPart);
@@ -218,18 +222,28 @@ Status FileSystem::MayRename(const std::string& from, const Attributes& source, 
   return allowed;
 }
 
-// The version that `to` is now.
-Result<std::string> FileSystem::CopyFile(const std::string& from, const std::string& to, bool replace) {
+// What `to` is now.
+Result<Attributes> FileSystem::CopyFile(const std::string& from, const std::string& to, bool replace) {
   auto current = Store().Head(from);
   if (!current) return current.error();
-  if (replace || current->size > kMovedByContent) return CopyObject(from, to, current->size, current->etag);
+  Attributes moved = AttributesOf(from, *current, options_.defaults);
+  moved.MoveTo(to);
+  const Attributes* as = options_.plain ? nullptr : &moved;
+  if (replace || current->size > kMovedByContent) {
+    auto copied = CopyObject(from, to, current->size, current->etag, as);
+    if (!copied) return copied.error();
+    moved.etag = std::move(*copied);
+    return moved;
+  }
   auto content = Store().Get(from, {.if_match = current->etag});
   if (!content) return content.error();
-  auto put = Store().Put(
-      to, content->body,
-      {.if_absent = true, .content_type = content->info.content_type, .metadata = content->info.metadata});
+  auto put = Store().Put(to, content->body,
+                         {.if_absent = true,
+                          .content_type = content->info.content_type,
+                          .metadata = as ? MetadataOf(*as) : content->info.metadata});
   if (!put) return SaysItExists(put.error()) ? Fail(EEXIST, to) : put.error();
-  return put->etag;
+  moved.etag = std::move(put->etag);
+  return moved;
 }
 
 Status FileSystem::RenameFile(const std::string& from, const std::string& to, bool replace) {
@@ -240,16 +254,25 @@ Status FileSystem::RenameFile(const std::string& from, const std::string& to, bo
   }
   auto replaced = replace ? FindOpen(to) : nullptr;
   auto saved = replaced ? replaced->Unlink() : Status(Ok{});
-  auto etag = saved ? CopyFile(from, to, replace) : Result<std::string>(saved.error());
-  if (!etag && replaced) replaced->KeepsName();
-  if (!etag) return etag.error();
+  auto moved = saved ? CopyFile(from, to, replace) : Result<Attributes>(saved.error());
+  if (!moved && replaced) replaced->KeepsName();
+  if (!moved) return moved.error();
   if (open) {
-    open->Renamed(to, *etag);
+    open->Renamed(to, moved->etag, *moved);
     PutOpen(to, open);
     std::lock_guard lock(mutex_);
     open_.erase(from);
   }
   return Store().Delete(from);
+}
+
+Status FileSystem::RenameMarker(const std::string& from, const std::string& to, bool is_there) {
+  if (!is_there) return KeepDirectory(to);
+  auto marker = Store().Head(MarkerOf(from));
+  if (!marker) return marker.error();
+  Attributes moved = AttributesOf(MarkerOf(from), *marker, options_.defaults);
+  moved.MoveTo(MarkerOf(to));
+  return PutDirectory(to, moved, false);
 }
 
 Status FileSystem::RenameDirectory(const std::string& from, const std::string& to) {
@@ -265,13 +288,11 @@ Status FileSystem::RenameDirectory(const std::string& from, const std::string& t
     std::move(page->objects.begin(), page->objects.end(), std::back_inserter(entries));
     request.token = page->next_token;
   } while (!request.token.empty());
-  bool has_own = !entries.empty() && entries[0].key == from + "/";
-  if (!has_own) {
-    auto kept = KeepDirectory(to);
-    if (!kept) return kept;
-  }
+  auto renamed = RenameMarker(from, to, !entries.empty() && entries[0].key == MarkerOf(from));
+  if (!renamed) return renamed;
   std::vector<std::string> etags(entries.size()), keys;
   auto copied = context_->workers->ForEach(entries.size(), [&](size_t i) -> Status {
+    if (entries[i].key == MarkerOf(from)) return Ok{};
     auto etag =
         CopyObject(entries[i].key, to + entries[i].key.substr(from.size()), entries[i].size, entries[i].etag);
     if (!etag) return etag.error();
@@ -281,8 +302,10 @@ Status FileSystem::RenameDirectory(const std::string& from, const std::string& t
   if (!copied) return copied;  // the old tree is still whole
   for (auto& [key, file] : OpenBelow(from + "/")) {
     std::string new_key = to + key.substr(from.size());
+    Attributes now = file->attributes();
+    now.ForgetInode();  // the copy has the number for the old key
     for (size_t i = 0; i < entries.size(); ++i)
-      if (entries[i].key == key) file->Renamed(new_key, etags[i]);
+      if (entries[i].key == key) file->Renamed(new_key, etags[i], now);
     PutOpen(new_key, file);
     std::lock_guard lock(mutex_);
     open_.erase(key);

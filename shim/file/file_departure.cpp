@@ -32,7 +32,10 @@ void FileSystem::Settle(const std::vector<Held>& held, const std::string& from, 
       each.file->RemovedElsewhere();
     } else if (done) {
       const std::string key = to + each.key.substr(from.size());
-      each.file->Renamed(key, "");
+      // What lies in a renamed directory is copied as it is, with the number for its old key.
+      Attributes now = each.file->attributes();
+      each.key == from ? now.MoveTo(key) : now.ForgetInode();
+      each.file->Renamed(key, "", now);
       std::lock_guard lock(mutex_);
       if (auto found = open_.find(each.key); found != open_.end() && found->second.lock() == each.file)
         open_.erase(found);

@@ -331,7 +331,7 @@ Result<std::vector<DirectoryEntry>> FileSystem::ReadDirectory(const std::string&
     auto known = type ? remembered_.end() : remembered_.find(base + name);
     if (known != remembered_.end() && known->second.attributes && kind.IsThat(*known->second.attributes))
       type = known->second.attributes->mode & S_IFMT;
-    entries.push_back({name, type, InodeOf(base + name)});
+    entries.push_back({name, type});
   }
   return entries;
 }

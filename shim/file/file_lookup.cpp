@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kLinksFollowed = 40;
 constexpr size_t kDirectoryTimes = 100'000;
-constexpr size_t kLongestName = 255, kLongestKey = 1024;
+constexpr size_t kLongestName = 255;
 
 }  // namespace
 
@@ -44,14 +44,14 @@ Error FileSystem::Fail(int code, const std::string& path) const {
   return Error{code, options_.mount_point + "/" + path + ": " + strerror(code)};
 }
 
-uint64_t FileSystem::InodeOf(const std::string& path) const {
-  uint64_t hash = 14695981039346656037ull;
-  auto add = [&hash](std::string_view text) {
-    for (unsigned char c : text) hash = (hash ^ c) * 1099511628211ull;
-  };
-  add(context_->store->url());
-  add("\n");
-  add(path);
+// Every name may be a directory's, whose marker has one byte more.
+size_t FileSystem::LongestPath() const {
+  return std::max<size_t>(context_->store->longest_key(), 1) - 1;
+}
+
+uint64_t FileSystem::InodeOf(const std::string& path, const Attributes& attributes) const {
+  if (attributes.inode != 0) return attributes.inode;
+  const uint64_t hash = KeyHash(path, KeyHash("\n", KeyHash(context_->store->url())));
   return hash ? hash : 1;
 }
 
@@ -174,7 +174,7 @@ Result<Attributes> FileSystem::LookupName(const std::string& key, bool fresh) {
 Attributes FileSystem::AttributesOfObject(const std::string& key, store::ObjectInfo info) const {
   if (options_.plain) {
     info.modified_ns -= info.modified_ns % 1'000'000'000;  // HEAD tells seconds only
-    for (auto name : {"mode", "uid", "gid", "mtime", "atime", "ctime"}) info.metadata.erase(name);
+    for (auto name : {"mode", "uid", "gid", "mtime", "atime", "ctime", "inode"}) info.metadata.erase(name);
   }
   return AttributesOf(key, info, options_.defaults);
 }
@@ -240,7 +240,7 @@ Result<FileSystem::Resolved> FileSystem::WithoutDots(const std::string& path, in
     if (!there) return there.error().code == ENOENT ? WhyMissing(head->path) : there.error();
     out = ParentOf(head->path);
   }
-  if (out.size() > kLongestKey) return Fail(ENAMETOOLONG, path);
+  if (out.size() > LongestPath()) return Fail(ENAMETOOLONG, path);
   return Resolved{as_directory && !out.empty() ? out + "/" : out};
 }
 

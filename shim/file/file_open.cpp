@@ -21,10 +21,6 @@ int WantedBy(int flags) {
   return wanted | (Writes(flags) ? W_OK : 0);
 }
 
-bool IsSpecial(const Attributes& attributes) {
-  return S_ISFIFO(attributes.mode) || S_ISSOCK(attributes.mode);
-}
-
 }  // namespace
 
 bool IsPlainPath(const std::string& path) {
@@ -60,7 +56,8 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, in
   if (known && exclusive) return Fail(EEXIST, path);
   if (known && known->is_link()) return Fail(ELOOP, path);
   if (known && known->is_directory()) return Fail(EISDIR, path);
-  if (known && IsSpecial(*known)) return Fail(Allowed(*known, WantedBy(flags)) ? ENXIO : EACCES, path);
+  if (known && known->is_special())
+    return Fail(Allowed(*known, WantedBy(flags)) && !known->is_device() ? ENXIO : EACCES, path);
   if (Writes(flags) && options_.read_only && (known || (flags & O_CREAT))) return Fail(EROFS, path);
   if (known) {
     // A listing does not tell all that a writer has to keep.
@@ -100,13 +97,13 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::OpenExisting(const std::string& 
     }
     if (got.not_modified || (open && attributes.etag == etag)) {
       file = open;
-    } else if (open && open->writable() && !attributes.is_link() && !IsSpecial(attributes)) {
+    } else if (open && open->writable() && !attributes.is_link() && !attributes.is_special()) {
       // What is written through it and what is locked in it is one for all of this host.
       if (auto refreshed = open->Refresh(); !refreshed) return refreshed.error();
       file = open;
     } else {
       // Opened by the name that it leads to, or not at all.
-      if (attributes.is_link() || IsSpecial(attributes)) return Fail(ENOENT, key);
+      if (attributes.is_link() || attributes.is_special()) return Fail(ENOENT, key);
       std::optional<std::string_view> content;
       if (got.body.size() == attributes.size) content = got.body;
       auto made = ObjectFile::Existing(context_, key, attributes, content);

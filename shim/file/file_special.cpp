@@ -1,4 +1,4 @@
-// FileSystem: what has no content or no name: links, FIFOs, sockets, O_TMPFILE files.
+// FileSystem: what has no content or no name: links, FIFOs, sockets, devices, O_TMPFILE files.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,6 +13,10 @@ Attributes FileSystem::NewAttributes(const std::string& key, mode_t mode) {
   attributes.uid = who.uid;
   attributes.gid = who.gid;
   attributes.mtime_ns = attributes.atime_ns = attributes.ctime_ns = NowNs();
+  if (!options_.plain) {
+    attributes.inode = NewInode();
+    attributes.inode_key = KeyHash(S_ISDIR(mode) ? MarkerOf(key) : key);
+  }
   auto parent = Lookup(ParentOf(key));
   if (!parent || !(parent->mode & S_ISGID)) return attributes;
   attributes.gid = parent->gid;
@@ -23,11 +27,14 @@ Attributes FileSystem::NewAttributes(const std::string& key, mode_t mode) {
   return attributes;
 }
 
-Status FileSystem::MakeObject(const std::string& path, mode_t mode, std::string_view content) {
+Status FileSystem::MakeObject(const std::string& path, mode_t mode, std::string_view content,
+                              uint64_t device) {
   auto key = FreeKey(path);
   if (!key) return key.error();
-  if (S_ISCHR(mode) || S_ISBLK(mode) || (options_.plain && !S_ISREG(mode))) return Fail(EPERM, path);
+  if (options_.plain && !S_ISREG(mode)) return Fail(EPERM, path);
   Attributes attributes = NewAttributes(*key, mode);
+  if (attributes.is_device() && !Who().is_root()) return Fail(EPERM, path);
+  attributes.device = device;
   auto put = Store().Put(
       *key, content,
       {.if_absent = true, .content_type = ContentTypeOf(attributes), .metadata = MetadataOf(attributes)});
@@ -41,12 +48,12 @@ Status FileSystem::MakeLink(const std::string& target, const std::string& path) 
   return MakeObject(path, S_IFLNK | 0777, target);
 }
 
-Status FileSystem::MakeSpecial(const std::string& path, mode_t mode) {
+Status FileSystem::MakeSpecial(const std::string& path, mode_t mode, uint64_t device) {
   if ((mode & S_IFMT) == 0) mode |= S_IFREG;
   if (S_ISDIR(mode)) return Fail(EPERM, path);
   if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode) && !S_ISCHR(mode) && !S_ISBLK(mode))
     return Fail(EINVAL, path);
-  return MakeObject(path, mode & (S_IFMT | 07777), "");
+  return MakeObject(path, mode & (S_IFMT | 07777), "", device);
 }
 
 Result<std::shared_ptr<ObjectFile>> FileSystem::OpenAnonymous(const std::string& directory, int flags,

@@ -7,8 +7,9 @@
 // open looks at the store in any case (close-to-open consistency between hosts).
 //
 // Limits that come from S3, on purpose without a pretence: rename is copy and delete, so for a moment both
-// names exist, and a directory's rename is not atomic; no hard links and no devices (EPERM). FIFOs and
-// sockets are empty objects whose mode says so; what they connect is the caller's to provide.
+// names exist, and a directory's rename is not atomic; no hard links (EPERM). FIFOs, sockets and devices are
+// empty objects whose mode says so; what FIFOs and sockets connect is the caller's to provide, and devices
+// can only be looked at, as on a file system that is mounted with nodev.
 //
 // Paths may hold ".", ".." and repeated slashes; ".." leads to where a link's target lies, as in the kernel.
 // Permissions are those of the calling thread's ActingAs (caller.h), checked against mode and owner in the
@@ -61,7 +62,6 @@ struct FileSystemOptions {
 struct DirectoryEntry {
   std::string name;
   mode_t type = 0;  // S_IFDIR, S_IFREG, ...; 0: unknown, since a listing does not tell links and FIFOs
-  uint64_t inode = 0;
 };
 
 class FileSystem {
@@ -87,8 +87,8 @@ class FileSystem {
   Status Access(const std::string& path, int wanted, bool follow = true);
 
   // flags as open(2) has them: access mode, O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_TMPFILE. A directory
-  // gives EISDIR, a FIFO or socket ENXIO. Whoever changes the file calls ObjectFile::Flush before letting it
-  // go.
+  // gives EISDIR, a FIFO or socket ENXIO, a device EACCES. Whoever changes the file calls ObjectFile::Flush
+  // before letting it go.
   Result<std::shared_ptr<ObjectFile>> Open(const std::string& path, int flags, mode_t mode);
 
   Status MakeDirectory(const std::string& path, mode_t mode);
@@ -99,8 +99,8 @@ class FileSystem {
   void PutOffRemovals(bool allowed) { put_off_removals_ = allowed; }
   Removals& removals() { return removals_; }
   Status MakeLink(const std::string& target, const std::string& path);
-  // mknod(2): S_IFIFO, S_IFSOCK and regular files; EPERM for devices.
-  Status MakeSpecial(const std::string& path, mode_t mode);
+  // mknod(2). Only root makes devices, as the kernel has it; nobody can open them.
+  Status MakeSpecial(const std::string& path, mode_t mode, uint64_t device = 0);
   // linkat(2) of a descriptor: gives an O_TMPFILE file its name. EPERM for one that has a name.
   Status Link(const std::shared_ptr<ObjectFile>& file, const std::string& to);
   // link(2): always fails, with EPERM where a file system without hard links would.
@@ -137,7 +137,10 @@ class FileSystem {
   struct statvfs StatFs() const;
   Status Truncate(const std::string& path, uint64_t size);
 
-  uint64_t InodeOf(const std::string& path) const;
+  // Bytes that a path may have.
+  size_t LongestPath() const;
+  // The one that it has, or else one that is its path's.
+  uint64_t InodeOf(const std::string& path, const Attributes& attributes) const;
 
   // Another host says that it has changed something here.
   void ForgetAll();
@@ -272,7 +275,7 @@ class FileSystem {
   // Of something new in the directory of `key`, whose set-group-ID bit it heeds.
   Attributes NewAttributes(const std::string& key, mode_t mode);
   // A name that must not exist, for what is made of one object: link, FIFO, socket, empty file.
-  Status MakeObject(const std::string& path, mode_t mode, std::string_view content);
+  Status MakeObject(const std::string& path, mode_t mode, std::string_view content, uint64_t device = 0);
   Result<std::shared_ptr<ObjectFile>> OpenAnonymous(const std::string& directory, int flags, mode_t mode);
   // A directory must not vanish with the last object in it.
   Status KeepDirectory(const std::string& key);
@@ -287,11 +290,13 @@ class FileSystem {
   Changer TimesChange(const Times& times) const;
   Changer XattrChange(const std::string& name, const std::string& value, int flags) const;
   Changer XattrRemoval(const std::string& name) const;
-  Result<std::string> CopyFile(const std::string& from, const std::string& to, bool replace);
+  Result<Attributes> CopyFile(const std::string& from, const std::string& to, bool replace);
   Status RenameFile(const std::string& from, const std::string& to, bool replace);
   Status RenameDirectory(const std::string& from, const std::string& to);
+  Status RenameMarker(const std::string& from, const std::string& to, bool is_there);
+  // The new version. `as`: with other attributes.
   Result<std::string> CopyObject(const std::string& from, const std::string& to, uint64_t size,
-                                 const std::string& etag);
+                                 const std::string& etag, const Attributes* as = nullptr);
   Result<bool> IsEmpty(const std::string& key);
 
   const std::shared_ptr<FileContext> context_;

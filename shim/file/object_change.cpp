@@ -176,12 +176,15 @@ void ObjectFile::SetAttributes(const Attributes& wanted) {
   attributes_changed_ = true;
 }
 
-void ObjectFile::Renamed(std::string key, const std::string& etag) {
+void ObjectFile::Renamed(std::string key, const std::string& etag, const Attributes& now) {
   AbandonStream();
   std::lock_guard flush_lock(flush_mutex_);
   std::lock_guard lock(mutex_);
   key_ = std::move(key);
   if (!etag.empty() && !base_etag_.empty()) base_etag_ = etag;
+  attributes_.inode = now.inode;
+  attributes_.inode_key = now.inode_key;
+  attributes_.ctime_ns = now.ctime_ns;
 }
 
 Status ObjectFile::FetchAll() {
@@ -245,6 +248,7 @@ Status ObjectFile::GiveName(std::string key) {
     if (!unlinked_) return Error{EPERM, key_ + ": there are no hard links"};
     if (!may_be_linked_) return Error{ENOENT, "a file without a name is not to get one"};
     key_ = std::move(key);
+    attributes_.inode_key = KeyHash(key_);
     unlinked_ = false;
   }
   auto sent = FlushOnce();

@@ -115,8 +115,9 @@ class ObjectFile {
   // Flush does): for a description that processes of both hosts share, which is to show what either wrote.
   Status Refresh();
 
-  // The object has another key from now on, with this version if it was copied.
-  void Renamed(std::string key, const std::string& etag);
+  // The object has another key from now on, with this version if it was copied, and the inode and time of
+  // change of `now`.
+  void Renamed(std::string key, const std::string& etag, const Attributes& now);
   // The name is gone: nothing more is sent. First fetches what is missing, so that it lives on for those who
   // have it.
   Status Unlink();

@@ -129,6 +129,9 @@ class ObjectStore {
   // Differs for all stores that one user reaches, which url() of the same bucket on two servers does not.
   virtual std::string identity() const { return url(); }
 
+  // Bytes that a key may have.
+  virtual size_t longest_key() const { return 1024; }
+
   virtual Result<Object> Get(std::string_view key, const GetOptions& options = {}) = 0;
   // As Get into the caller's memory: at most `into.size()` bytes from options.range.offset on; answers how
   // many.

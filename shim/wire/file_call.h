@@ -49,7 +49,8 @@ struct FileLock {
 enum class FileOperation : uint32_t {
   kNone = 0,
   kOpen = 1,  // arguments: flags, mode (umask applied). Answers with a descriptor; result: as kFileFind; text
-              // of a directory: its path in the host's tree.
+              // of a directory: its path in the host's tree. EREMOTE with a descriptor: of a FIFO, to be
+              // opened by its name below /proc/self/fd.
   kStatus = 2,         // arguments: 1 = follow
   kAccess = 3,         // arguments: R_OK.., 1 = follow
   kReadLink = 4,       // text: the target
@@ -73,10 +74,14 @@ enum class FileOperation : uint32_t {
   kListXattr = 18,
   kSetXattr = 19,  // arguments: flags
   kRemoveXattr = 20,
-  kMakeNode = 21,    // arguments: mode with its type (umask applied)
-  kLinkFile = 22,    // a name for an open file without one; arguments: -, -, device, inode
-  kHardLink = 23,    // second: the new path
-  kSocketPath = 24,  // text: where a Unix socket of that name lies on this host
+  kMakeNode = 21,     // arguments: mode with its type (umask applied), device
+  kLinkFile = 22,     // a name for an open file without one; arguments: -, -, device, inode
+  kHardLink = 23,     // second: the new path
+  kSocketPath = 24,   // text: where a Unix socket of that name lies on this host
+  kLongestPath = 25,  // of a directory; result: bytes that a path seen from there may have, with its end
+  // arguments: 1 = follow. text: what in the host's tree stands for it; its changes show
+  // there from now on.
+  kWatch = 26,
 };
 
 // An argument of Operation::kFileFlush: a close asks, which with a write-back may be put off. Of
@@ -92,6 +97,7 @@ struct FileStatus {
   uint32_t links;
   uint64_t device;
   uint64_t inode;
+  uint64_t special;  // of a device node: which device
   uint64_t size;
   uint64_t blocks;  // of 512 bytes
   int64_t atime_ns;

@@ -156,6 +156,39 @@ TEST_F(FileSystemTest, RenamesFilesAndTrees) {
   EXPECT_EQ(ReadFile(*other, "empty/sub/19"), "19");
 }
 
+TEST_F(FileSystemTest, AFileKeepsItsInodeUnderAnotherName) {
+  const auto inode = [](FileSystem& host, const std::string& path) {
+    auto attributes = host.Stat(path);
+    return attributes ? host.InodeOf(path, *attributes) : 0;
+  };
+  ASSERT_EQ(CodeOf(WriteFile(*home_, "log", "old")), 0);
+  const uint64_t number = inode(*home_, "log"), before = home_->Stat("log")->ctime_ns;
+  auto open = *home_->Open("log", O_RDONLY, 0);
+  ASSERT_EQ(CodeOf(home_->Rename("log", "log.1")), 0);
+  EXPECT_EQ(inode(*home_, "log.1"), number);
+  EXPECT_EQ(home_->InodeOf(open->key(), open->attributes()), number);
+  EXPECT_GT(home_->Stat("log.1")->ctime_ns, before);
+  ASSERT_EQ(CodeOf(WriteFile(*home_, "log", "new")), 0);
+  EXPECT_NE(inode(*home_, "log"), number) << "another file";
+  EXPECT_NE(inode(*home_, "log"), 0u);
+  EXPECT_EQ(inode(*NewHost("other"), "log.1"), number);
+  ASSERT_EQ(CodeOf(home_->Rename("log.1", "log")), 0);
+  EXPECT_EQ(inode(*NewHost("third"), "log"), number);
+  ASSERT_TRUE(test_store_.Open()->Copy("log", "copy").ok());
+  EXPECT_NE(inode(*home_, "copy"), number) << "somebody else copied the object with all its metadata";
+
+  ASSERT_EQ(CodeOf(home_->MakeDirectory("d", 0750)), 0);
+  ASSERT_EQ(CodeOf(WriteFile(*home_, "d/file", "x")), 0);
+  const uint64_t of_directory = inode(*home_, "d");
+  auto below = *home_->Open("d/file", O_RDONLY, 0);
+  ASSERT_EQ(CodeOf(home_->Rename("d", "e")), 0);
+  EXPECT_EQ(inode(*NewHost("fourth"), "e"), of_directory);
+  EXPECT_EQ(home_->Stat("e")->mode, mode_t(S_IFDIR | 0750));
+  EXPECT_EQ(inode(*NewHost("fifth"), "e/file"), home_->InodeOf("e/file", below->attributes()));
+  ASSERT_EQ(CodeOf(home_->MakeDirectory("d", 0750)), 0);
+  EXPECT_NE(inode(*home_, "d"), of_directory);
+}
+
 TEST_F(FileSystemTest, LinksAreFollowedInsideTheMapOnly) {
   ASSERT_EQ(CodeOf(home_->MakeDirectory("d", 0755)), 0);
   ASSERT_EQ(CodeOf(WriteFile(*home_, "d/file", "text")), 0);

@@ -15,6 +15,7 @@ class ForwardingStore : public store::ObjectStore {
 
   const std::string& url() const override { return inner_->url(); }
   std::string identity() const override { return inner_->identity(); }
+  size_t longest_key() const override { return inner_->longest_key(); }
   Result<store::Object> Get(std::string_view key, const store::GetOptions& options) override {
     if (auto error = Ask("GET", 0)) return *error;
     return inner_->Get(key, options);

@@ -67,8 +67,6 @@ TEST_F(SpecialFileTest, FifosAndSocketsAreNamesWithAMode) {
   ASSERT_EQ(CodeOf(home_->MakeSpecial("file", 0600)), 0);
   EXPECT_EQ(CodeOf(home_->MakeSpecial("fifo", S_IFIFO | 0600)), EEXIST);
   EXPECT_EQ(CodeOf(home_->MakeSpecial("none/fifo", S_IFIFO | 0600)), ENOENT);
-  EXPECT_EQ(CodeOf(home_->MakeSpecial("device", S_IFCHR | 0600)), EPERM);
-  EXPECT_EQ(CodeOf(home_->MakeSpecial("device", S_IFBLK | 0600)), EPERM);
   auto other = NewHost("other");
   EXPECT_EQ(other->Stat("fifo")->mode, mode_t(S_IFIFO | 0620));
   EXPECT_EQ(other->Stat("socket")->mode, mode_t(S_IFSOCK | 0755));
@@ -80,6 +78,44 @@ TEST_F(SpecialFileTest, FifosAndSocketsAreNamesWithAMode) {
   ASSERT_EQ(CodeOf(other->Rename("fifo", "moved")), 0);
   EXPECT_EQ(NewHost("third")->Stat("moved")->mode, mode_t(S_IFIFO | 0666));
   ASSERT_EQ(CodeOf(other->Unlink("moved")), 0);
+}
+
+TEST_F(SpecialFileTest, DevicesCanBeLookedAtOnly) {
+  ASSERT_EQ(CodeOf(home_->MakeSpecial("device", S_IFCHR | 0620, 0x103)), 0);
+  ASSERT_EQ(CodeOf(home_->MakeSpecial("disk", S_IFBLK | 0600, 0x800)), 0);
+  auto other = NewHost("other");
+  EXPECT_EQ(other->Stat("device")->mode, mode_t(S_IFCHR | 0620));
+  EXPECT_EQ(other->Stat("device")->device, 0x103u);
+  EXPECT_EQ(other->Stat("disk")->mode, mode_t(S_IFBLK | 0600));
+  EXPECT_EQ(CodeOf(other->Open("device", O_RDONLY, 0)), EACCES) << "as where devices are forbidden";
+  EXPECT_EQ(CodeOf(other->Truncate("device", 0)), EINVAL);
+  EXPECT_EQ(CodeOf(other->Stat("device/x")), ENOTDIR);
+  EXPECT_EQ(CodeOf(other->Access("device", R_OK | W_OK)), 0);
+  ASSERT_EQ(CodeOf(other->SetOwner("device", 5, 6)), 0);
+  ASSERT_EQ(CodeOf(other->Rename("device", "disk")), 0);
+  auto third = NewHost("third");
+  EXPECT_EQ(third->Stat("disk")->mode, mode_t(S_IFCHR | 0620));
+  EXPECT_EQ(third->Stat("disk")->device, 0x103u);
+  EXPECT_EQ(third->Stat("disk")->uid, 5u);
+  ASSERT_EQ(CodeOf(home_->SetMode("", 0777)), 0);
+  const Caller user{65534, 65534};
+  const ActingAs acting(user);
+  EXPECT_EQ(CodeOf(home_->MakeSpecial("mine", S_IFCHR | 0600, 0x103)), EPERM);
+  EXPECT_EQ(CodeOf(home_->MakeSpecial("none/mine", S_IFCHR | 0600, 0x103)), ENOENT);
+}
+
+TEST_F(SpecialFileTest, TheLongestPathCanBeADirectory) {
+  std::string path;
+  while (path.size() + 101 < home_->LongestPath()) {
+    path += std::string(100, 'x');
+    ASSERT_EQ(CodeOf(home_->MakeDirectory(path, 0755)), 0);
+    path += "/";
+  }
+  path += std::string(home_->LongestPath() - path.size(), 'y');
+  ASSERT_EQ(CodeOf(home_->MakeDirectory(path, 0755)), 0);
+  EXPECT_TRUE(NewHost("other")->Stat(path)->is_directory());
+  EXPECT_EQ(CodeOf(home_->MakeDirectory(path + "z", 0755)), ENAMETOOLONG);
+  EXPECT_EQ(CodeOf(home_->Open(path + "z", O_WRONLY | O_CREAT, 0644)), ENAMETOOLONG);
 }
 
 TEST_F(SpecialFileTest, ThereAreNoHardLinks) {

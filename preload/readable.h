@@ -1,0 +1,51 @@
+// Whether a text that the program hands to a call is there: what looks at it before the kernel does must
+// leave the EFAULT to the kernel.
+//
+// A page that was readable once is not asked about again, so that a call costs nothing more; a program that
+// gives a page back and still names it in a call ends as it would with any other function of libc. Lock-free
+// and async-signal-safe.
+#pragma once
+
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "shim/wire/raw_syscall.h"
+
+namespace elsewhere::preload {
+
+inline constexpr size_t kReadablePage = 4096;  // of the smallest size: a larger one is several of them
+inline constexpr size_t kReadablePages = 256;
+extern constinit std::atomic<uintptr_t> readable_pages[kReadablePages];
+
+inline bool IsReadablePage(uintptr_t page) {
+  if (page == 0) return false;
+  std::atomic<uintptr_t>& known = readable_pages[page % kReadablePages];
+  if (known.load(std::memory_order_relaxed) == page) [[likely]]
+    return true;
+  // Reads the set of signals there before it sees that it is told to do nothing with it.
+  constexpr int kNothing = -1;
+  if (raw::Syscall(SYS_rt_sigprocmask, kNothing, static_cast<long>(page * kReadablePage), 0, 8) == -EFAULT)
+    return false;
+  known.store(page, std::memory_order_relaxed);
+  return true;
+}
+
+// Up to its zero, or to where no path is longer.
+inline bool IsReadable(const char* text) {
+  auto at = reinterpret_cast<uintptr_t>(text);
+  for (size_t seen = 0; seen < PATH_MAX;) {
+    if (!IsReadablePage(at / kReadablePage)) return false;
+    const size_t here = kReadablePage - at % kReadablePage;
+    if (memchr(reinterpret_cast<const void*>(at), '\0', here) != nullptr) return true;
+    at += here;
+    seen += here;
+  }
+  return true;
+}
+
+}  // namespace elsewhere::preload
