@@ -174,6 +174,10 @@ Status PathCalls::Open(Map& map, const PathCall& call, PathAnswer& answer) {
   if (!object && object.error().code == ENXIO && (flags & O_PATH) == 0)
     return LeadToFifo(map, call.first, (flags & O_NOFOLLOW) == 0, answer);
   if (!object) return object.error();
+  // Whoever can only read has no flush to come.
+  if ((flags & O_ACCMODE) == O_RDONLY && (flags & (O_CREAT | O_TRUNC)) != 0 && (*object)->changed()) {
+    if (auto stored = (*object)->Flush(); !stored) return stored;
+  }
   auto file = open_.Opened(std::move(*object), call.request.map, flags);
   if (!file) return file.error();
   answer.pinned = *file;

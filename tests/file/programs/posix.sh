@@ -29,6 +29,15 @@ number = os.stat("dir").st_ino
 os.rename("dir", "renamed")
 print(os.stat("renamed").st_ino == number)
 
+# Who opens a file to read may make it.
+os.close(os.open("made", os.O_RDONLY | os.O_CREAT, 0o640))
+print(stat.filemode(os.stat("made").st_mode))
+with open("made", "w") as made:
+    made.write("text")
+os.close(os.open("made", os.O_RDONLY | os.O_TRUNC))
+print(os.stat("made").st_size)
+os.unlink("made")
+
 # Devices, which only root makes.
 if os.geteuid() == 0:
     os.mknod("device", stat.S_IFCHR | 0o620, os.makedev(1, 250))
