@@ -5,7 +5,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -76,6 +79,49 @@ bool OfDescriptor(long number, long a, long b, long c, long d, long* result) {
       return *result = dup(Int(a)), true;
     case SYS_dup3:
       return *result = dup3(Int(a), Int(b), Int(c)), true;
+    default:
+      return false;
+  }
+}
+
+// A position in two halves is one number on machines of 64 bits.
+bool OfParts(long number, long a, long b, long c, long d, long f, long* result) {
+  switch (number) {
+    case SYS_preadv:
+      return *result = preadv(Int(a), To<iovec>(b), Int(c), d), true;
+    case SYS_pwritev:
+      return *result = pwritev(Int(a), To<iovec>(b), Int(c), d), true;
+    case SYS_preadv2:
+      return *result = preadv2(Int(a), To<iovec>(b), Int(c), d, Int(f)), true;
+    case SYS_pwritev2:
+      return *result = pwritev2(Int(a), To<iovec>(b), Int(c), d, Int(f)), true;
+    default:
+      return false;
+  }
+}
+
+bool BetweenDescriptors(long number, long a, long b, long c, long d, long e, long f, long* result) {
+  switch (number) {
+    case SYS_copy_file_range:
+      return *result = copy_file_range(Int(a), To<off64_t>(b), Int(c), To<off64_t>(d), Size(e),
+                                       static_cast<unsigned>(f)),
+             true;
+    case SYS_splice:
+      return *result =
+                 splice(Int(a), To<off64_t>(b), Int(c), To<off64_t>(d), Size(e), static_cast<unsigned>(f)),
+             true;
+    case SYS_sendfile:
+      return *result = sendfile(Int(a), Int(b), To<off_t>(c), Size(d)), true;
+    case SYS_flock:
+      return *result = flock(Int(a), Int(b)), true;
+    case SYS_fcntl:
+      return *result = fcntl(Int(a), Int(b), c), true;
+    case SYS_ioctl:
+      return *result = ioctl(Int(a), static_cast<unsigned long>(b), c), true;
+    case SYS_syncfs:
+      return *result = syncfs(Int(a)), true;
+    case SYS_close_range:
+      return *result = close_range(static_cast<unsigned>(a), static_cast<unsigned>(b), Int(c)), true;
     default:
       return false;
   }
@@ -214,10 +260,11 @@ long CurrentDirectory(char* buffer, size_t size) {
 
 }  // namespace
 
-bool FileSyscall(long number, long a, long b, long c, long d, long e, long* result) {
+bool FileSyscall(long number, long a, long b, long c, long d, long e, long f, long* result) {
   if (number == SYS_getcwd && To<char>(a) != nullptr)
     return *result = CurrentDirectory(To<char>(a), Size(b)), true;
-  return OfDescriptor(number, a, b, c, d, result) || OfPath(number, a, b, c, result) ||
+  return OfDescriptor(number, a, b, c, d, result) || OfParts(number, a, b, c, d, f, result) ||
+         BetweenDescriptors(number, a, b, c, d, e, f, result) || OfPath(number, a, b, c, result) ||
          SeenFromDirectory(number, a, b, c, d, e, result) || OfAttribute(number, a, b, c, d, e, result);
 }
 

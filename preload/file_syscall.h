@@ -4,6 +4,6 @@
 namespace elsewhere::preload {
 
 // False: it is about no file.
-bool FileSyscall(long number, long a, long b, long c, long d, long e, long* result);
+bool FileSyscall(long number, long a, long b, long c, long d, long e, long f, long* result);
 
 }  // namespace elsewhere::preload

@@ -173,6 +173,11 @@ if os.uname().machine == "x86_64":
     fd = by_number(257, -100, absolute, os.O_RDWR | os.O_CREAT, 0o600)
     buffer = ctypes.create_string_buffer(100)
     print(by_number(1, fd, b"by number", 9), by_number(8, fd, 3, 0), by_number(0, fd, buffer, 100), buffer.value, by_number(77, fd, 5), by_number(3, fd))
+    with open("copied", "wb") as file:
+        file.write(b"0123456789")
+    fd = by_number(2, b"copied", os.O_RDWR)
+    print(by_number(326, fd, ctypes.byref(ctypes.c_long(0)), fd, ctypes.byref(ctypes.c_long(5)), ctypes.c_long(3), 0), by_number(73, fd, 2), by_number(3, fd),
+          open("copied").read())
     print(open("log").read(), by_number(21, absolute, os.R_OK), by_number(21, os.path.abspath("none").encode(), 0), by_number(88, b"target", b"link"),
           by_number(89, b"link", buffer, 100), buffer.value[:6], by_number(83, b"numbered", 0o700), by_number(82, b"numbered", b"renumbered"),
           by_number(84, b"renumbered"), by_number(87, b"link"), by_number(79, buffer, 100) == len(os.getcwd()) + 1, buffer.value.decode() == os.getcwd())
