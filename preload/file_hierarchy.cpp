@@ -2,16 +2,21 @@
 //
 // Whose hierarchy it is says a flag that libc does not use. The current directory is never changed, as fts(3)
 // leaves open; so fts_accpath is fts_path, which is one buffer for all entries of a hierarchy.
+//
+// Memory is in pages of its own, for the heap is the program's: those of what is in a directory go when the
+// walk leaves it.
 #include <errno.h>
 #include <fts.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
+#include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
 namespace {
@@ -29,13 +34,59 @@ bool IsDot(const char* name) {
   return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-FTSENT* NewEntry(FTS* hierarchy, const char* name, size_t length) {
+struct Block {
+  Block* next;
+  size_t size, used;
+};
+constexpr size_t kBlock = 64 << 10;
+
+void* Allocate(Block** blocks, size_t size) {
+  size = (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
+  if (*blocks == nullptr || (*blocks)->used + size > (*blocks)->size) {
+    const size_t room = size + sizeof(Block) > kBlock ? size + sizeof(Block) : kBlock;
+    const long made = raw::Syscall(SYS_mmap, 0, static_cast<long>(room), PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (raw::Failed(made)) {
+      errno = ENOMEM;
+      return nullptr;
+    }
+    auto* block = reinterpret_cast<Block*>(made);
+    *block = {*blocks, room,
+              (sizeof(Block) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t)};
+    *blocks = block;
+  }
+  void* memory = reinterpret_cast<char*>(*blocks) + (*blocks)->used;
+  (*blocks)->used += size;
+  return memory;
+}
+
+void Free(Block** blocks) {
+  while (Block* block = *blocks) {
+    *blocks = block->next;
+    raw::Syscall(SYS_munmap, raw::Address(block), static_cast<long>(block->size));
+  }
+}
+
+// What is below an entry lies in blocks that stand before it.
+constexpr size_t kBefore = alignof(max_align_t);
+Block** Below(FTSENT* entry) {
+  return reinterpret_cast<Block**>(reinterpret_cast<char*>(entry) - kBefore);
+}
+
+// The hierarchy lies in blocks that stand behind it.
+struct Hierarchy {
+  FTS fts;
+  Block* blocks;
+};
+
+FTSENT* NewEntry(FTS* hierarchy, Block** blocks, const char* name, size_t length) {
   // The name has one byte already; its status follows.
   const size_t status =
       (sizeof(FTSENT) + length + alignof(struct stat) - 1) / alignof(struct stat) * alignof(struct stat);
-  auto* entry = static_cast<FTSENT*>(malloc(status + sizeof(struct stat)));
-  if (entry == nullptr) return nullptr;
-  memset(entry, 0, sizeof *entry);
+  auto* memory = static_cast<char*>(Allocate(blocks, kBefore + status + sizeof(struct stat)));
+  if (memory == nullptr) return nullptr;
+  memset(memory, 0, kBefore + sizeof(FTSENT));
+  auto* entry = reinterpret_cast<FTSENT*>(memory + kBefore);
   memcpy(entry->fts_name, name, length);
   entry->fts_name[length] = '\0';
   entry->fts_namelen = static_cast<unsigned short>(length);
@@ -43,14 +94,6 @@ FTSENT* NewEntry(FTS* hierarchy, const char* name, size_t length) {
   entry->fts_instr = FTS_NOINSTR;
   entry->fts_statp = reinterpret_cast<struct stat*>(reinterpret_cast<char*>(entry) + status);
   return entry;
-}
-
-void FreeList(FTSENT* entry) {
-  while (entry != nullptr) {
-    FTSENT* next = entry->fts_link;
-    free(entry);
-    entry = next;
-  }
 }
 
 unsigned short NotFound(FTSENT* entry, int error) {
@@ -89,14 +132,15 @@ unsigned short Look(const FTS* hierarchy, FTSENT* entry, bool follow) {
 
 FTSENT* Sorted(FTS* hierarchy, FTSENT* first, size_t count) {
   if (hierarchy->fts_compar == nullptr || count < 2) return first;
-  auto** all = static_cast<FTSENT**>(malloc(count * sizeof(FTSENT*)));
+  Block* blocks = nullptr;
+  auto** all = static_cast<FTSENT**>(Allocate(&blocks, count * sizeof(FTSENT*)));
   if (all == nullptr) return first;
   size_t number = 0;
   for (FTSENT* entry = first; entry != nullptr; entry = entry->fts_link) all[number++] = entry;
   qsort(all, count, sizeof *all, hierarchy->fts_compar);
   for (size_t i = 0; i < count; ++i) all[i]->fts_link = i + 1 < count ? all[i + 1] : nullptr;
   first = all[0];
-  free(all);
+  Free(&blocks);
   return first;
 }
 
@@ -130,7 +174,7 @@ FTSENT* NewChild(FTS* hierarchy, FTSENT* parent, const dirent& found, Wanted wan
     errno = ENAMETOOLONG;
     return nullptr;
   }
-  FTSENT* child = NewEntry(hierarchy, found.d_name, length);
+  FTSENT* child = NewEntry(hierarchy, Below(parent), found.d_name, length);
   if (child == nullptr) return nullptr;
   child->fts_level = static_cast<short>(parent->fts_level + 1);
   child->fts_parent = parent;
@@ -164,7 +208,7 @@ FTSENT* Build(FTS* hierarchy, Wanted wanted) {
     FTSENT* child = NewChild(hierarchy, parent, *found, wanted);
     if (child == nullptr) {
       parent->fts_errno = errno;
-      FreeList(first);
+      Free(Below(parent));
       hooks::closedir(directory);
       parent->fts_info = FTS_ERR;
       hierarchy->fts_options |= FTS_STOP;
@@ -185,10 +229,9 @@ FTSENT* Goto(FTS* hierarchy, FTSENT* entry) {
   return hierarchy->fts_cur = entry;
 }
 
-// Behind `entry` and all below it, which goes.
+// Behind `entry` and all below it.
 FTSENT* Next(FTS* hierarchy, FTSENT* entry) {
   while (FTSENT* next = entry->fts_link) {
-    free(entry);
     entry = next;
     if (entry->fts_level == FTS_ROOTLEVEL) {
       Load(hierarchy, entry);
@@ -201,9 +244,8 @@ FTSENT* Next(FTS* hierarchy, FTSENT* entry) {
     return Goto(hierarchy, entry);
   }
   FTSENT* parent = entry->fts_parent;
-  free(entry);
+  Free(Below(parent));
   if (parent->fts_level == FTS_ROOTPARENTLEVEL) {
-    free(parent);
     errno = 0;
     return Goto(hierarchy, nullptr);
   }
@@ -216,13 +258,13 @@ FTSENT* Enter(FTS* hierarchy, FTSENT* directory, int instruction) {
   const bool other_device =
       (hierarchy->fts_options & FTS_XDEV) != 0 && directory->fts_dev != hierarchy->fts_dev;
   if (instruction == FTS_SKIP || other_device) {
-    FreeList(hierarchy->fts_child);
+    Free(Below(directory));
     hierarchy->fts_child = nullptr;
     directory->fts_info = FTS_DP;
     return directory;
   }
   if (hierarchy->fts_child != nullptr && (hierarchy->fts_options & FTS_NAMEONLY) != 0) {
-    FreeList(hierarchy->fts_child);
+    Free(Below(directory));
     hierarchy->fts_child = nullptr;
   }
   hierarchy->fts_options &= ~FTS_NAMEONLY;
@@ -258,23 +300,20 @@ FTSENT* Children(FTS* hierarchy, int instruction) {
   if (entry == nullptr || (hierarchy->fts_options & FTS_STOP) != 0) return nullptr;
   if (entry->fts_info == FTS_INIT) return entry->fts_link;
   if (entry->fts_info != FTS_D) return nullptr;
-  FreeList(hierarchy->fts_child);
+  Free(Below(entry));
   if (instruction == FTS_NAMEONLY) hierarchy->fts_options |= FTS_NAMEONLY;
   return hierarchy->fts_child =
              Build(hierarchy, instruction == FTS_NAMEONLY ? Wanted::kNames : Wanted::kChildren);
 }
 
 int Close(FTS* hierarchy) {
-  FTSENT* entry = hierarchy->fts_cur;
-  while (entry != nullptr && entry->fts_level >= FTS_ROOTLEVEL) {
-    FTSENT* next = entry->fts_link != nullptr ? entry->fts_link : entry->fts_parent;
-    free(entry);
-    entry = next;
+  for (FTSENT* entry = hierarchy->fts_cur; entry != nullptr;) {
+    FTSENT* above = entry->fts_parent;  // in the blocks of the one above that
+    Free(Below(entry));
+    entry = above;
   }
-  free(entry);
-  FreeList(hierarchy->fts_child);
-  free(hierarchy->fts_path);
-  free(hierarchy);
+  Block* blocks = reinterpret_cast<Hierarchy*>(hierarchy)->blocks;
+  Free(&blocks);
   return 0;
 }
 
@@ -288,7 +327,7 @@ bool AddRoots(FTS* hierarchy, char* const* paths, FTSENT* parent, FTSENT* before
       errno = length == 0 ? ENOENT : ENAMETOOLONG;
       return false;
     }
-    FTSENT* root = NewEntry(hierarchy, paths[count], length);
+    FTSENT* root = NewEntry(hierarchy, Below(parent), paths[count], length);
     if (root == nullptr) return false;
     *last = root;
     last = &root->fts_link;
@@ -308,22 +347,23 @@ FTS* Open(char* const* paths, int options, tree_compare compare) {
     errno = EINVAL;
     return nullptr;
   }
-  auto* hierarchy = static_cast<FTS*>(calloc(1, sizeof(FTS)));
-  if (hierarchy == nullptr) return nullptr;
+  Block* blocks = nullptr;
+  auto* made = static_cast<Hierarchy*>(Allocate(&blocks, sizeof(Hierarchy)));
+  if (made == nullptr) return nullptr;
+  memset(made, 0, sizeof *made);
+  made->blocks = blocks;
+  FTS* hierarchy = &made->fts;
   hierarchy->fts_options = options | FTS_NOCHDIR | kOurs;
   hierarchy->fts_compar = reinterpret_cast<int (*)(const void*, const void*)>(compare);
-  hierarchy->fts_path = static_cast<char*>(malloc(kPath));
-  FTSENT* parent = hierarchy->fts_path == nullptr ? nullptr : NewEntry(hierarchy, "", 0);
-  FTSENT* before = parent == nullptr ? nullptr : NewEntry(hierarchy, "", 0);
-  if (before != nullptr) {
-    parent->fts_level = FTS_ROOTPARENTLEVEL;
-    before->fts_parent = parent;
-    before->fts_info = FTS_INIT;
-    hierarchy->fts_cur = before;
-    if (AddRoots(hierarchy, paths, parent, before)) return hierarchy;
-  } else {
-    free(parent);
-  }
+  // All of this is less than a block.
+  hierarchy->fts_path = static_cast<char*>(Allocate(&made->blocks, kPath));
+  FTSENT* parent = NewEntry(hierarchy, &made->blocks, "", 0);
+  FTSENT* before = NewEntry(hierarchy, &made->blocks, "", 0);
+  parent->fts_level = FTS_ROOTPARENTLEVEL;
+  before->fts_parent = parent;
+  before->fts_info = FTS_INIT;
+  hierarchy->fts_cur = before;
+  if (AddRoots(hierarchy, paths, parent, before)) return hierarchy;
   const int error = errno;
   Close(hierarchy);
   errno = error;

@@ -16,6 +16,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "preload/by_name.h"
+
 namespace elsewhere::preload {
 namespace {
 
@@ -42,43 +44,43 @@ size_t Size(long argument) {
 bool OfDescriptor(long number, long a, long b, long c, long d, long* result) {
   switch (number) {
     case SYS_read:
-      return *result = read(Int(a), To<void>(b), Size(c)), true;
+      return *result = by_name::read(Int(a), To<void>(b), Size(c)), true;
     case SYS_write:
-      return *result = write(Int(a), To<void>(b), Size(c)), true;
+      return *result = by_name::write(Int(a), To<void>(b), Size(c)), true;
     case SYS_pread64:
-      return *result = pread(Int(a), To<void>(b), Size(c), d), true;
+      return *result = by_name::pread(Int(a), To<void>(b), Size(c), d), true;
     case SYS_pwrite64:
-      return *result = pwrite(Int(a), To<void>(b), Size(c), d), true;
+      return *result = by_name::pwrite(Int(a), To<void>(b), Size(c), d), true;
     case SYS_readv:
-      return *result = readv(Int(a), To<iovec>(b), Int(c)), true;
+      return *result = by_name::readv(Int(a), To<iovec>(b), Int(c)), true;
     case SYS_writev:
-      return *result = writev(Int(a), To<iovec>(b), Int(c)), true;
+      return *result = by_name::writev(Int(a), To<iovec>(b), Int(c)), true;
     case SYS_lseek:
-      return *result = lseek(Int(a), b, Int(c)), true;
+      return *result = by_name::lseek(Int(a), b, Int(c)), true;
     case SYS_ftruncate:
-      return *result = ftruncate(Int(a), b), true;
+      return *result = by_name::ftruncate(Int(a), b), true;
     case SYS_fallocate:
-      return *result = fallocate(Int(a), Int(b), c, d), true;
+      return *result = by_name::fallocate(Int(a), Int(b), c, d), true;
     case SYS_fsync:
-      return *result = fsync(Int(a)), true;
+      return *result = by_name::fsync(Int(a)), true;
     case SYS_fdatasync:
-      return *result = fdatasync(Int(a)), true;
+      return *result = by_name::fdatasync(Int(a)), true;
     case SYS_fchmod:
-      return *result = fchmod(Int(a), Mode(b)), true;
+      return *result = by_name::fchmod(Int(a), Mode(b)), true;
     case SYS_fchown:
-      return *result = fchown(Int(a), Id(b), Id(c)), true;
+      return *result = by_name::fchown(Int(a), Id(b), Id(c)), true;
     case SYS_fchdir:
-      return *result = fchdir(Int(a)), true;
+      return *result = by_name::fchdir(Int(a)), true;
     case SYS_fstat:
-      return *result = fstat(Int(a), To<struct stat>(b)), true;
+      return *result = by_name::fstat(Int(a), To<struct stat>(b)), true;
     case SYS_fstatfs:
-      return *result = fstatfs(Int(a), To<struct statfs>(b)), true;
+      return *result = by_name::fstatfs(Int(a), To<struct statfs>(b)), true;
     case SYS_close:
-      return *result = close(Int(a)), true;
+      return *result = by_name::close(Int(a)), true;
     case SYS_dup:
-      return *result = dup(Int(a)), true;
+      return *result = by_name::dup(Int(a)), true;
     case SYS_dup3:
-      return *result = dup3(Int(a), Int(b), Int(c)), true;
+      return *result = by_name::dup3(Int(a), Int(b), Int(c)), true;
     default:
       return false;
   }
@@ -88,13 +90,13 @@ bool OfDescriptor(long number, long a, long b, long c, long d, long* result) {
 bool OfParts(long number, long a, long b, long c, long d, long f, long* result) {
   switch (number) {
     case SYS_preadv:
-      return *result = preadv(Int(a), To<iovec>(b), Int(c), d), true;
+      return *result = by_name::preadv(Int(a), To<iovec>(b), Int(c), d), true;
     case SYS_pwritev:
-      return *result = pwritev(Int(a), To<iovec>(b), Int(c), d), true;
+      return *result = by_name::pwritev(Int(a), To<iovec>(b), Int(c), d), true;
     case SYS_preadv2:
-      return *result = preadv2(Int(a), To<iovec>(b), Int(c), d, Int(f)), true;
+      return *result = by_name::preadv2(Int(a), To<iovec>(b), Int(c), d, Int(f)), true;
     case SYS_pwritev2:
-      return *result = pwritev2(Int(a), To<iovec>(b), Int(c), d, Int(f)), true;
+      return *result = by_name::pwritev2(Int(a), To<iovec>(b), Int(c), d, Int(f)), true;
     default:
       return false;
   }
@@ -103,25 +105,25 @@ bool OfParts(long number, long a, long b, long c, long d, long f, long* result) 
 bool BetweenDescriptors(long number, long a, long b, long c, long d, long e, long f, long* result) {
   switch (number) {
     case SYS_copy_file_range:
-      return *result = copy_file_range(Int(a), To<off64_t>(b), Int(c), To<off64_t>(d), Size(e),
-                                       static_cast<unsigned>(f)),
+      return *result = by_name::copy_file_range(Int(a), To<off64_t>(b), Int(c), To<off64_t>(d), Size(e),
+                                                static_cast<unsigned>(f)),
              true;
     case SYS_splice:
-      return *result =
-                 splice(Int(a), To<off64_t>(b), Int(c), To<off64_t>(d), Size(e), static_cast<unsigned>(f)),
+      return *result = by_name::splice(Int(a), To<off64_t>(b), Int(c), To<off64_t>(d), Size(e),
+                                       static_cast<unsigned>(f)),
              true;
     case SYS_sendfile:
-      return *result = sendfile(Int(a), Int(b), To<off_t>(c), Size(d)), true;
+      return *result = by_name::sendfile(Int(a), Int(b), To<off_t>(c), Size(d)), true;
     case SYS_flock:
-      return *result = flock(Int(a), Int(b)), true;
+      return *result = by_name::flock(Int(a), Int(b)), true;
     case SYS_fcntl:
-      return *result = fcntl(Int(a), Int(b), c), true;
+      return *result = by_name::fcntl(Int(a), Int(b), To<void>(c)), true;
     case SYS_ioctl:
-      return *result = ioctl(Int(a), static_cast<unsigned long>(b), c), true;
+      return *result = by_name::ioctl(Int(a), static_cast<unsigned long>(b), To<void>(c)), true;
     case SYS_syncfs:
-      return *result = syncfs(Int(a)), true;
+      return *result = by_name::syncfs(Int(a)), true;
     case SYS_close_range:
-      return *result = close_range(static_cast<unsigned>(a), static_cast<unsigned>(b), Int(c)), true;
+      return *result = by_name::close_range(static_cast<unsigned>(a), static_cast<unsigned>(b), Int(c)), true;
     default:
       return false;
   }
@@ -132,39 +134,39 @@ bool BetweenDescriptors(long number, long a, long b, long c, long d, long e, lon
 bool OfPath(long number, long a, long b, long c, long* result) {
   switch (number) {
     case SYS_open:
-      return *result = open(Path(a), Int(b), c), true;
+      return *result = by_name::open(Path(a), Int(b), Mode(c)), true;
     case SYS_creat:
-      return *result = creat(Path(a), Mode(b)), true;
+      return *result = by_name::creat(Path(a), Mode(b)), true;
     case SYS_stat:
-      return *result = stat(Path(a), To<struct stat>(b)), true;
+      return *result = by_name::stat(Path(a), To<struct stat>(b)), true;
     case SYS_lstat:
-      return *result = lstat(Path(a), To<struct stat>(b)), true;
+      return *result = by_name::lstat(Path(a), To<struct stat>(b)), true;
     case SYS_access:
-      return *result = access(Path(a), Int(b)), true;
+      return *result = by_name::access(Path(a), Int(b)), true;
     case SYS_mkdir:
-      return *result = mkdir(Path(a), Mode(b)), true;
+      return *result = by_name::mkdir(Path(a), Mode(b)), true;
     case SYS_rmdir:
-      return *result = rmdir(Path(a)), true;
+      return *result = by_name::rmdir(Path(a)), true;
     case SYS_mknod:
-      return *result = mknod(Path(a), Mode(b), Size(c)), true;
+      return *result = by_name::mknod(Path(a), Mode(b), Size(c)), true;
     case SYS_unlink:
-      return *result = unlink(Path(a)), true;
+      return *result = by_name::unlink(Path(a)), true;
     case SYS_rename:
-      return *result = rename(Path(a), Path(b)), true;
+      return *result = by_name::rename(Path(a), Path(b)), true;
     case SYS_link:
-      return *result = link(Path(a), Path(b)), true;
+      return *result = by_name::link(Path(a), Path(b)), true;
     case SYS_symlink:
-      return *result = symlink(Path(a), Path(b)), true;
+      return *result = by_name::symlink(Path(a), Path(b)), true;
     case SYS_readlink:
-      return *result = readlink(Path(a), To<char>(b), Size(c)), true;
+      return *result = by_name::readlink(Path(a), To<char>(b), Size(c)), true;
     case SYS_chmod:
-      return *result = chmod(Path(a), Mode(b)), true;
+      return *result = by_name::chmod(Path(a), Mode(b)), true;
     case SYS_chown:
-      return *result = chown(Path(a), Id(b), Id(c)), true;
+      return *result = by_name::chown(Path(a), Id(b), Id(c)), true;
     case SYS_lchown:
-      return *result = lchown(Path(a), Id(b), Id(c)), true;
+      return *result = by_name::lchown(Path(a), Id(b), Id(c)), true;
     case SYS_dup2:
-      return *result = dup2(Int(a), Int(b)), true;
+      return *result = by_name::dup2(Int(a), Int(b)), true;
     default:
       return false;
   }
@@ -178,45 +180,46 @@ bool OfPath(long, long, long, long, long*) {
 bool SeenFromDirectory(long number, long a, long b, long c, long d, long e, long* result) {
   switch (number) {
     case SYS_openat:
-      return *result = openat(Int(a), Path(b), Int(c), d), true;
+      return *result = by_name::openat(Int(a), Path(b), Int(c), Mode(d)), true;
     case SYS_newfstatat:
-      return *result = fstatat(Int(a), Path(b), To<struct stat>(c), Int(d)), true;
+      return *result = by_name::fstatat(Int(a), Path(b), To<struct stat>(c), Int(d)), true;
     case SYS_statx:
-      return *result = statx(Int(a), Path(b), Int(c), static_cast<unsigned>(d), To<struct statx>(e)), true;
+      return *result = by_name::statx(Int(a), Path(b), Int(c), static_cast<unsigned>(d), To<struct statx>(e)),
+             true;
     case SYS_faccessat:
-      return *result = faccessat(Int(a), Path(b), Int(c), 0), true;
+      return *result = by_name::faccessat(Int(a), Path(b), Int(c), 0), true;
     case SYS_faccessat2:
-      return *result = faccessat(Int(a), Path(b), Int(c), Int(d)), true;
+      return *result = by_name::faccessat(Int(a), Path(b), Int(c), Int(d)), true;
     case SYS_mkdirat:
-      return *result = mkdirat(Int(a), Path(b), Mode(c)), true;
+      return *result = by_name::mkdirat(Int(a), Path(b), Mode(c)), true;
     case SYS_mknodat:
-      return *result = mknodat(Int(a), Path(b), Mode(c), Size(d)), true;
+      return *result = by_name::mknodat(Int(a), Path(b), Mode(c), Size(d)), true;
     case SYS_unlinkat:
-      return *result = unlinkat(Int(a), Path(b), Int(c)), true;
+      return *result = by_name::unlinkat(Int(a), Path(b), Int(c)), true;
     case SYS_renameat:
-      return *result = renameat(Int(a), Path(b), Int(c), Path(d)), true;
+      return *result = by_name::renameat(Int(a), Path(b), Int(c), Path(d)), true;
     case SYS_renameat2:
-      return *result = renameat2(Int(a), Path(b), Int(c), Path(d), static_cast<unsigned>(e)), true;
+      return *result = by_name::renameat2(Int(a), Path(b), Int(c), Path(d), static_cast<unsigned>(e)), true;
     case SYS_linkat:
-      return *result = linkat(Int(a), Path(b), Int(c), Path(d), Int(e)), true;
+      return *result = by_name::linkat(Int(a), Path(b), Int(c), Path(d), Int(e)), true;
     case SYS_symlinkat:
-      return *result = symlinkat(Path(a), Int(b), Path(c)), true;
+      return *result = by_name::symlinkat(Path(a), Int(b), Path(c)), true;
     case SYS_readlinkat:
-      return *result = readlinkat(Int(a), Path(b), To<char>(c), Size(d)), true;
+      return *result = by_name::readlinkat(Int(a), Path(b), To<char>(c), Size(d)), true;
     case SYS_fchmodat:
-      return *result = fchmodat(Int(a), Path(b), Mode(c), 0), true;
+      return *result = by_name::fchmodat(Int(a), Path(b), Mode(c), 0), true;
     case SYS_fchownat:
-      return *result = fchownat(Int(a), Path(b), Id(c), Id(d), Int(e)), true;
+      return *result = by_name::fchownat(Int(a), Path(b), Id(c), Id(d), Int(e)), true;
     case SYS_utimensat:
-      return *result = utimensat(Int(a), Path(b), To<timespec>(c), Int(d)), true;
+      return *result = by_name::utimensat(Int(a), Path(b), To<timespec>(c), Int(d)), true;
     case SYS_truncate:
-      return *result = truncate(Path(a), b), true;
+      return *result = by_name::truncate(Path(a), b), true;
     case SYS_chdir:
-      return *result = chdir(Path(a)), true;
+      return *result = by_name::chdir(Path(a)), true;
     case SYS_statfs:
-      return *result = statfs(Path(a), To<struct statfs>(b)), true;
+      return *result = by_name::statfs(Path(a), To<struct statfs>(b)), true;
     case SYS_inotify_add_watch:
-      return *result = inotify_add_watch(Int(a), Path(b), static_cast<uint32_t>(c)), true;
+      return *result = by_name::inotify_add_watch(Int(a), Path(b), static_cast<uint32_t>(c)), true;
     default:
       return false;
   }
@@ -225,29 +228,29 @@ bool SeenFromDirectory(long number, long a, long b, long c, long d, long e, long
 bool OfAttribute(long number, long a, long b, long c, long d, long e, long* result) {
   switch (number) {
     case SYS_getxattr:
-      return *result = getxattr(Path(a), Path(b), To<void>(c), Size(d)), true;
+      return *result = by_name::getxattr(Path(a), Path(b), To<void>(c), Size(d)), true;
     case SYS_lgetxattr:
-      return *result = lgetxattr(Path(a), Path(b), To<void>(c), Size(d)), true;
+      return *result = by_name::lgetxattr(Path(a), Path(b), To<void>(c), Size(d)), true;
     case SYS_fgetxattr:
-      return *result = fgetxattr(Int(a), Path(b), To<void>(c), Size(d)), true;
+      return *result = by_name::fgetxattr(Int(a), Path(b), To<void>(c), Size(d)), true;
     case SYS_setxattr:
-      return *result = setxattr(Path(a), Path(b), To<void>(c), Size(d), Int(e)), true;
+      return *result = by_name::setxattr(Path(a), Path(b), To<void>(c), Size(d), Int(e)), true;
     case SYS_lsetxattr:
-      return *result = lsetxattr(Path(a), Path(b), To<void>(c), Size(d), Int(e)), true;
+      return *result = by_name::lsetxattr(Path(a), Path(b), To<void>(c), Size(d), Int(e)), true;
     case SYS_fsetxattr:
-      return *result = fsetxattr(Int(a), Path(b), To<void>(c), Size(d), Int(e)), true;
+      return *result = by_name::fsetxattr(Int(a), Path(b), To<void>(c), Size(d), Int(e)), true;
     case SYS_listxattr:
-      return *result = listxattr(Path(a), To<char>(b), Size(c)), true;
+      return *result = by_name::listxattr(Path(a), To<char>(b), Size(c)), true;
     case SYS_llistxattr:
-      return *result = llistxattr(Path(a), To<char>(b), Size(c)), true;
+      return *result = by_name::llistxattr(Path(a), To<char>(b), Size(c)), true;
     case SYS_flistxattr:
-      return *result = flistxattr(Int(a), To<char>(b), Size(c)), true;
+      return *result = by_name::flistxattr(Int(a), To<char>(b), Size(c)), true;
     case SYS_removexattr:
-      return *result = removexattr(Path(a), Path(b)), true;
+      return *result = by_name::removexattr(Path(a), Path(b)), true;
     case SYS_lremovexattr:
-      return *result = lremovexattr(Path(a), Path(b)), true;
+      return *result = by_name::lremovexattr(Path(a), Path(b)), true;
     case SYS_fremovexattr:
-      return *result = fremovexattr(Int(a), Path(b)), true;
+      return *result = by_name::fremovexattr(Int(a), Path(b)), true;
     default:
       return false;
   }
@@ -255,7 +258,7 @@ bool OfAttribute(long number, long a, long b, long c, long d, long e, long* resu
 
 // The call answers the length with the final zero; libc the buffer, or a longer one.
 long CurrentDirectory(char* buffer, size_t size) {
-  return getcwd(buffer, size) == nullptr ? -1 : static_cast<long>(strlen(buffer)) + 1;
+  return by_name::getcwd(buffer, size) == nullptr ? -1 : static_cast<long>(strlen(buffer)) + 1;
 }
 
 }  // namespace

@@ -19,8 +19,11 @@ namespace elsewhere::preload {
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-#define WRAPPER(R, name, P)                   \
-  EXPORTED R wrapper_##name P __asm__(#name); \
+// Under a name of our own, too, for calls that the program makes by their number (by_name.h).
+#define WRAPPER(R, name, P)                                      \
+  EXPORTED R wrapper_##name P __asm__(#name);                    \
+  extern "C" __attribute__((alias(#name), visibility("hidden"))) \
+  R by_name_##name P __asm__("elsewhere_" #name);                \
   R wrapper_##name P
 
 #define HOOK(R, name, P, A) \
