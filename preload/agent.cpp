@@ -29,6 +29,7 @@
 
 #include "preload/descriptor.h"
 #include "preload/files.h"
+#include "preload/home_queue.h"
 #include "preload/object_count.h"
 #include "preload/packet.h"
 #include "preload/self.h"
@@ -299,7 +300,9 @@ abi::Table* ConnectedTable() {
 
 abi::Table* MapAgentTable(int descriptor) {
   if (connection.table == nullptr) connection.table = MapTable(descriptor);
-  if (connection.table != nullptr) counts_objects.store(connection.table->header.count_objects != 0);
+  if (connection.table == nullptr) return nullptr;
+  counts_objects.store(connection.table->header.count_objects != 0);
+  if (queues_used_early.load(std::memory_order_relaxed)) connection.table->header.queues_stay.store(1);
   return connection.table;
 }
 

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "preload/files.h"
+#include "preload/home_queue.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/stream.h"
@@ -57,6 +58,7 @@ constexpr DescriptorOperations kKinds[] = {
     {nullptr, nullptr, nullptr},              // kMappedDirectory
     {PullStream, nullptr, nullptr},           // kTimer, as kEvent
     {NotConnected, NotWritable, nullptr},     // kListener
+    {KeepQueueHome, nullptr, nullptr},        // kHomeQueue
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

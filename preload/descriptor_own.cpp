@@ -10,6 +10,7 @@
 #include "preload/agent.h"
 #include "preload/descriptor.h"
 #include "preload/files.h"
+#include "preload/home_queue.h"
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
 #include "preload/real.h"
@@ -111,6 +112,7 @@ int Copied(int from, int to, int flags) {
   if (to < 0 || !IsKnown(from) || InVforkChild()) return to;
   SetKind(to, KindOf(from));
   if (IsQueue(from)) QueueCopied(from, to, flags);
+  if (IsHomeQueue(from) && (flags & O_CLOEXEC) == 0) PinHomeQueue(from);  // programs to come get it
   FileCopied(from, to);
   return to;
 }

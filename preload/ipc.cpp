@@ -2,6 +2,7 @@
 
 #include <atomic>
 
+#include "preload/lent_queue.h"
 #include "preload/memory.h"
 #include "preload/pthread_shared.h"
 
@@ -38,6 +39,7 @@ void IpcAfterForkInChild(bool deputy) {
 void IpcAfterRestore() {
   MemoryAfterRestore();
   ForgetThisThread();
+  ForgetLentQueues();
 }
 
 }  // namespace elsewhere::preload

@@ -34,8 +34,9 @@ void AwaitReaped() {
 constexpr uint32_t kHead = sizeof(abi::KernelCall);
 constexpr uint32_t kCountSize = sizeof(uint32_t);
 
-// Between our memory and the program's, which may not be there. Both of this process.
-bool Copy(long direction, void* ours, void* theirs, size_t size) {
+}  // namespace
+
+bool CopyProgramMemory(long direction, void* ours, void* theirs, size_t size) {
   if (size == 0) return true;
   const iovec local{ours, size}, remote{theirs, size};
   const long copied = raw::Syscall(direction, self.kernel_pid.load(std::memory_order_relaxed),
@@ -49,6 +50,8 @@ bool Copy(long direction, void* ours, void* theirs, size_t size) {
   errno = EFAULT;
   return false;
 }
+
+namespace {
 
 // -1: all are taken; the slot's payload is room enough, with more pieces.
 int ClaimBulk(abi::Table* table) {
@@ -113,7 +116,8 @@ bool KernelCall::Gather(uint32_t from, uint8_t* to, uint32_t size) {
     const uint32_t begin = part.offset > from ? part.offset : from;
     const uint32_t end = part.offset + part.size < from + size ? part.offset + part.size : from + size;
     if (!part.in || begin >= end) continue;
-    if (!Copy(SYS_process_vm_readv, to + (begin - from), part.memory + (begin - part.offset), end - begin))
+    if (!CopyProgramMemory(SYS_process_vm_readv, to + (begin - from), part.memory + (begin - part.offset),
+                           end - begin))
       return false;
   }
   return true;
@@ -125,8 +129,8 @@ bool KernelCall::Scatter(uint32_t from, const uint8_t* bytes, uint32_t size) {
     const uint32_t begin = part.offset > from ? part.offset : from;
     const uint32_t end = part.offset + part.size < from + size ? part.offset + part.size : from + size;
     if (!part.out || begin >= end) continue;
-    if (!Copy(SYS_process_vm_writev, const_cast<uint8_t*>(bytes) + (begin - from),
-              part.memory + (begin - part.offset), end - begin))
+    if (!CopyProgramMemory(SYS_process_vm_writev, const_cast<uint8_t*>(bytes) + (begin - from),
+                           part.memory + (begin - part.offset), end - begin))
       return false;
   }
   return true;
@@ -154,7 +158,7 @@ int64_t KernelCall::TakeAnswer(int64_t result, int bulk, int64_t number, const u
   return result;
 }
 
-int64_t KernelCall::Make(Interruption interruption) {
+int64_t KernelCall::Make(Interruption interruption, abi::LentQueue* lent) {
   SessionPid();  // a child just made has no deputy before it has a pid
   AwaitReaped();
   abi::Table* table = AgentTable();
@@ -191,7 +195,10 @@ int64_t KernelCall::Make(Interruption interruption) {
     memset(answer, 0, kCountSize);
     result = CallAgent(abi::Operation::kKernelCall, {bulk, last, number},
                        {payload, bulk >= 0 ? 0 : last, answer, sizeof answer}, interruption);
-    if (result != -1) result = TakeAnswer(result, bulk, number, answer);
+    const bool is_lent = result == abi::kQueueLent && lent != nullptr;
+    if (is_lent) memcpy(lent, bulk >= 0 ? piece : answer + kCountSize, sizeof *lent);
+    if (result != -1 && !is_lent && result != abi::kQueueAgain)
+      result = TakeAnswer(result, bulk, number, answer);
   }
   if (bulk >= 0) table->bulks[bulk].owner.store(0, std::memory_order_release);
   if (result != -1) errno = before;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "preload/agent.h"
-#include "shim/wire/abi.h"
+#include "shim/wire/lent_queue.h"
 
 namespace elsewhere::preload {
 
@@ -38,8 +38,15 @@ class KernelCall {
   // The last part: `room` bytes, of which `fixed` and as many as the result says come back.
   KernelCall& Message(void* to, size_t room, size_t fixed);
 
-  // The result; -1 sets errno.
-  int64_t Make(Interruption interruption = Interruption::kNone);
+  // Of a message queue: it must wait with a limit.
+  KernelCall& Waits(bool waits) {
+    call_.waits = waits ? 1 : 0;
+    return *this;
+  }
+
+  // The result; -1 sets errno. Of a message queue it may be abi::kQueueAgain, or kQueueLent: `lent` is filled
+  // in.
+  int64_t Make(Interruption interruption = Interruption::kNone, abi::LentQueue* lent = nullptr);
 
  private:
   static constexpr uint32_t kComesBack = 1;
@@ -61,6 +68,10 @@ class KernelCall {
   Part parts_[6] = {};
   uint32_t part_count_ = 0;
 };
+
+// Between our memory and the program's, which may not be there: false, EFAULT. `direction`:
+// SYS_process_vm_readv or SYS_process_vm_writev.
+bool CopyProgramMemory(long direction, void* ours, void* theirs, size_t size);
 
 // A child on this worker was waited for. Its end at home (undone semaphores, closed queues, detached
 // segments) may be on its way; the next call waits for it, as home's kernel would have made the wait do.

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "preload/home_call.h"
+#include "preload/home_queue.h"
 #include "preload/hooks.h"
 #include "preload/kernel_call.h"
+#include "preload/lent_queue.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stream.h"
@@ -84,9 +86,33 @@ int64_t Watch(int fd) {
 }
 
 void WatchKeepingErrno(int fd) {
+  if (IsHomeQueue(fd)) return PinHomeQueue(fd);
   const int before = errno;
   if (IsStillQueue(fd)) Watch(fd);
   errno = before;
+}
+
+bool IsAnyQueue(int fd) {
+  return IsQueue(fd) || IsHomeQueue(fd);
+}
+
+// A call on a queue, `here` where that is lent to this host, else `there`.
+template <class Result, class Here, class There>
+Result WhereItIs(int fd, Here here, There there) {
+  const QueueWait wait;
+  abi::LentQueue queue{};
+  bool is_here = FindLentQueue(fd, &queue);
+  for (;;) {
+    Result result = 0;
+    const Lent how = is_here ? here(queue, &result) : Lent::kGone;
+    if (how == Lent::kDone) return result;
+    if (is_here) ForgetLentQueue(fd);
+    const int64_t asked = there(how == Lent::kWaits, &queue);
+    is_here = asked == abi::kQueueLent;
+    if (is_here) RememberLentQueue(fd, queue);
+    if (!is_here && asked != abi::kQueueAgain) return static_cast<Result>(asked);
+    if (!is_here && QueueWait::Interrupted()) return Fail(EINTR);
+  }
 }
 
 }  // namespace
@@ -94,6 +120,7 @@ void WatchKeepingErrno(int fd) {
 void QueueCloses(int fd) {
   if (!IsStillQueue(fd)) return;
   const int before = errno;
+  ForgetLentQueue(fd);
   for (auto& entry : in_epoll) {
     int expected = fd + 1;
     entry.compare_exchange_strong(expected, 0);
@@ -104,6 +131,7 @@ void QueueCloses(int fd) {
 
 void QueueCopied(int fd, int to, int flags) {
   const int before = errno;
+  ForgetLentQueue(to);
   KernelCall(abi::DeputyCall::kDuplicate).Number(fd).Number(to).Number(flags & O_CLOEXEC).Make();
   errno = before;
 }
@@ -114,19 +142,20 @@ int QueueFlags(int fd, int command, long argument) {
 
 void WatchQueues(const pollfd* all, nfds_t count) {
   for (nfds_t i = 0; i < count; ++i) {
-    if (all[i].fd >= 0 && IsQueue(all[i].fd)) WatchKeepingErrno(all[i].fd);
+    if (all[i].fd >= 0 && IsAnyQueue(all[i].fd)) WatchKeepingErrno(all[i].fd);
   }
 }
 
 void WatchQueues(int count, const fd_set* read, const fd_set* write) {
   for (int fd = 0; fd < count && fd < FD_SETSIZE; ++fd) {
     const bool wanted = (read != nullptr && FD_ISSET(fd, read)) || (write != nullptr && FD_ISSET(fd, write));
-    if (wanted && IsQueue(fd)) WatchKeepingErrno(fd);
+    if (wanted && IsAnyQueue(fd)) WatchKeepingErrno(fd);
   }
 }
 
 void QueueEntersEpoll(int fd) {
   WatchKeepingErrno(fd);
+  if (IsHomeQueue(fd)) return;
   for (auto& entry : in_epoll) {
     int expected = 0;
     if (entry.load() == fd + 1 || entry.compare_exchange_strong(expected, fd + 1)) return;
@@ -151,6 +180,11 @@ ssize_t ReadQueue(int fd, void* to, size_t size) {
 namespace hooks {
 
 mqd_t mq_open(const char* name, int flags, mode_t mode, struct mq_attr* attributes) {
+  if (!OnWorker()) {
+    const mqd_t opened = real::mq_open(name, flags, mode, attributes);
+    if (opened >= 0) HomeQueueOpened(opened);
+    return opened;
+  }
   if (name[0] != '/') return Fail(EINVAL);
   const int fd = MakeStandIn();
   if (fd < 0) return -1;
@@ -168,6 +202,7 @@ mqd_t mq_open(const char* name, int flags, mode_t mode, struct mq_attr* attribut
     return -1;
   }
   FindStream(fd);
+  ForgetLentQueue(fd);
   return fd;
 }
 
@@ -189,14 +224,23 @@ int mq_close(mqd_t fd) {
 
 int mq_timedsend(mqd_t fd, const char* message, size_t size, unsigned priority,
                  const struct timespec* limit) {
-  if (!IsStillQueue(fd)) return real::mq_timedsend(fd, message, size, priority, limit);
-  return static_cast<int>(KernelCall(SYS_mq_timedsend)
-                              .Number(fd)
-                              .In(message, size > kMostMessage ? 0 : size)
-                              .Number(static_cast<int64_t>(size))
-                              .Number(priority)
-                              .In(limit, sizeof *limit)
-                              .Make(Interruption::kAllowed));
+  if (!IsStillQueue(fd)) {
+    const HomeQueueUse use(fd);
+    return real::mq_timedsend(fd, message, size, priority, limit);
+  }
+  const auto here = [&](const abi::LentQueue& queue, int* result) {
+    return SendToLent(queue, message, size, priority, limit, result);
+  };
+  return WhereItIs<int>(fd, here, [&](bool waits, abi::LentQueue* lent) {
+    return KernelCall(SYS_mq_timedsend)
+        .Number(fd)
+        .In(message, size > kMostMessage ? 0 : size)
+        .Number(static_cast<int64_t>(size))
+        .Number(priority)
+        .In(limit, sizeof *limit)
+        .Waits(waits)
+        .Make(Interruption::kAllowed, lent);
+  });
 }
 
 int mq_send(mqd_t fd, const char* message, size_t size, unsigned priority) {
@@ -205,16 +249,25 @@ int mq_send(mqd_t fd, const char* message, size_t size, unsigned priority) {
 
 ssize_t mq_timedreceive(mqd_t fd, char* message, size_t size, unsigned* priority,
                         const struct timespec* limit) {
-  if (!IsStillQueue(fd)) return real::mq_timedreceive(fd, message, size, priority, limit);
-  return static_cast<ssize_t>(KernelCall(SYS_mq_timedreceive)
-                                  .Number(fd)
-                                  .Argument(3)
-                                  .Out(priority, sizeof *priority)
-                                  .In(limit, sizeof *limit)
-                                  .Argument(1)
-                                  .Message(message, size > kMostMessage ? kMostMessage : size, 0)
-                                  .Number(static_cast<int64_t>(size))
-                                  .Make(Interruption::kAllowed));
+  if (!IsStillQueue(fd)) {
+    const HomeQueueUse use(fd);
+    return real::mq_timedreceive(fd, message, size, priority, limit);
+  }
+  const auto here = [&](const abi::LentQueue& queue, ssize_t* result) {
+    return ReceiveFromLent(queue, message, size, priority, limit, result);
+  };
+  return WhereItIs<ssize_t>(fd, here, [&](bool waits, abi::LentQueue* lent) {
+    return KernelCall(SYS_mq_timedreceive)
+        .Number(fd)
+        .Argument(3)
+        .Out(priority, sizeof *priority)
+        .In(limit, sizeof *limit)
+        .Argument(1)
+        .Message(message, size > kMostMessage ? kMostMessage : size, 0)
+        .Number(static_cast<int64_t>(size))
+        .Waits(waits)
+        .Make(Interruption::kAllowed, lent);
+  });
 }
 
 ssize_t mq_receive(mqd_t fd, char* message, size_t size, unsigned* priority) {
@@ -222,12 +275,20 @@ ssize_t mq_receive(mqd_t fd, char* message, size_t size, unsigned* priority) {
 }
 
 int mq_setattr(mqd_t fd, const struct mq_attr* attributes, struct mq_attr* old) {
-  if (!IsStillQueue(fd)) return real::mq_setattr(fd, attributes, old);
-  return static_cast<int>(KernelCall(SYS_mq_getsetattr)
-                              .Number(fd)
-                              .In(attributes, sizeof *attributes)
-                              .Out(old, sizeof *old)
-                              .Make());
+  if (!IsStillQueue(fd)) {
+    const HomeQueueUse use(fd);
+    return real::mq_setattr(fd, attributes, old);
+  }
+  const auto here = [&](const abi::LentQueue& queue, int* result) {
+    return attributes == nullptr && old != nullptr ? LookAtLent(queue, old, result) : Lent::kGone;
+  };
+  return WhereItIs<int>(fd, here, [&](bool, abi::LentQueue* lent) {
+    return KernelCall(SYS_mq_getsetattr)
+        .Number(fd)
+        .In(attributes, sizeof *attributes)
+        .Out(old, sizeof *old)
+        .Make(Interruption::kNone, lent);
+  });
 }
 
 int mq_getattr(mqd_t fd, struct mq_attr* attributes) {
@@ -237,7 +298,10 @@ int mq_getattr(mqd_t fd, struct mq_attr* attributes) {
 // A notification by thread is libc's, on the stand-in: home's queue signals the deputy, which the agent turns
 // into a message for the stand-in. All else is the deputy's, whose signals are this process's.
 int mq_notify(mqd_t fd, const struct sigevent* event) {
-  if (!IsStillQueue(fd)) return real::mq_notify(fd, event);
+  if (!IsStillQueue(fd)) {
+    PinHomeQueue(fd);
+    return real::mq_notify(fd, event);
+  }
   const auto at_home = [fd](const struct sigevent* what) {
     return static_cast<int>(KernelCall(SYS_mq_notify).Number(fd).In(what, sizeof *what).Make());
   };

@@ -22,6 +22,7 @@
 #include "preload/children.h"
 #include "preload/home_call.h"
 #include "preload/hooks.h"
+#include "preload/lent_queue.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/signals.h"
@@ -42,7 +43,10 @@ constinit thread_local volatile uint32_t interruptions = 0;  // those without SA
 void Deliver(int signal, siginfo_t* info, void* context) {
   const int before = errno;
   handlers_run = handlers_run + 1;
-  if ((flags_of[signal].load() & SA_RESTART) == 0) interruptions = interruptions + 1;
+  if ((flags_of[signal].load() & SA_RESTART) == 0) {
+    interruptions = interruptions + 1;
+    InterruptQueueWait(context);
+  }
   TranslateSiginfo(info);
   errno = before;
   const Handler handler = handlers[signal].load();

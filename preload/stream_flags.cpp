@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "preload/files.h"
+#include "preload/home_queue.h"
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
 #include "preload/output_file.h"
@@ -88,6 +89,12 @@ int fcntl(int fd, int command, void* argument) {
     const int result = QueueFlags(fd, command, reinterpret_cast<intptr_t>(argument));
     return result == 0 && command == F_SETFD ? real::fcntl(fd, command, argument) : result;
   }
+  if (IsHomeQueue(fd) && command == F_SETFL) {
+    const HomeQueueUse use(fd);
+    return real::fcntl(fd, command, argument);
+  }
+  if (IsHomeQueue(fd) && command == F_SETFD && (reinterpret_cast<intptr_t>(argument) & FD_CLOEXEC) == 0)
+    PinHomeQueue(fd);
   // Locally there may be a pipe where the program has none.
   if (KindOf(fd) == DescriptorKind::kOutputFile && (command == F_GETPIPE_SZ || command == F_SETPIPE_SZ)) {
     errno = EBADF;

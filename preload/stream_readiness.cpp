@@ -15,6 +15,7 @@
 #include <sys/select.h>
 #include <time.h>
 
+#include "preload/home_queue.h"
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
 #include "preload/output_file.h"
@@ -398,7 +399,7 @@ int pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timesp
 
 int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) {
   const int result = real::epoll_ctl(epoll, operation, fd, event);
-  if (result == 0 && operation != EPOLL_CTL_DEL && IsQueue(fd)) QueueEntersEpoll(fd);
+  if (result == 0 && operation != EPOLL_CTL_DEL && (IsQueue(fd) || IsHomeQueue(fd))) QueueEntersEpoll(fd);
   if (result == 0 && operation == EPOLL_CTL_ADD) WakeInterests(fd);
   if (result != 0 || !IsStreamInput(fd)) return result;
   const int before = errno;

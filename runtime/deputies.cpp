@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "runtime/clock.h"
+#include "runtime/stop_state.h"
 #include "shim/broker/session_keys.h"
 #include "shim/wire/image_view.h"
 
@@ -43,7 +44,13 @@ Result<std::vector<uint8_t>> ReadManifest(int descriptor, uint64_t size) {
 }  // namespace
 
 Deputies::Deputies(AgentCore& core, WorkerPool& workers, store::AsyncStore& store, Options options)
-    : core_(core), workers_(workers), store_(store), options_(options) {
+    : core_(core),
+      workers_(workers),
+      store_(store),
+      options_(options),
+      queue_leases_(core,
+                    {[this](uint64_t call) { CallOff(call); },
+                     [this](HostId from, wire::KernelCall&& call) { OnKernelCall(from, call); }, IsStopped}) {
   core_.OnMessage<wire::Started>([this](HostId from, wire::Started&& m) { OnStarted(from, m); });
   core_.OnMessage<wire::JobRejected>([this](HostId from, wire::JobRejected&& m) { OnRejected(from, m); });
   core_.OnMessage<wire::Exited>([this](HostId from, wire::Exited&& m) { OnExited(from, m); });
@@ -392,6 +399,7 @@ void Deputies::WorkerGone(HostId host, const std::string& reason) {
     if (each.process.runs_on == host) killed.push_back(incarnation);
   }
   for (Incarnation incarnation : killed) EndKilled(host, {.incarnation = incarnation, .status = SIGKILL});
+  queue_leases_.HostGone(host);
   std::vector<Incarnation> affected;
   for (const auto& [incarnation, deputy] : by_incarnation_) {
     if (deputy->host == host && deputy->state != State::kLocal) affected.push_back(incarnation);
@@ -438,6 +446,7 @@ void Deputies::Gone(const Process& process) {
       core_.Send(host, wire::Kill{process.incarnation});
     }
     Forget(process.incarnation);
+    queue_leases_.LookForAbandoned();
   }
   core_.Forget(pid);
 }

@@ -41,6 +41,7 @@
 #include <vector>
 
 #include "runtime/agent_core.h"
+#include "runtime/ipc/queue_leases.h"
 #include "runtime/usage_book.h"
 #include "runtime/worker_pool.h"
 #include "shim/image/pack_catalog.h"
@@ -170,6 +171,7 @@ class Deputies {
   // deputies_kernel.cpp: calls with memory
   void OnKernelCall(HostId from, const wire::KernelCall& message);
   void OnKernelCancel(HostId from, const wire::KernelCancel& cancel);
+  void CallOff(uint64_t call);
   void OnKernelAnswer(const Connections::Packet& packet);
   void OnKernelEvent(const Deputy& deputy, const abi::KernelEvent& event);
   void ForgetKernelCalls(Incarnation incarnation);
@@ -188,6 +190,7 @@ class Deputies {
   std::unordered_map<uint64_t, PendingHomeCall> home_calls_;
   std::unordered_map<uint64_t, PendingKernelCall> kernel_calls_;
   uint64_t last_home_call_ = 0;
+  QueueLeases queue_leases_;
   bool looked_at_group_ = false;  // in this round of the loop
 };
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <iterator>
+#include <vector>
 
 #include "runtime/deputies.h"
 
@@ -72,6 +73,20 @@ void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
   if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) {
     return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ESRCH, {}});
   }
+  const uint64_t id = ++last_home_call_;
+  abi::LentQueue there{};
+  switch (queue_leases_.Ask(from, deputy->pid, id, message, *call, &there)) {
+    case QueueLeases::Where::kHere:
+      break;
+    case QueueLeases::Where::kHeld:
+      return;
+    case QueueLeases::Where::kThere: {
+      const auto* bytes = reinterpret_cast<const uint8_t*>(&there);
+      return core_.Send(from,
+                        wire::KernelResult{
+                            message.incarnation, message.id, abi::kQueueLent, {bytes, bytes + sizeof there}});
+    }
+  }
   PendingKernelCall pending{from, message.incarnation, message.id, *call, {}, {}, {}};
   if (core_.object_counts() != nullptr && KindOf(*call) != abi::ObjectKind::kOther) {
     pending.began = std::chrono::steady_clock::now();
@@ -81,10 +96,12 @@ void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
   const bool large = call->memory > abi::kInlineKernelMemory;
   if (large) {
     auto memory = MakeMemory(*call, data);
-    if (!memory) return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ENOMEM, {}});
+    if (!memory) {
+      queue_leases_.Ended(id, -ENOMEM);
+      return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ENOMEM, {}});
+    }
     pending.memory = std::move(*memory);
   }
-  const uint64_t id = ++last_home_call_;
   const int given[] = {pending.memory.get()};
   core_.connections().SendWithBytes(deputy->connection, abi::KernelPacket{{}, id, *call},
                                     abi::Packet::kKernelCall, large ? std::span<const uint8_t>() : data,
@@ -100,9 +117,20 @@ void Deputies::OnKernelCancel(HostId from, const wire::KernelCancel& cancel) {
   const auto found = std::find_if(kernel_calls_.begin(), kernel_calls_.end(), [&](const auto& item) {
     return item.second.host == from && item.second.id == cancel.id;
   });
-  if (found == kernel_calls_.end()) return;
-  core_.connections().Send(deputy->connection, abi::KernelCancel{{}, found->first},
-                           abi::Packet::kKernelCancel);
+  if (found == kernel_calls_.end()) {
+    if (queue_leases_.Withdraw(from, cancel.id))
+      core_.Send(from, wire::KernelResult{cancel.incarnation, cancel.id, -EINTR, {}});
+    return;
+  }
+  queue_leases_.Interrupted(found->first);
+  CallOff(found->first);
+}
+
+void Deputies::CallOff(uint64_t call) {
+  const auto found = kernel_calls_.find(call);
+  const Deputy* deputy = found == kernel_calls_.end() ? nullptr : Find(found->second.incarnation);
+  if (deputy == nullptr) return;
+  core_.connections().Send(deputy->connection, abi::KernelCancel{{}, call}, abi::Packet::kKernelCancel);
 }
 
 void Deputies::OnKernelAnswer(const Connections::Packet& packet) {
@@ -114,6 +142,8 @@ void Deputies::OnKernelAnswer(const Connections::Packet& packet) {
   const PendingKernelCall call = std::move(found->second);
   kernel_calls_.erase(found);
   if (core_.ending()) return;
+  if (queue_leases_.Ended(head.id, head.result))
+    return core_.Send(call.host, wire::KernelResult{call.incarnation, call.id, abi::kQueueAgain, {}});
   if (!call.object.empty()) {
     core_.object_counts()->Add(KindOf(call.call), call.object, 1,
                                std::chrono::steady_clock::now() - call.began);
@@ -131,6 +161,7 @@ void Deputies::OnKernelAnswer(const Connections::Packet& packet) {
   if (removes || call.call.number == SYS_shmdt) {
     for (const auto& component : core_.components()) component->SegmentsChanged();
   }
+  if (call.call.number == static_cast<int64_t>(abi::DeputyCall::kClose)) queue_leases_.LookForAbandoned();
   if (call.call.number == SYS_shmctl) CountWithoutAgent(core_.table().header, call.call, result.answer);
   core_.Send(call.host, result);
 }
@@ -141,8 +172,15 @@ void Deputies::OnKernelEvent(const Deputy& deputy, const abi::KernelEvent& event
 }
 
 void Deputies::ForgetKernelCalls(Incarnation incarnation) {
-  std::erase_if(kernel_calls_,
-                [incarnation](const auto& item) { return item.second.incarnation == incarnation; });
+  std::vector<uint64_t> calls;
+  for (const auto& [id, call] : kernel_calls_) {
+    if (call.incarnation == incarnation) calls.push_back(id);
+  }
+  queue_leases_.ProcessGone(incarnation);
+  for (const uint64_t id : calls) {
+    kernel_calls_.erase(id);
+    queue_leases_.Ended(id, 0);
+  }
 }
 
 }  // namespace elsewhere::runtime

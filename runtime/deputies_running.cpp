@@ -1,7 +1,9 @@
 // Deputies whose process runs elsewhere: signals, home calls, nested forks, the end. Rules in deputies.h.
+#include <fcntl.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -102,6 +104,7 @@ void Deputies::Unwatch(Deputy& deputy) {
 }
 
 void Deputies::StopIfStopped(Deputy& deputy) {
+  if (IsStopped(deputy.pid)) queue_leases_.DeputyStopped(deputy.pid);
   if (deputy.state != State::kRunning || deputy.stop_sent || deputy.process_stopped) return;
   if (!IsStopped(deputy.pid)) return;
   // A nested process is its parent's child there, which alone is told that it stopped.
@@ -119,6 +122,7 @@ void Deputies::SetProcessStopped(Deputy& deputy, bool stopped) {
 void Deputies::OnStopped(HostId from, const wire::Stopped& stopped) {
   Deputy* deputy = Find(stopped.incarnation);
   if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) return;
+  queue_leases_.DeputyStopped(deputy->pid);
   if (stopped.continues == deputy->continues) SetProcessStopped(*deputy, true);
   core_.connections().Send(deputy->connection, abi::StopPacket{{}, stopped.signal, stopped.continues},
                            abi::Packet::kStop);
@@ -160,6 +164,10 @@ void Deputies::OnHomeCall(HostId from, const wire::HomeCall& call) {
   if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) {
     return core_.Send(from, wire::HomeResult{call.incarnation, call.id, -ESRCH});
   }
+  if (call.number == SYS_fcntl && call.arguments[1] == F_SETFL &&
+      queue_leases_.WaitUntilHere(deputy->pid, call.arguments[0],
+                                  [this, from, call] { OnHomeCall(from, call); }))
+    return;
   const uint64_t id = ++last_home_call_;
   home_calls_[id] = PendingHomeCall{from, call.incarnation, call.id};
   abi::HomePacket packet{};

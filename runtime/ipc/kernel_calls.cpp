@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "runtime/ipc/lent_queues.h"
 #include "runtime/ipc/queue_stand_ins.h"
 #include "shim/wire/kernel_message.h"
 
@@ -28,7 +29,7 @@ bool Releases(int64_t number) {
 
 class KernelCalls final : public Component {
  public:
-  explicit KernelCalls(Agent& agent) : agent_(agent) {
+  explicit KernelCalls(Agent& agent) : agent_(agent), lent_(agent) {
     if (agent.is_home()) return;
     QueueStandIns::RaiseLimits();
     agent.OnCall(abi::Operation::kKernelData, [this](CallId id, const Call& call) { OnData(id, call); });
@@ -44,10 +45,18 @@ class KernelCalls final : public Component {
 
   void CallCancelled(CallId id) override;
   void CallDropped(CallId id) override;
+  void ProcessStarted(const Process& process, const Process* /*parent*/) override {
+    lent_.ProcessStarted(process.incarnation);
+  }
+  void Drain(const Process& process, DrainReason reason, std::function<void()> done) override {
+    if (reason.ended && !agent_.is_home()) lent_.ProcessEnded(process.incarnation);
+    done();
+  }
   void ProcessGone(const Process& process) override;
   void SessionEnding() override {
     pending_.clear();
     queues_.Clear();
+    lent_.Clear();
   }
 
  private:
@@ -67,6 +76,7 @@ class KernelCalls final : public Component {
   void OnCall(CallId id, const Call& call);
   void OnFetch(CallId id, const Call& call);
   void OnResult(wire::KernelResult&& result);
+  void SayWhereItIs(wire::KernelResult& result) const;
   void Answer(const Pending& pending, int64_t result, std::vector<uint8_t>&& answer);
   bool OwnsBulk(int32_t pid, int64_t bulk) const {
     return bulk >= 0 && bulk < abi::kBulkCount && agent_.table().bulks[bulk].owner.load() == pid;
@@ -74,6 +84,7 @@ class KernelCalls final : public Component {
 
   Agent& agent_;
   QueueStandIns queues_;
+  LentQueues lent_;
   std::map<CallKey, std::vector<uint8_t>> given_;    // calls of which pieces are here
   std::map<CallKey, std::vector<uint8_t>> answers_;  // that are being fetched
   std::unordered_map<uint64_t, Pending> pending_;
@@ -138,6 +149,7 @@ void KernelCalls::OnResult(wire::KernelResult&& result) {
   const Pending pending = found->second;
   pending_.erase(found);
   const Process* process = agent_.FindProcess(pending.incarnation);
+  if (result.result == abi::kQueueLent) SayWhereItIs(result);
   if (process != nullptr && result.result >= 0) {
     if (pending.number == static_cast<int64_t>(abi::DeputyCall::kWatchQueue))
       queues_.Watch(*process, pending.descriptor, static_cast<uint32_t>(result.result));
@@ -145,6 +157,14 @@ void KernelCalls::OnResult(wire::KernelResult&& result) {
       queues_.Closed(pending.incarnation, pending.descriptor);
   }
   Answer(pending, result.result, std::move(result.answer));
+}
+
+// A queue that is lent to this host, if it has not gone home meanwhile.
+void KernelCalls::SayWhereItIs(wire::KernelResult& result) const {
+  abi::LentQueue queue{};
+  if (result.answer.size() == sizeof queue) std::memcpy(&queue, result.answer.data(), sizeof queue);
+  if (!lent_.Find(queue.lease, &queue)) result.result = abi::kQueueAgain;
+  std::memcpy(result.answer.data(), &queue, result.answer.size() == sizeof queue ? sizeof queue : 0);
 }
 
 void KernelCalls::Answer(const Pending& pending, int64_t result, std::vector<uint8_t>&& answer) {

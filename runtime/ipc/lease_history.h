@@ -29,6 +29,11 @@ class LeaseHistory {
       needed_ = std::min(2 * needed_, kMost);
     }
   }
+  // It cannot be lent for a reason that may pass.
+  void NotNow() {
+    streak_ = 0;
+    needed_ = std::min(2 * needed_, kSeldom);
+  }
   // That host has no room for it.
   void Refused() { needed_ = UINT32_MAX; }
 
@@ -36,6 +41,7 @@ class LeaseHistory {
   using Clock = std::chrono::steady_clock;
   static constexpr uint32_t kFirst = 8;
   static constexpr uint32_t kMost = 64;
+  static constexpr uint32_t kSeldom = 4096;
   static constexpr std::chrono::milliseconds kLong{2};
 
   wire::HostId last_ = 0;

@@ -124,6 +124,7 @@ enum class Operation : uint32_t {
                   // At home: a segment was detached or marked for removal
   kSegmentPlace = 52,  // arguments: device and inode of a local object. result: 0: it stands for a segment of
                        // home's; payload: device and inode there. -1: it does not
+  kQueueHome = 53,     // at home. arguments: inode of a message queue. Returns when what is in it is here
   // Mapped files. Arguments 0 and 1: device and inode of the local file. EBADF: it is none.
   kFileFind = 64,      // result: number of its FileEntry, from 1; 0: it has none
   kFileFetch = 65,     // arguments: offset, length (-1: to the end). Returns when the range is there.
@@ -216,6 +217,7 @@ struct alignas(4096) TableHeader {
   std::atomic<uint32_t> record_locks;  // 1: processes of this host have or had some on mapped files
   // 1: before and behind flock of a mapped file the agent is asked, for other hosts lock such files, too.
   std::atomic<uint32_t> flocks_ask;
+  std::atomic<uint32_t> queues_stay;  // 1: there are more message queues at home than cells, so none is lent
   alignas(64)
       std::atomic<uint64_t> pending_summary[kSlotCount / 64 / 64];  // bit: that word of `pending` may be set
   std::atomic<uint64_t> pending[kSlotCount / 64];
@@ -252,6 +254,19 @@ enum class ObjectKind : uint32_t {
 
 inline constexpr uint32_t kNamedCell = 0xffffffff;
 
+// Home: a message queue that processes at home use, by the inode of the kernel's object
+// (preload/home_queue.h, runtime/ipc/queue_leases.h). Claimed by whoever uses it first, for the session.
+struct alignas(64) QueueCell {
+  std::atomic<uint64_t> inode;   // 0: free
+  std::atomic<uint32_t> inside;  // calls of processes at home that are being made
+  std::atomic<uint32_t> state;   // kQueueAway, kQueuePinned
+  std::atomic<uint32_t> uses;    // how many such calls there were
+};
+static_assert(sizeof(QueueCell) == 64);
+inline constexpr uint32_t kQueueAway = 1;    // what is in it is lent to another host: ask for it, wait
+inline constexpr uint32_t kQueuePinned = 2;  // it is used in ways that only home's kernel knows
+inline constexpr uint32_t kQueueCells = 1024;
+
 // An entry is filled in by whoever claims it (0 to 1, then 2) and belongs to that object for the session.
 struct alignas(64) ObjectCount {
   std::atomic<uint32_t> state;  // 0: free, 1: being filled in, 2: valid
@@ -278,11 +293,23 @@ struct Table {
   Bulk bulks[kBulkCount];
   FileEntry files[kFileCount];
   ObjectCount object_counts[kObjectCounts];
+  QueueCell queue_cells[kQueueCells];
 };
 static_assert(offsetof(Table, slots) % 4096 == 0);
 
 inline constexpr uint32_t ProcessHash(int32_t pid) {
   return (static_cast<uint32_t>(pid) * 2654435761U) % kProcessCount;
+}
+
+// nullptr: there is no room for another one. Any side may come first.
+inline QueueCell* FindQueueCell(Table* table, uint64_t inode) {
+  for (uint32_t look = 0; look < kQueueCells; ++look) {
+    QueueCell& cell = table->queue_cells[(inode + look) % kQueueCells];
+    uint64_t found = cell.inode.load(std::memory_order_acquire);
+    if (found == 0 && cell.inode.compare_exchange_strong(found, inode)) return &cell;
+    if (found == inode) return &cell;
+  }
+  return nullptr;
 }
 
 // ---- The connection
@@ -380,9 +407,10 @@ struct KernelCall {
   uint32_t memory;
   uint32_t answer;
   uint32_t grows;
-  uint32_t reserved;
+  uint32_t waits;  // 1: of a message queue, must wait with a limit, which is done at home only
 };
 static_assert(sizeof(KernelCall) == 80);
+
 inline constexpr uint32_t kMostKernelMemory = 17 << 20;  // a queue's message is at most 16 MiB
 inline constexpr uint32_t kInlineKernelMemory = 32768;   // more travels between agent and deputy in a memfd
 

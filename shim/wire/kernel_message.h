@@ -55,6 +55,39 @@ struct KernelEvent {
   }
 };
 
+// A message queue that is lent to a host (runtime/ipc/queue_leases.h), and what is in it, in its order.
+struct QueuedMessage {
+  uint32_t priority = 0;
+  std::vector<uint8_t> bytes;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.priority, s.bytes);
+  }
+};
+struct QueueOrder {
+  static constexpr MessageType kType = MessageType::kQueueOrder;
+  uint64_t lease = 0;  // never used twice
+  bool recall = false;
+  uint32_t room = 0;      // bytes of a message, at most
+  uint32_t capacity = 0;  // messages, at most
+  std::vector<QueuedMessage> messages;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.lease, s.recall, s.room, s.capacity, s.messages);
+  }
+};
+// The lease has ended: recalled, given back unasked, or refused.
+struct QueueReturn {
+  static constexpr MessageType kType = MessageType::kQueueReturn;
+  uint64_t lease = 0;
+  bool refused = false;
+  std::vector<QueuedMessage> messages;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.lease, s.refused, s.messages);
+  }
+};
+
 // EPROTO: not a call, or one whose parts do not fit.
 inline Result<abi::KernelCall> CheckKernelCall(std::span<const uint8_t> bytes) {
   abi::KernelCall call{};

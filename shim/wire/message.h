@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 10;
+inline constexpr uint16_t kMessageVersion = 11;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -101,6 +101,8 @@ enum class MessageType : uint16_t {
   kKernelResult = 97,
   kKernelCancel = 98,
   kKernelEvent = 99,
+  kQueueOrder = 100,
+  kQueueReturn = 101,
   kFilesChanged = 112,  // 112 to 115: shim/wire/file_message.h
   kNameLeaves = 113,
   kNameKept = 114,

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""Processes that share one object are killed at random under load, on two workers (programs/peers_killed.c).
+"""Processes that share one object are killed at random under load, on two workers, or as many as
+are said (programs/peers_killed.c).
 
-Usage: kill_peers.py LAUNCHER PROGRAM KILLS [--seed N] [--seconds N] [OBJECT...]
+Usage: kill_peers.py LAUNCHER PROGRAM KILLS [--seed N] [--seconds N] [--workers N] [OBJECT...]
 
 Each object gets KILLS kills; with --seconds all of them again and again, with new seeds, until that time is over. The
 program ends by itself, with the right count; its Redis, which is this test's, is empty afterwards, and nothing is left.
@@ -19,9 +20,9 @@ OBJECTS = ["mq", "msg", "sem", "mutex", "plain", "semop", "pipe"]
 SECONDS = 60
 
 
-def one(launcher, program, what, kills, seed, redis_path):
+def one(launcher, program, what, kills, seed, redis_path, workers):
     """What is wrong, line by line."""
-    command = [launcher, "run", "--workers", "2", "--redis", "unix://" + redis_path, "--", program, what, str(kills),
+    command = [launcher, "run", "--workers", str(workers), "--redis", "unix://" + redis_path, "--", program, what, str(kills),
                str(seed)]
     job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
@@ -43,6 +44,7 @@ def main():
     parser.add_argument("objects", nargs="*", default=OBJECTS)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
     parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     print("seed", options.seed, flush=True)
     generator, until, wrong = random.Random(options.seed), time.monotonic() + options.seconds, []
@@ -50,7 +52,8 @@ def main():
         while True:
             seed = generator.randrange(1 << 31)
             for what in options.objects:
-                wrong += one(options.launcher, options.program, what, options.kills, seed, redis_path)
+                wrong += one(options.launcher, options.program, what, options.kills, seed, redis_path,
+                             options.workers)
             if wrong or time.monotonic() >= until:
                 break
     for line in wrong:

@@ -1,12 +1,13 @@
 /* Processes that use one object are killed at random under load, all on other hosts than the next one.
  *
  * Usage: peers_killed OBJECT KILLS SEED
- * OBJECT: pipe, mq, msg, sem, mutex (robust), plain (a mutex, whose waiters are killed), semop (with SEM_UNDO).
- * Ends with status 0 and one line; with status 1 and what is wrong; or never, where somebody hangs.
+ * OBJECT: pipe, mq, msg, sem, mutex (robust), plain (a mutex, whose waiters are killed), semop (with
+ * SEM_UNDO). Ends with status 0 and one line; with status 1 and what is wrong; or never, where somebody
+ * hangs.
  *
- * Messages carry who wrote them and a number. Nothing may arrive twice, and of what writers that lived sent nothing
- * may be missing, except what a reader had taken when it was killed: one message for each such reader. Of locks,
- * nobody may be inside with another one, and whoever lives goes on. */
+ * Messages carry who wrote them and a number. Nothing may arrive twice, and of what writers that lived sent
+ * nothing may be missing, except what a reader had taken when it was killed: one message for each such
+ * reader. Of locks, nobody may be inside with another one, and whoever lives goes on. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -24,14 +25,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { kPeers = 4, kBetweenKills = 20, kMostWriters = 4096, kMostMessages = 1 << 16 };
+enum { kPeers = 4, kBetweenKills = 20, kMostWriters = 4096, kMostMessages = 1 << 23 };
 
 struct message {
   int writer; /* 0: the reader that gets it ends */
   int number;
 };
 struct word {
-  char what; /* b: began, s: sent, r: received, w: went through the lock, e: the writer ends, !: a violation */
+  char
+      what; /* b: began, s: sent, r: received, w: went through the lock, e: the writer ends, !: a violation */
   struct message message;
 };
 
@@ -141,7 +143,8 @@ static void Semop(int change) {
 /* Whoever was inside is dead: 1. */
 static int Lock(void) {
   if (Is("semop")) Semop(-1);
-  if (Is("sem")) while (sem_wait(&shared->semaphore) != 0) continue;
+  if (Is("sem"))
+    while (sem_wait(&shared->semaphore) != 0) continue;
   if (!Is("mutex") && !Is("plain")) return 0;
   const int error = pthread_mutex_lock(&shared->mutex);
   if (error == EOWNERDEAD) pthread_mutex_consistent(&shared->mutex);
@@ -219,8 +222,8 @@ static void Remove(void) {
   if (Is("semop")) semctl(queue_id, 0, IPC_RMID);
 }
 
-/* Natively a lock whose owner is killed stays locked: its waiters are killed while the parent has it, which nobody
- * else can have then. Of a semaphore likewise. */
+/* Natively a lock whose owner is killed stays locked: its waiters are killed while the parent has it, which
+ * nobody else can have then. Of a semaphore likewise. */
 static int Kill(pid_t child) {
   int status = 0;
   const int owns = Is("plain") || Is("sem");
@@ -260,7 +263,8 @@ int main(int count, char** arguments) {
     if (!HasMessages()) continue;
     ended_right += waitpid(children[i], &status, 0) == children[i] && status == 0;
   }
-  for (int i = 1; HasMessages() && i < kPeers; i += 2) while (Send((struct message){0, 0}) != 0) continue;
+  for (int i = 1; HasMessages() && i < kPeers; i += 2)
+    while (Send((struct message){0, 0}) != 0) continue;
   close(told[1]);
   while (Hear()) continue;
   while (wait(&status) > 0) ended_right += status == 0;
@@ -269,11 +273,12 @@ int main(int count, char** arguments) {
     const int writer = numbers[i];
     for (int n = 0; n < sent[writer]; ++n) lost += received[writer] == NULL || received[writer][n] == 0;
   }
-  const int wrong = killed_right != kills || ended_right != kPeers || violations || doubled || lost > readers_killed;
+  const int wrong =
+      killed_right != kills || ended_right != kPeers || violations || doubled || lost > readers_killed;
   printf("%s\n", wrong ? "wrong" : "right");
   if (wrong)
-    printf("killed %d of %d, ended %d of %d, violations %ld, doubled %ld, lost %d, readers killed %d\n", killed_right,
-           kills, ended_right, kPeers, violations, doubled, lost, readers_killed);
+    printf("killed %d of %d, ended %d of %d, violations %ld, doubled %ld, lost %d, readers killed %d\n",
+           killed_right, kills, ended_right, kPeers, violations, doubled, lost, readers_killed);
   Remove();
   return wrong;
 }
