@@ -14,7 +14,10 @@ namespace {
 
 constexpr uint64_t kWhole = 8 << 20;           // up to this size in one request
 constexpr uint64_t kLargestCopy = 5ull << 30;  // of one request, by S3's rules
-constexpr unsigned kStreamPartsAtOnce = 8;     // beyond, the writer waits
+constexpr unsigned kStreamPartsAtOnce = 8;
+// So many more may be written before the writer waits: there is something to send also while he, who is
+// slower than the link for a moment, writes the next.
+constexpr unsigned kStreamPartsReady = 8;
 constexpr int kConflictsBorne = 16;
 constexpr uint64_t kCompared = 4 << 20;  // bytes of one request
 
@@ -138,7 +141,13 @@ void ObjectFile::End(const Snapshot& snapshot, const Result<store::ObjectInfo>& 
 Status ObjectFile::FlushOnce() {
   std::unique_lock lock(mutex_);
   if (NothingToSend()) return Ok{};
-  // Parts under way belong to this attempt; none is begun while it lasts.
+  // What is written is sent without a pause; parts under way belong to this attempt, and none is begun while
+  // it lasts.
+  if (const auto stream = stream_) {
+    const unsigned written = stream->WrittenUpTo(*this);
+    Stream::BeginParts(this, stream);
+    arrived_.wait(lock, [&] { return !stream->HasPartFor(*this) || stream->next >= written; });
+  }
   flushing_ = true;
   arrived_.wait(lock, [this] { return !stream_ || stream_->sending == 0; });
   Snapshot snapshot = Begin();
@@ -356,17 +365,19 @@ void ObjectFile::StreamWritten(std::unique_lock<std::mutex>& lock, uint64_t offs
     stream_->key = key_;
   }
   auto stream = stream_;
-  while (stream_ == stream && !stream->failed && !flushing_ && stream->next < kStreamParts &&
-         changed_.Contains(stream->next * kStreamPart, (stream->next + 1) * kStreamPart)) {
-    if (stream->sending >= kStreamPartsAtOnce) {
-      arrived_.wait(lock);
-      continue;
-    }
-    unsigned index = stream->next++;
+  Stream::BeginParts(this, stream);
+  arrived_.wait(lock, [&] {
+    return !stream->HasPartFor(*this) || stream->WrittenUpTo(*this) < stream->next + kStreamPartsReady;
+  });
+}
+
+void ObjectFile::Stream::BeginParts(ObjectFile* file, const std::shared_ptr<Stream>& stream) {
+  while (stream->sending < kStreamPartsAtOnce && stream->HasPartFor(*file)) {
+    const unsigned index = stream->next++;
     stream->parts[index].version = 1;
     ++stream->sending;
-    ++background_;
-    context_->workers->Start([this, stream, index] { SendStreamPart(stream, index); });
+    ++file->background_;
+    file->context_->workers->Start([file, stream, index] { file->SendStreamPart(stream, index); });
   }
 }
 
@@ -404,6 +415,7 @@ void ObjectFile::SendStreamPart(std::shared_ptr<Stream> stream, unsigned index) 
     }
   }
   --stream->sending;
+  Stream::BeginParts(this, stream);
   --background_;
   arrived_.notify_all();
 }

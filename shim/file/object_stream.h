@@ -26,6 +26,17 @@ struct ObjectFile::Stream {
     }
   }
 
+  // The first part that is not, or not yet, written whole behind those that were begun.
+  unsigned WrittenUpTo(const ObjectFile& file) const {
+    return unsigned(file.changed_.EndOfRunAt(uint64_t{next} * kStreamPart) / kStreamPart);
+  }
+  bool HasPartFor(const ObjectFile& file) const {
+    return file.stream_.get() == this && !failed && !file.flushing_ && next < kStreamParts &&
+           WrittenUpTo(file) > next;
+  }
+  // Begins what may be begun.
+  static void BeginParts(ObjectFile* file, const std::shared_ptr<Stream>& stream);
+
   std::string key;
   std::string upload_id;
   bool failed = false;     // nothing more is begun; Flush sends what is missing and reports
