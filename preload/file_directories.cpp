@@ -99,8 +99,12 @@ DIR* opendir(const char* path) {
   if (handled) return process;
   if (!HasMaps()) return real::opendir(path);
   // What of a mapped directory leads elsewhere comes back as a descriptor, too.
-  const int fd = OpenIfMapped(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  if (fd == -2) return real::opendir(path);
+  int fd = OpenIfMapped(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (fd == -2) {
+    DIR* local = real::opendir(path);
+    if (local != nullptr || errno != ENOENT) return local;
+    fd = hooks::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);  // behind links
+  }
   if (fd < 0) return nullptr;
   DIR* directory = real::fdopendir(fd);
   if (directory == nullptr) hooks::close(fd);

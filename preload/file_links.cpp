@@ -103,7 +103,10 @@ ssize_t __readlinkat_chk(int directory, const char* path, char* buffer, size_t s
 
 char* realpath(const char* path, char* resolved) {
   MappedPath at;
-  if (!FindMapped(AT_FDCWD, path, &at)) return real::realpath(at.left ? at.path : path, resolved);
+  if (!FindMapped(AT_FDCWD, path, &at)) {
+    char* local = real::realpath(at.left ? at.path : path, resolved);
+    if (local != nullptr || errno != ENOENT || !FindBehindLinks(AT_FDCWD, path, &at)) return local;
+  }
   char text[PATH_MAX];
   const int result = OnPath(
       AT_FDCWD, path,

@@ -174,8 +174,10 @@ int statx(int directory, const char* path, int flags, unsigned mask, struct stat
   }
   MappedPath at;
   const bool by_descriptor = NamesDescriptor(directory, path, flags);
-  if (!by_descriptor && !FindMapped(directory, path, &at) && !at.left)
-    return real::statx(directory, path, flags, mask, status);
+  if (!by_descriptor && !FindMapped(directory, path, &at) && !at.left) {
+    const int result = real::statx(directory, path, flags, mask, status);
+    if (result == 0 || errno != ENOENT || !FindBehindLinks(directory, path, &at)) return result;
+  }
   if (!by_descriptor && at.left) return real::statx(AT_FDCWD, at.path, flags, mask, status);
   const int result = by_descriptor ? StatusOfFile(directory, &found)
                                    : hooks::fstatat(directory, path, &found, flags & AT_SYMLINK_NOFOLLOW);

@@ -165,6 +165,18 @@ while select.select([watch], [], [], 0)[0]:
         data = data[16 + size:]
 print(*[event for i, event in enumerate(seen) if event not in seen[:i]], sep="\n")
 
+# A link on the local disk that leads here.
+outside = os.path.join(os.environ["HOME"], "outside")
+os.mkdir(outside)
+os.symlink(os.path.abspath("tree"), outside + "/link")
+def statx(path, room=ctypes.create_string_buffer(256)):
+    return c("statx", -100, path.encode(), 0, 0x7ff, room)
+libc.realpath.restype = ctypes.c_char_p
+print(sorted(os.listdir(outside + "/link")), open(outside + "/link/one").read(), statx(outside + "/link/one"), statx(outside + "/link/none"),
+      libc.realpath((outside + "/link/b").encode(), None).decode() == os.path.abspath("tree/b"), libc.realpath((outside + "/link/none").encode(), None))
+os.unlink(outside + "/link")
+os.rmdir(outside)
+
 # Calls by number.
 if os.uname().machine == "x86_64":
     libc.syscall.restype = ctypes.c_long
