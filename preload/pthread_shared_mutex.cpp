@@ -133,6 +133,8 @@ int UnlockPromoted(Mutex* mutex) {
 }
 
 int Lock(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
+  // Before a compare-exchange that would fail: they are what a lock costs.
+  if (wire::IsPromoted(mutex)) return LockPromoted(mutex, blocking, deadline);
   const bool robust = (mutex->kind & wire::kMutexRobust) != 0;
   const int result = robust ? LockRobust(mutex, blocking, deadline)
                             : wire::MutexLock(mutex, ThisThread(), blocking, deadline);

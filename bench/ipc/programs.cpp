@@ -26,7 +26,8 @@ using Clock = std::chrono::steady_clock;
 using Action = std::function<void()>;
 
 constexpr int kTurns = 300;
-constexpr int kTurnsAlone = 100'000;  // a turn takes nanoseconds
+constexpr int kTurnsAlone = 100'000;    // a turn takes nanoseconds
+constexpr int kTurnsTogether = 10'000;  // long enough that the other, who must be woken, is at it too
 constexpr size_t kPipeMessage = 1024;
 
 [[noreturn]] void Die(const char* why) {
@@ -139,10 +140,10 @@ int Mutex(Pair pair) {
   const auto echo = [=] {
     for (;;) {
       start();
-      for (int i = 0; i < kTurns; ++i) turn();
+      for (int i = 0; i < kTurnsTogether; ++i) turn();
     }
   };
-  return Play(pair, echo, [=] { return Serve(kTurns, start, turn); });
+  return Play(pair, echo, [=] { return Serve(kTurnsTogether, start, turn); });
 }
 
 // ---- Message queues and pipes
