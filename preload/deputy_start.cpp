@@ -32,6 +32,7 @@
 #include "preload/proxy/proxy.h"
 #include "preload/self.h"
 #include "preload/stdio.h"
+#include "preload/tracing.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
 #include "shim/wire/signal_watch.h"
@@ -236,6 +237,7 @@ void KeepHere(int socket, const char* reason) {
 // Returns if the child is to run here.
 void HandOver(const image::Registers& registers, const Joined& joined, uint64_t fork_nanoseconds) {
   if (const char* reason = ReasonToStayHome(); reason != nullptr) return KeepHere(joined.socket, reason);
+  if (const char* reason = ReasonOfTracing(); reason != nullptr) return KeepHere(joined.socket, reason);
   if (!CanFollowStdio()) return KeepHere(joined.socket, "the C library's stdio is not known here");
   if (const char* reason = NoteEpolls(); reason != nullptr) return KeepHere(joined.socket, reason);
   abi::Capture packet{};

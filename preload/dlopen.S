@@ -9,6 +9,15 @@ dlopen:
 	.cfi_startproc
 	endbr64
 	andl	$-9, %esi  // RTLD_DEEPBIND is 8
+	cmpb	$0, _ZN9elsewhere7preload8has_mapsE(%rip)
+	je	1f
+	pushq	%rsi
+	.cfi_adjust_cfa_offset 8
+	call	_ZN9elsewhere7preload13MappedLibraryEPKc
+	popq	%rsi
+	.cfi_adjust_cfa_offset -8
+	movq	%rax, %rdi
+1:
 	jmp	*_ZN9elsewhere7preload4real6dlopenE(%rip)
 	.cfi_endproc
 	.size	dlopen, .-dlopen

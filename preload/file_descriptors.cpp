@@ -187,7 +187,9 @@ bool BeforeMapping(int fd, size_t size, int protection, int flags, off_t offset)
   // It may become writable by mprotect, too.
   (void)protection;
   maps_memory.store(true, std::memory_order_relaxed);
-  return MakeWhole(fd, true);
+  bool stranger;
+  return CallAboutFile(abi::Operation::kFileUnseen, fd, MAP_SHARED, 0, nullptr, 0, &stranger) >= 0 ||
+         stranger;
 }
 
 int FlushFile(int fd, bool closes) {

@@ -41,7 +41,22 @@ bool TakeLine(MappedProgram* program) {
   return true;
 }
 
-int Prepare(int fd, MappedProgram* program) {
+}  // namespace
+
+int CopyInMemory(int fd) {
+  const long memory = raw::Syscall(SYS_memfd_create, raw::Address("program"), MFD_CLOEXEC);
+  if (memory < 0) {
+    errno = static_cast<int>(-memory);
+    return -1;
+  }
+  raw::Syscall(SYS_fchmod, memory, 0700);
+  if (CopyInto(static_cast<int>(memory), fd)) return static_cast<int>(memory);
+  raw::Close(static_cast<int>(memory));
+  errno = EIO;
+  return -1;
+}
+
+int PrepareProgram(int fd, MappedProgram* program) {
   struct stat status;
   if (raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status))) || !S_ISREG(status.st_mode)) {
     errno = EACCES;
@@ -59,30 +74,25 @@ int Prepare(int fd, MappedProgram* program) {
     errno = ENOEXEC;
     return -1;
   }
-  const long memory = raw::Syscall(SYS_memfd_create, raw::Address("program"), MFD_CLOEXEC);
-  if (memory < 0) {
-    errno = static_cast<int>(-memory);
-    return -1;
-  }
-  program->memory = static_cast<int>(memory);
+  program->memory = CopyInMemory(fd);
+  if (program->memory < 0) return -1;
   snprintf(program->path, sizeof program->path, "/proc/self/fd/%d", program->memory);
-  raw::Syscall(SYS_fchmod, memory, 0700);
-  if (CopyInto(program->memory, fd)) return 0;
-  raw::Close(program->memory);
-  errno = EIO;
-  return -1;
+  return 0;
 }
-
-}  // namespace
 
 int PrepareProgram(const char* path, MappedProgram* program) {
   if (hooks::faccessat(AT_FDCWD, path, X_OK, 0) != 0) return -1;
-  const int fd = OpenIfMapped(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-  if (fd < 0) {
-    if (fd == -2) errno = ENOENT;
-    return -1;
-  }
-  const int result = Prepare(fd, program);
+  const int fd = OnPath(
+      AT_FDCWD, path,
+      [](const MappedPath& at, FileCall* call) { return OpenMapped(at, O_RDONLY | O_CLOEXEC, 0, call); },
+      [&](int, const char* name) {
+        program->outside = strlen(name) < sizeof program->place;
+        errno = ENAMETOOLONG;
+        if (program->outside) stpcpy(program->place, name);
+        return -1;
+      });
+  if (fd < 0) return program->outside ? 0 : -1;
+  const int result = PrepareProgram(fd, program);
   const int error = errno;
   SetKind(fd, DescriptorKind::kNothing);
   raw::Close(fd);

@@ -2,7 +2,9 @@
 // function of that name, which knows mapped ones. (Older programs, and those that test the kernel.)
 #include "preload/file_syscall.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,6 +19,7 @@
 #include <unistd.h>
 
 #include "preload/by_name.h"
+#include "preload/files.h"
 
 namespace elsewhere::preload {
 namespace {
@@ -261,14 +264,43 @@ long CurrentDirectory(char* buffer, size_t size) {
   return by_name::getcwd(buffer, size) == nullptr ? -1 : static_cast<long>(strlen(buffer)) + 1;
 }
 
+// With limits to where it may lead, a mapped path is none that this can be said of.
+bool OpenAsTold(int directory, const char* path, const open_how* how, long* result) {
+  MappedPath at;
+  if (how == nullptr || !FindMapped(directory, path, &at)) return false;
+  if (how->resolve == 0)
+    return *result =
+               by_name::openat(directory, path, static_cast<int>(how->flags), static_cast<mode_t>(how->mode)),
+           true;
+  errno = ENOSYS;
+  return *result = -1, true;
+}
+
+bool OfQueues(long number, long a, long b, long c, long* result) {
+  switch (number) {
+    case SYS_io_submit:
+      *result = SubmitAsynchronous(static_cast<unsigned long>(a), b, To<struct iocb*>(c));
+      if (*result >= 0) return true;
+      errno = static_cast<int>(-*result);
+      return *result = -1, true;
+    case SYS_io_uring_setup:
+      errno = ENOSYS;
+      return *result = -1, true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 bool FileSyscall(long number, long a, long b, long c, long d, long e, long f, long* result) {
   if (number == SYS_getcwd && To<char>(a) != nullptr)
     return *result = CurrentDirectory(To<char>(a), Size(b)), true;
-  return OfDescriptor(number, a, b, c, d, result) || OfParts(number, a, b, c, d, f, result) ||
-         BetweenDescriptors(number, a, b, c, d, e, f, result) || OfPath(number, a, b, c, result) ||
-         SeenFromDirectory(number, a, b, c, d, e, result) || OfAttribute(number, a, b, c, d, e, result);
+  if (number == SYS_openat2) return OpenAsTold(Int(a), Path(b), To<open_how>(c), result);
+  return OfQueues(number, a, b, c, result) || OfDescriptor(number, a, b, c, d, result) ||
+         OfParts(number, a, b, c, d, f, result) || BetweenDescriptors(number, a, b, c, d, e, f, result) ||
+         OfPath(number, a, b, c, result) || SeenFromDirectory(number, a, b, c, d, e, result) ||
+         OfAttribute(number, a, b, c, d, e, result);
 }
 
 }  // namespace elsewhere::preload

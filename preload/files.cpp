@@ -1,6 +1,7 @@
 #include "preload/files.h"
 
 #include <errno.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -154,6 +155,20 @@ bool LeaveTree(char* path) {
   return true;
 }
 
+// Can the relative `path` lead to a mapped directory from one above it on the local disk? Only if its first
+// name is one of those that a mapped directory's path has.
+bool MayLeadDown(const char* path) {
+  while (path[0] == '.' && path[1] == '/') path += 1 + strspn(path + 1, "/");
+  const size_t length = strcspn(path, "/");
+  for (uint32_t i = 0; i < point_count; ++i) {
+    for (const char* at = points[i].directory; *at == '/'; at += strcspn(at, "/")) {
+      ++at;
+      if (StartsWith(at, path, length) && (at[length] == '/' || at[length] == '\0')) return true;
+    }
+  }
+  return false;
+}
+
 // Whether the current directory is in a tree or above a mapped directory.
 bool DirectoryMatters() {
   char base[kRoom];
@@ -257,8 +272,9 @@ bool FindMapped(int directory, const char* path, MappedPath* found) {
     if (strlen(path) >= kRoom) return false;
     seen_from_map = PointOf(path) >= 0;
   } else {
-    const bool matters = directory == AT_FDCWD ? directory_matters.load(std::memory_order_relaxed)
-                                               : KindOf(directory) == DescriptorKind::kMappedDirectory;
+    const bool matters = directory == AT_FDCWD
+                             ? directory_matters.load(std::memory_order_relaxed)
+                             : KindOf(directory) == DescriptorKind::kMappedDirectory || MayLeadDown(path);
     if (!matters && !HasParent(path)) return false;
     if (!BaseOf(directory, whole)) return false;
     seen_from_map = LeaveTree(whole);
@@ -285,12 +301,22 @@ bool FindMapped(int directory, const char* path, MappedPath* found) {
   return true;
 }
 
+// The usual case of a path that is not there, in one system call: no link is on the way.
+bool HasLinks(int directory, const char* path) {
+  open_how how{};
+  how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_SYMLINKS;
+  const long fd = raw::Syscall(SYS_openat2, directory, raw::Address(path), raw::Address(&how), sizeof how);
+  if (fd >= 0) raw::Close(static_cast<int>(fd));
+  return fd != -ENOENT;
+}
+
 // Walks the names from the left; what a link holds is put in its place. Ends at the first path that is
 // mapped.
 bool FindBehindLinks(int directory, const char* path, MappedPath* found) {
   char whole[kRoom], target[kRoom];
   size_t size = 0;
-  if (path == nullptr || *path == '\0') return false;
+  if (path == nullptr || *path == '\0' || !HasLinks(directory, path)) return false;
   if (*path != '/') {
     if (!BaseOf(directory, whole)) return false;
     size = strlen(whole);

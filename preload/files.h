@@ -25,6 +25,8 @@
 #include "preload/readable.h"
 #include "shim/wire/abi.h"
 
+struct iocb;
+
 namespace elsewhere::preload {
 
 // The session has maps; set once at start-up.
@@ -186,6 +188,8 @@ int CloseFile(int fd);
 // fstat of a mapped file or directory.
 int StatusOfFile(int fd, struct stat* status);
 bool BeforeMapping(int fd, size_t size, int protection, int flags, off_t offset);
+// io_submit(2): what the kernel does by itself, and before it what must be here. Answers -errno.
+long SubmitAsynchronous(unsigned long context, long count, struct iocb** blocks);
 // Before this process ends or becomes another program.
 void FlushFiles();
 // Before children may see this process's files elsewhere.

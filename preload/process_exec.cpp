@@ -7,8 +7,10 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <paths.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -94,22 +96,88 @@ void NoteUnfollowed(const char* path) {
   errno = before;
 }
 
-// The file that execvp(file) would run, as far as its summary line needs it.
-void NoteUnfollowedInPath(const char* file) {
-  if (!self.in_session || file == nullptr || strchr(file, '/') != nullptr) return NoteUnfollowed(file);
+// Calls `visit(path)` with what `file` is in each directory of PATH, until it says true.
+template <class Visit>
+void EachInPath(const char* file, Visit visit) {
   const char* path = FindVariable(environ, "PATH");
+  if (path == nullptr) path = "/bin:/usr/bin";
   char candidate[kPathSize];
   const size_t length = strlen(file);
   while (path != nullptr) {
     const size_t directory = strcspn(path, ":");
     if (directory + length + 2 <= sizeof candidate) {
       char* end = static_cast<char*>(mempcpy(candidate, path, directory));
-      *end++ = '/';
+      if (directory > 0) *end++ = '/';
       memcpy(end, file, length + 1);
-      if (raw::Syscall(SYS_access, raw::Address(candidate), X_OK) == 0) return NoteUnfollowed(candidate);
+      if (visit(candidate)) return;
     }
     path = path[directory] == ':' ? path + directory + 1 : nullptr;
   }
+}
+
+// The file that execvp(file) would run, as far as its summary line needs it.
+void NoteUnfollowedInPath(const char* file) {
+  if (!self.in_session || file == nullptr || strchr(file, '/') != nullptr) return NoteUnfollowed(file);
+  EachInPath(file, [](const char* candidate) {
+    if (raw::Syscall(SYS_access, raw::Address(candidate), X_OK) != 0) return false;
+    NoteUnfollowed(candidate);
+    return true;
+  });
+}
+
+// ---- A PATH that leads into mapped directories, which libc would not see
+// ---------------------------------------------------------------
+
+bool PathIsMapped() {
+  bool mapped = false;
+  if (HasMaps()) {
+    EachInPath("x", [&](const char* candidate) {
+      MappedPath at;
+      return mapped = FindMapped(AT_FDCWD, candidate, &at);
+    });
+  }
+  return mapped;
+}
+
+// What libc's execvp makes of a file that the kernel does not execute: a script of the shell.
+int ExecuteOrInterpret(const char* path, char* const* arguments, char* const* environment) {
+  hooks::execve(path, arguments, environment);
+  if (errno != ENOEXEC) return -1;
+  size_t count = 0;
+  while (arguments != nullptr && arguments[count] != nullptr) ++count;
+  auto** script = static_cast<char**>(alloca((count + 3) * sizeof(char*)));
+  size_t used = 0;
+  script[used++] = const_cast<char*>(_PATH_BSHELL);
+  script[used++] = const_cast<char*>(path);
+  for (size_t i = 1; i < count; ++i) script[used++] = arguments[i];
+  script[used] = nullptr;
+  return hooks::execve(_PATH_BSHELL, script, environment);
+}
+
+int ExecuteInPath(const char* file, char* const* arguments, char* const* environment) {
+  int error = ENOENT;
+  EachInPath(file, [&](const char* candidate) {
+    ExecuteOrInterpret(candidate, arguments, environment);
+    const bool goes_on = errno == EACCES || errno == ENOENT || errno == ESTALE || errno == ENOTDIR ||
+                         errno == ENODEV || errno == ETIMEDOUT;
+    if (!goes_on || errno == EACCES) error = errno;
+    return !goes_on;
+  });
+  errno = error;
+  return -1;
+}
+
+// The program that would be spawned; false: there is none.
+bool FindInPath(const char* file, char* found) {
+  *found = '\0';
+  EachInPath(file, [&](const char* candidate) {
+    struct stat status;
+    if (hooks::fstatat(AT_FDCWD, candidate, &status, 0) != 0 || !S_ISREG(status.st_mode)) return false;
+    if (hooks::faccessat(AT_FDCWD, candidate, X_OK, 0) != 0) return false;
+    stpcpy(found, candidate);
+    return true;
+  });
+  return *found != '\0';
 }
 
 // ---- posix_spawn
@@ -165,7 +233,8 @@ int execv(const char* path, char* const* arguments) {
 }
 
 int execvpe(const char* file, char* const* arguments, char* const* environment) {
-  if (HasMaps() && strchr(file, '/') != nullptr) return hooks::execve(file, arguments, environment);
+  if (HasMaps() && strchr(file, '/') != nullptr) return ExecuteOrInterpret(file, arguments, environment);
+  if (*file != '\0' && PathIsMapped()) return ExecuteInPath(file, arguments, environment);
   FlushFiles();
   NoteUnfollowedInPath(file);
   return WithSessionEnvironment(environment,
@@ -177,11 +246,27 @@ int execvp(const char* file, char* const* arguments) {
 }
 
 int fexecve(int fd, char* const* arguments, char* const* environment) {
+  FlushFiles();
+  if (IsMappedFile(fd)) {
+    MappedProgram program;
+    if (PrepareProgram(fd, &program) != 0) return -1;
+    char name[32];
+    snprintf(name, sizeof name, "/dev/fd/%d", fd);
+    const auto run = [&](const char* path, char* const* given) {
+      return WithSessionEnvironment(environment,
+                                    [&](char* const* ours) { return real::execve(path, given, ours); });
+    };
+    return RunPrepared(program, name, arguments, run, 0);
+  }
   return WithSessionEnvironment(environment,
                                 [&](char* const* ours) { return real::fexecve(fd, arguments, ours); });
 }
 
 int execveat(int directory, const char* path, char* const* arguments, char* const* environment, int flags) {
+  if (HasMaps() && flags == AT_EMPTY_PATH && *path == '\0')
+    return hooks::fexecve(directory, arguments, environment);
+  if (HasMaps() && flags == 0 && (directory == AT_FDCWD || *path == '/'))
+    return hooks::execve(path, arguments, environment);
   return WithSessionEnvironment(environment, [&](char* const* ours) {
     return real::execveat(directory, path, arguments, ours, flags);
   });
@@ -209,6 +294,8 @@ int posix_spawnp(pid_t* child, const char* file, const posix_spawn_file_actions_
                  const posix_spawnattr_t* attributes, char* const* arguments, char* const* environment) {
   if (HasMaps() && strchr(file, '/') != nullptr)
     return hooks::posix_spawn(child, file, actions, attributes, arguments, environment);
+  if (char found[kPathSize]; *file != '\0' && PathIsMapped() && FindInPath(file, found))
+    return hooks::posix_spawn(child, found, actions, attributes, arguments, environment);
   const MappedActions mapped(actions);
   if (mapped.error() != 0) return mapped.error();
   NoteUnfollowedInPath(file);

@@ -28,6 +28,7 @@
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/session_start.h"
+#include "preload/tracing.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -64,6 +65,7 @@ void BecomeDeputyOrChild(pid_t parent, uint64_t start) {
 pid_t Fork(const ForkFunction& real_fork) {
   const bool elsewhere = !OnWorker() && JoinSession() && self.fork_remote;
   if (elsewhere) FlushFilesBeforeFork();
+  if (elsewhere) NoteTracer();
   const uint64_t start = elsewhere ? NowNanoseconds() : 0;
   const pid_t parent = self.kernel_pid;
   const uint64_t mask = SetSignalMask(~uint64_t{0});

@@ -1,6 +1,7 @@
 // The types that the table of interposed functions (hooks.def) speaks of.
 #pragma once
 
+#include <aio.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <fts.h>

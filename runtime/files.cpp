@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
+#include <sys/mman.h>
 
 #include <cerrno>
 #include <cstring>
@@ -52,6 +53,9 @@ class Files final : public Component {
     agent.SetMappedFiles(&inherited_);
     agent.OnMessage<wire::FilesChanged>([this](HostId from, wire::FilesChanged&& changed) {
       if (changed.map >= maps_->count()) return;
+      file::FileSystem::DirectoryTimes times;
+      for (auto& time : changed.times) times.emplace_back(time.path, time.changed_ns);
+      (*maps_)[changed.map].files->NoteDirectoryTimes(times);
       (*maps_)[changed.map].files->ForgetAll();
       RefreshShared(changed.map);
       if (!agent_.is_home()) return;
@@ -84,8 +88,16 @@ class Files final : public Component {
     OnFileBlocking(Operation::kFileTruncate, [this](OpenFile& file, const Call& call) {
       return open_.Truncate(file, static_cast<uint64_t>(call.arguments[2]));
     });
-    OnFileBlocking(Operation::kFileUnseen,
-                   [this](OpenFile& file, const Call&) { return open_.SetUnseen(file); });
+    agent.OnCall(Operation::kFileUnseen, [this](CallId id, const Call& call) {
+      const auto file = FileOf(call);
+      if (file == nullptr) return agent_.Complete(id, -1, EBADF);
+      const auto fetch = [this, id, file](bool refused) {
+        if (refused) return agent_.Complete(id, -1, ENODEV);
+        InBackground([this, file] { return open_.SetUnseen(*file); },
+                     [this, id](const Status& done) { Complete(id, done); });
+      };
+      call.arguments[2] == MAP_SHARED ? locks_.FindElsewhere(file, call.kernel_pid, fetch) : fetch(false);
+    });
     OnFileBlocking(Operation::kFileSetMode, [this](OpenFile& file, const Call& call) {
       return FilesOf(file).SetMode(file.object, static_cast<mode_t>(call.arguments[2]));
     });
@@ -341,8 +353,12 @@ class Files final : public Component {
 
   // A worker tells home, home everybody.
   void Tell(size_t map) {
-    const wire::FilesChanged changed{.map = static_cast<uint32_t>(map)};
-    for (const HostId host : agent_.OtherHosts()) {
+    const auto hosts = agent_.OtherHosts();
+    if (hosts.empty()) return;
+    wire::FilesChanged changed{.map = static_cast<uint32_t>(map), .times = {}};
+    for (auto& [path, changed_ns] : (*maps_)[map].files->TakeDirectoryTimes())
+      changed.times.push_back({path, changed_ns});
+    for (const HostId host : hosts) {
       if (agent_.is_home() || host == wire::kHome) agent_.Send(host, changed);
     }
   }

@@ -106,6 +106,8 @@ void FileLocks::Complete(CallId id, const wire::FileLockAnswer& answer, int erro
 }
 
 void FileLocks::Take(HostId host, const wire::FileLock& lock) {
+  if (lock.command == FileLockCommand::kGet && lock.kind == FileLockKind::kFlock)
+    return TellOfOthers(host, lock);
   arbiter_.Take(host, lock);
   changed_();
 }
@@ -182,6 +184,33 @@ void FileLocks::AskForFlock(const std::shared_ptr<OpenFile>& file, int operation
        [done = std::move(done)](const wire::FileLockAnswer& answer) { done(answer.error); });
 }
 
+void FileLocks::FindElsewhere(const std::shared_ptr<OpenFile>& file, int32_t kernel_pid,
+                              std::function<void(bool)> done) {
+  const Process* process = agent_.FindKernelPid(kernel_pid);
+  if (process == nullptr || (agent_.is_home() && arbiter_.empty())) return done(false);
+  wire::FileLock lock;
+  lock.pid = process->session_pid;
+  lock.command = FileLockCommand::kGet;
+  lock.kind = FileLockKind::kFlock;
+  Send(std::nullopt, file, lock, [done = std::move(done)](const wire::FileLockAnswer& answer) {
+    done(answer.type != FileLockType::kNone);
+  });
+}
+
+// FindElsewhere asks so: nobody wants to know a flock's owner.
+void FileLocks::TellOfOthers(HostId host, const wire::FileLock& lock) {
+  wire::FileLockAnswer answer;
+  answer.number = lock.number;
+  answer.file = lock.file;
+  for (const int32_t pid : arbiter_.OthersWithLocks(host, lock)) {
+    const Process* process = agent_.FindSessionPid(pid);
+    if (process == nullptr || process->runs_on == host) continue;
+    answer.type = FileLockType::kExclusive;
+    answer.pid = pid;
+  }
+  host == wire::kHome ? OnAnswer(answer) : agent_.Send(host, answer);
+}
+
 // The steps of preload/file_locks.cpp.
 void FileLocks::LockOutput(std::shared_ptr<OpenFile> file, std::shared_ptr<store::UniqueFd> descriptor,
                            int operation, std::function<void(int error)> done) {
@@ -216,8 +245,8 @@ void FileLocks::FlockWithRight(std::shared_ptr<OpenFile> file, std::shared_ptr<s
 // is gone.
 void FileLocks::Locked(const wire::FileLockWanted& wanted, std::shared_ptr<OpenFile> file, int descriptor) {
   open_.SetLocked(*file, false);
-  store_(file, [this, number = wanted.number, descriptor](const Status&) {
-    Give(number, true);
+  store_(file, [this, number = wanted.number, descriptor](const Status& stored) {
+    Give(number, stored.ok());
     close(descriptor);
   });
 }

@@ -48,6 +48,10 @@ class FileLocks {
   void LockOutput(std::shared_ptr<OpenFile> file, std::shared_ptr<store::UniqueFd> descriptor, int operation,
                   std::function<void(int error)> done);
 
+  // Has a process of another host a record lock on the file? Then it is no memory that both could share.
+  void FindElsewhere(const std::shared_ptr<OpenFile>& file, int32_t kernel_pid,
+                     std::function<void(bool)> done);
+
   void CallDropped(CallId id) { Cancel(id); }
   void CallCancelled(CallId id) { Cancel(id); }
   void ProcessGone(const Process& process);
@@ -75,6 +79,7 @@ class FileLocks {
             Answered answered);
   void Complete(CallId id, const wire::FileLockAnswer& answer, int error);
   void Take(HostId host, const wire::FileLock& lock);
+  void TellOfOthers(HostId host, const wire::FileLock& lock);
   void OnAnswer(const wire::FileLockAnswer& answer);
   void Cancel(CallId id);
   // `work`, which may block, then `done` with its result on the loop's thread, or never where all has ended.

@@ -113,6 +113,15 @@ void LockArbiter::Ask(HostId host, const Request& request, uint64_t for_whom) {
                .wait = for_whom == 0});
 }
 
+std::vector<int32_t> LockArbiter::OthersWithLocks(HostId host, wire::FileLock lock) {
+  lock.kind = FileLockKind::kProcess;
+  const LockOwner asker{LockKind::kProcess, static_cast<uint64_t>(lock.pid)};
+  std::vector<int32_t> others;
+  for (const LockOwner& owner : table_.Blockers({FileOf(host, lock), asker, LockType::kExclusive, {}}))
+    if (owner.kind == LockKind::kProcess) others.push_back(static_cast<int32_t>(owner.id));
+  return others;
+}
+
 void LockArbiter::Decide(Request request) {
   if (request.lock.command == FileLockCommand::kGet) return AnswerTo(request, 0);
   if (request.lock.command == FileLockCommand::kTry) {

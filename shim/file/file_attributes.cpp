@@ -72,8 +72,7 @@ Status FileSystem::ChangeKey(const std::string& key, const Attributes& known, co
   Forget(key);
   if (known.is_directory()) {
     auto put = PutDirectory(key, wanted, false);
-    std::lock_guard lock(mutex_);
-    changed_at_.erase(key);
+    Forget(key);
     return put;
   }
   if (known.size > kLargestCopy) {

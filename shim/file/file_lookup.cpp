@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kLinksFollowed = 40;
 constexpr size_t kDirectoryTimes = 100'000;
+constexpr size_t kUntoldTimes = 10'000;
 constexpr size_t kLongestName = 255;
 
 }  // namespace
@@ -76,13 +77,34 @@ void FileSystem::NoteName(const std::string& key, std::optional<bool> directory)
   remembered_.erase(key);
   searched_.erase(key);
   if (!directory) kept_directories_.erase(key);
-  if (changed_at_.size() >= kDirectoryTimes) changed_at_.clear();
   changed_at_.erase(key);
-  changed_at_[ParentOf(key)] = NowNs();
+  NoteDirectoryTime(ParentOf(key), NowNs());
+  if (untold_times_.size() >= kUntoldTimes) untold_times_.clear();
+  untold_times_.insert(ParentOf(key));
   auto listing = listings_.find(ParentOf(key));
   if (listing == listings_.end()) return;
   if (directory) listing->second->names[NameOf(key)] = {.directory = *directory, .certain = *directory};
   if (!directory) listing->second->names.erase(NameOf(key));
+}
+
+void FileSystem::NoteDirectoryTime(const std::string& directory, int64_t changed_ns) {
+  if (changed_at_.size() >= kDirectoryTimes) changed_at_.clear();
+  int64_t& known = changed_at_[directory];
+  known = std::max(known, changed_ns);
+}
+
+FileSystem::DirectoryTimes FileSystem::TakeDirectoryTimes() {
+  std::lock_guard lock(mutex_);
+  DirectoryTimes times;
+  for (auto& directory : untold_times_)
+    if (auto known = changed_at_.find(directory); known != changed_at_.end()) times.push_back(*known);
+  untold_times_.clear();
+  return times;
+}
+
+void FileSystem::NoteDirectoryTimes(const DirectoryTimes& times) {
+  std::lock_guard lock(mutex_);
+  for (auto& [directory, changed_ns] : times) NoteDirectoryTime(directory, changed_ns);
 }
 
 std::shared_ptr<ObjectFile> FileSystem::FindOpen(const std::string& key) {
@@ -129,9 +151,10 @@ Result<Attributes> FileSystem::Lookup(const std::string& key, bool fresh) {
   if (!found || !found->is_directory()) return found;
   std::lock_guard lock(mutex_);
   auto changed = changed_at_.find(key);
-  if (changed == changed_at_.end()) return found;
+  // Who has set the times since then has the last word.
+  if (changed == changed_at_.end() || changed->second <= found->ctime_ns) return found;
   found->mtime_ns = std::max(found->mtime_ns, changed->second);
-  found->ctime_ns = std::max(found->ctime_ns, changed->second);
+  found->ctime_ns = changed->second;
   return found;
 }
 
@@ -241,6 +264,7 @@ Result<FileSystem::Resolved> FileSystem::WithoutDots(const std::string& path, in
     out = ParentOf(head->path);
   }
   if (out.size() > LongestPath()) return Fail(ENAMETOOLONG, path);
+  if (auto usable = Store().CheckKey(out); !usable) return Fail(usable.error().code, path);
   return Resolved{as_directory && !out.empty() ? out + "/" : out};
 }
 

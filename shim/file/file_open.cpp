@@ -41,7 +41,8 @@ Result<std::shared_ptr<ObjectFile>> FileSystem::Open(const std::string& path, in
   if ((flags & O_TMPFILE) == O_TMPFILE) return OpenAnonymous(path, flags, mode);
   bool exclusive = (flags & O_CREAT) && (flags & O_EXCL);
   // The usual case in one request: a file that is there, by its own name. All else takes the long way.
-  if (!Writes(flags) && !(flags & O_CREAT) && IsPlainPath(path) && !IsRemembered(path)) {
+  if (!Writes(flags) && !(flags & O_CREAT) && IsPlainPath(path) && Store().CheckKey(path) &&
+      !IsRemembered(path)) {
     auto searchable = Searchable(ParentOf(path));
     if (!searchable) return searchable.error();
     auto file = OpenExisting(path, flags, nullptr);

@@ -144,6 +144,11 @@ class FileSystem {
 
   // Another host says that it has changed something here.
   void ForgetAll();
+  // Directories and when this host last changed names in them, since the last call. The store does not know:
+  // the other hosts are told.
+  using DirectoryTimes = std::vector<std::pair<std::string, int64_t>>;
+  DirectoryTimes TakeDirectoryTimes();
+  void NoteDirectoryTimes(const DirectoryTimes& times);
 
   // Who has files of this map open on other hosts; before the first call. It outlives the FileSystem's calls.
   void SetOthers(OtherHolders* others) { others_ = others; }
@@ -260,6 +265,7 @@ class FileSystem {
   std::string NameInCache(const std::string& key) const;
   void Forget(const std::string& key);
   void NoteName(const std::string& key, std::optional<bool> directory);
+  void NoteDirectoryTime(const std::string& directory, int64_t changed_ns);
   std::shared_ptr<ObjectFile> FindOpen(const std::string& key);
   void PutOpen(const std::string& key, const std::shared_ptr<ObjectFile>& file);
   // The same, unless somebody else has opened it at the same time, whose file it is then: all of this host
@@ -313,7 +319,8 @@ class FileSystem {
   std::condition_variable looked_;  // one of them is done
   std::map<std::string, std::weak_ptr<ObjectFile>> open_;
   std::set<std::string> kept_directories_;     // known to have an object of their own
-  std::map<std::string, int64_t> changed_at_;  // directories in which this host has changed names, ns
+  std::map<std::string, int64_t> changed_at_;  // directories in which names were changed, ns
+  std::set<std::string> untold_times_;         // of these, by this host since TakeDirectoryTimes
   struct Searched {
     Attributes attributes;
     int64_t until_ns = 0;

@@ -10,10 +10,6 @@ bool Overlap(const LockRange& a, const LockRange& b) {
   return a.from < b.to && b.from < a.to;
 }
 
-bool SameWorld(LockKind a, LockKind b) {
-  return (a == LockKind::kFlock) == (b == LockKind::kFlock);
-}
-
 bool IsProcess(const LockOwner& owner, uint64_t process) {
   return owner == LockOwner{LockKind::kProcess, process};
 }
@@ -26,8 +22,7 @@ bool IsDescription(const LockOwner& owner, uint64_t description) {
 
 bool LockTable::Excludes(const Held& held, const LockRequest& request) {
   bool excludes = held.type == LockType::kExclusive || request.type == LockType::kExclusive;
-  return excludes && held.owner != request.owner && SameWorld(held.owner.kind, request.owner.kind) &&
-         Overlap(held.range, request.range);
+  return excludes && held.owner != request.owner && Overlap(held.range, request.range);
 }
 
 const LockTable::Held* LockTable::FindHeld(const LockRequest& request) const {
@@ -96,14 +91,9 @@ Status LockTable::Set(File& file, const LockRequest& request) {
 }
 
 Status LockTable::Try(const LockRequest& request) {
-  bool flock = request.owner.kind == LockKind::kFlock;
-  LockRequest whole = request;
-  if (flock) whole.range = {};
-  const Held* conflict = FindHeld(whole);
-  bool gives_up = flock && conflict;
-  if (gives_up) whole.type = LockType::kUnlock;
+  const Held* conflict = FindHeld(request);
   Status status = Ok{};
-  if (!conflict || gives_up) status = Set(files_[request.file], whole);
+  if (!conflict) status = Set(files_[request.file], request);
   TryWaitersOf(request.file);
   if (conflict) return Error{EAGAIN, "somebody else has the lock"};
   return status;
@@ -113,10 +103,8 @@ Result<bool> LockTable::Wait(const LockRequest& request, uint64_t waiter) {
   auto tried = Try(request);
   if (tried) return true;
   if (tried.error().code != EAGAIN) return tried.error();
-  LockRequest whole = request;
-  if (request.owner.kind == LockKind::kFlock) whole.range = {};
-  if (WouldWaitForItself(whole)) return Error{EDEADLK, "waiting for this lock would never end"};
-  files_[request.file].waiters.push_back({waiter, whole});
+  if (WouldWaitForItself(request)) return Error{EDEADLK, "waiting for this lock would never end"};
+  files_[request.file].waiters.push_back({waiter, request});
   return false;
 }
 

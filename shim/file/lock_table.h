@@ -1,15 +1,14 @@
 // LockTable: the locks on mapped files, for the one agent that decides for all hosts (home's).
 //
-// Three kinds, as Linux has them: POSIX record locks (fcntl F_SETLK, lockf), which belong to a process;
-// record locks of an open file description (F_OFD_SETLK); and flock, of a description and the whole file. The
-// first two exclude each other, flock knows nothing of them.
+// Two kinds, as Linux has them: POSIX record locks (fcntl F_SETLK, lockf), which belong to a process; and
+// record locks of an open file description (F_OFD_SETLK). They exclude each other. flock, which knows nothing
+// of them, is for the caller a lock of a description on another file.
 //
 // Rules, all of them the kernel's
 //  - A request is checked against the locks that are held, not against those who wait; whoever waits is tried
 //    again, in the order of arrival, whenever a lock on the file goes or shrinks.
 //  - Setting a record lock replaces what its owner has in the range, also when the type changes; ranges of
 //    one type that touch become one.
-//  - Changing the type of a flock gives the old one up first, also when the new one cannot be had.
 //  - A POSIX request that would close a circle of processes, each waiting for the next, fails with EDEADLK,
 //    at once or when it is tried again. The other kinds may wait for ever.
 //  - A process's POSIX locks on a file go with its first close of any descriptor of that file, all of them
@@ -34,7 +33,7 @@ namespace elsewhere::file {
 // Chosen by the caller: the same as long as anybody has the file open, whatever its name is by then.
 using LockedFile = uint64_t;
 
-enum class LockKind { kProcess, kDescription, kFlock };
+enum class LockKind { kProcess, kDescription };
 enum class LockType { kUnlock, kShared, kExclusive };
 
 struct LockOwner {
@@ -53,7 +52,7 @@ struct LockRequest {
   LockedFile file = 0;
   LockOwner owner{};
   LockType type = LockType::kShared;
-  LockRange range{};  // flock: all of it
+  LockRange range{};
 };
 
 // As F_GETLK tells.

@@ -35,6 +35,7 @@
 namespace elsewhere::store {
 
 inline constexpr uint64_t kToEnd = UINT64_MAX;
+inline constexpr size_t kLongestKey = 1024;
 
 // A part of an object; what lies beyond its end is left out without an error.
 struct Range {
@@ -128,6 +129,8 @@ class ObjectStore {
   virtual const std::string& url() const = 0;
   // Differs for all stores that one user reaches, which url() of the same bucket on two servers does not.
   virtual std::string identity() const { return url(); }
+  // May an object's key have those bytes? EILSEQ.
+  virtual Status CheckKey(std::string_view key) const;
 
   // Bytes that a key may have.
   virtual size_t longest_key() const { return 1024; }

@@ -37,6 +37,25 @@ uint64_t SizeOfContentRange(std::string_view text) {
   return slash == text.npos ? 0 : strtoull(std::string(text.substr(slash + 1)).c_str(), nullptr, 10);
 }
 
+// RFC 3629: no surrogates, nothing above U+10FFFF, nothing longer than it must be.
+bool IsUtf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const auto first = static_cast<unsigned char>(text[at++]);
+    if (first < 0x80) continue;
+    const size_t more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+    if (first < 0xc2 || first > 0xf4 || text.size() - at < more) return false;
+    uint32_t point = first & (0x3fu >> more);
+    for (size_t i = 0; i < more; ++i) {
+      const auto next = static_cast<unsigned char>(text[at++]);
+      if ((next & 0xc0) != 0x80) return false;
+      point = point << 6 | (next & 0x3f);
+    }
+    constexpr uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};
+    if (point < kSmallest[more] || (point >= 0xd800 && point < 0xe000) || point > 0x10ffff) return false;
+  }
+  return true;
+}
+
 std::string Quoted(const std::string& etag) {
   return "\"" + etag + "\"";
 }
@@ -109,6 +128,11 @@ Result<std::shared_ptr<S3Store>> S3Store::Open(const std::string& bucket, std::s
 std::string S3Store::FullKey(std::string_view key) const {
   if (key == "/" && !prefix_.empty()) return prefix_;
   return prefix_ + std::string(key);
+}
+
+Status S3Store::CheckKey(std::string_view key) const {
+  if (!IsUtf8(key)) return Error{EILSEQ, url_ + ": S3's keys are UTF-8"};
+  return Ok{};
 }
 
 Result<S3Answer> S3Store::Send(const S3Call& call, const std::string& what,

@@ -30,6 +30,7 @@ class S3Store final : public ObjectStore {
   const std::string& url() const override { return url_; }
   std::string identity() const override { return connection_->endpoint() + " " + url_; }
   size_t longest_key() const override { return prefix_.size() < 1024 ? 1024 - prefix_.size() : 0; }
+  Status CheckKey(std::string_view key) const override;
   Result<Object> Get(std::string_view key, const GetOptions& options = {}) override;
   Result<uint64_t> GetInto(std::string_view key, std::span<char> into,
                            const GetOptions& options = {}) override;

@@ -2,10 +2,20 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "shim/wire/message.h"
 
 namespace elsewhere::wire {
+
+struct DirectoryTime {
+  std::string path;
+  int64_t changed_ns = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.path, s.changed_ns);
+  }
+};
 
 // The sender changed names, attributes or contents on this map: nothing that was remembered of it holds. Sent
 // to every host before the call that changed it returns, so before whatever the caller does next can be seen
@@ -13,9 +23,10 @@ namespace elsewhere::wire {
 struct FilesChanged {
   static constexpr MessageType kType = MessageType::kFilesChanged;
   uint32_t map = 0;
+  std::vector<DirectoryTime> times;  // of directories whose names it changed
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.map);
+    return std::tie(s.map, s.times);
   }
 };
 

@@ -236,6 +236,38 @@ TEST_F(FileSystemTest, AttributesAreKept) {
   EXPECT_EQ(test_store_.Open()->Get("file")->body, "te");
 }
 
+TEST_F(FileSystemTest, TimesOfDirectoriesFollowTheChangesOfAllHosts) {
+  auto other = NewHost("other");
+  ASSERT_EQ(CodeOf(home_->MakeDirectory("d", 0755)), 0);
+  ASSERT_EQ(CodeOf(WriteFile(*home_, "d/file", "text")), 0);
+  // What was set later counts, also if another host has set it.
+  ASSERT_EQ(CodeOf(other->SetTimes("d", {1'000'000'001, 2'000'000'002})), 0);
+  home_->ForgetAll();
+  EXPECT_EQ(home_->Stat("d")->mtime_ns, 2'000'000'002);
+  ASSERT_EQ(CodeOf(other->Unlink("d/file")), 0);
+  auto times = other->TakeDirectoryTimes();
+  ASSERT_EQ(times.size(), 1u);
+  EXPECT_EQ(times[0].first, "d");
+  EXPECT_TRUE(other->TakeDirectoryTimes().empty());
+  home_->NoteDirectoryTimes(times);
+  home_->ForgetAll();
+  EXPECT_EQ(home_->Stat("d")->mtime_ns, times[0].second);
+  EXPECT_EQ(home_->Stat("d")->ctime_ns, times[0].second);
+}
+
+TEST_F(FileSystemTest, NamesThatTheStoreCannotHaveAreRefused) {
+  const std::string name(200, 'x'), most = name + "/" + name + "/" + name + "/" + name + "/" + name;
+  const std::string longer = most + "/" + std::string(store::kLongestKey - most.size(), 'y');
+  EXPECT_EQ(CodeOf(home_->Stat(longer)), ENAMETOOLONG);
+  if (!test_store_.on_s3()) return;
+  for (const char* bytes : {"\xff", "a\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80"}) {
+    EXPECT_EQ(CodeOf(home_->Open(bytes, O_WRONLY | O_CREAT, 0644)), EILSEQ);
+    EXPECT_EQ(CodeOf(home_->Open(bytes, O_RDONLY, 0)), EILSEQ);
+    EXPECT_EQ(CodeOf(home_->MakeDirectory(bytes, 0755)), EILSEQ);
+  }
+  EXPECT_EQ(CodeOf(home_->MakeDirectory("\u00e7\u20ac\U0001f600", 0755)), 0);
+}
+
 TEST_F(FileSystemTest, PermissionsAndReadOnlyMaps) {
   ASSERT_EQ(CodeOf(WriteFile(*home_, "file", "text")), 0);
   ASSERT_EQ(CodeOf(home_->MakeDirectory("dir", 0755)), 0);

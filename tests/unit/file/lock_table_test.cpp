@@ -22,9 +22,6 @@ LockOwner Process(uint64_t id) {
 LockOwner Description(uint64_t id) {
   return {LockKind::kDescription, id};
 }
-LockOwner Flock(uint64_t id) {
-  return {LockKind::kFlock, id};
-}
 
 class LockTableTest : public testing::Test {
  protected:
@@ -116,17 +113,6 @@ TEST_F(LockTableTest, DescriptionsAreOwnersWithoutADeadlockCheck) {
   EXPECT_EQ(Wait(12, Description(2), kWrite, {0, 1}), -1);
   table_.ReleaseDescription(1);
   EXPECT_EQ(table_.TakeAnswers(), (Answers{{12, 0}}));
-}
-
-TEST_F(LockTableTest, FlockIsAWorldOfItsOwn) {
-  EXPECT_EQ(Try(Process(1), kWrite), 0);
-  EXPECT_EQ(Try(Flock(1), kRead), 0);
-  EXPECT_EQ(Try(Flock(2), kRead), 0);
-  EXPECT_EQ(Try(Flock(1), kWrite), EAGAIN);
-  EXPECT_EQ(Try(Flock(2), kWrite), 0) << "the failed change has given the shared lock up";
-  EXPECT_EQ(Wait(11, Flock(1), kWrite), -1);
-  table_.ReleaseDescription(2);
-  EXPECT_EQ(table_.TakeAnswers(), (Answers{{11, 0}}));
 }
 
 TEST_F(LockTableTest, AnyCloseReleasesAProcesssLocksOnTheFile) {

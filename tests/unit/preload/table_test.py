@@ -16,7 +16,7 @@ def output(*command):
 
 def table(path):
     """{form: [name, ...]} from the expanded table."""
-    forms = {"exported": [], "internal": [], "known": []}
+    forms = {"exported": [], "internal": [], "known": [], "foreign": []}
     for form, name in re.findall(r"(\w+):(\w+);", open(path, encoding="utf-8").read()):
         forms[form].append(name)
     return forms
@@ -40,8 +40,9 @@ def check(what, wrong):
 
 def main(names, library, libc, *objects):
     forms = table(names)
+    foreign = forms.pop("foreign")
     listed = [name for form in forms.values() for name in form]
-    exported = set(forms["exported"])
+    exported = set(forms["exported"] + foreign)
     assert exported, "the table exports nothing"
     in_libc = dynamic_symbols(libc)
     ours = dynamic_symbols(library)
