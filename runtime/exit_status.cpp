@@ -31,6 +31,11 @@ timeval FromTicks(unsigned long ticks) {
           static_cast<long>(ticks % per_second * 1'000'000 / per_second)};
 }
 
+// 'X' is a zombie that its parent is about to take away.
+bool IsDead(char state) {
+  return state == 'Z' || state == 'X';
+}
+
 std::optional<ExitStatus> OfZombie(int32_t pid) {
   char path[32];
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
@@ -42,7 +47,7 @@ std::optional<ExitStatus> OfZombie(int32_t pid) {
   if (size <= 0) return std::nullopt;
   text[size] = 0;
   const char* fields = strrchr(text, ')');  // the name may hold anything
-  if (fields == nullptr || fields[1] != ' ' || fields[2] != 'Z') return std::nullopt;
+  if (fields == nullptr || fields[1] != ' ' || !IsDead(fields[2])) return std::nullopt;
   ExitStatus result;
   // Field 3 is the state; 14 and 15 are times, 52 the exit code.
   char* rest = nullptr;
