@@ -49,9 +49,9 @@ void CopyMark(int from, int to) {
 }
 
 int Opened(int fd, int flags) {
+  if (fd < 0 || !HasStreams()) return fd;
   struct stat status;
-  if (fd < 0 || raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status))) || !IsStreamObject(status))
-    return fd;
+  if (raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status))) || !IsStreamObject(status)) return fd;
   const int same = StreamWithObject(status, fd);
   if (same >= 0 && IsOutputFile(same) && (flags & O_PATH) == 0 && OpenOutputFile(&fd, same, flags)) return fd;
   if (same >= 0) CopyMark(same, fd);
