@@ -98,7 +98,8 @@ TEST_F(ObjectFileTest, LargeFilesAreReadInPiecesAndKeptInTheCache) {
 }
 
 TEST_F(ObjectFileTest, WritersSendWhileTheyWrite) {
-  std::string content = Pattern(80'000'000, 2);  // the writer waits for the first of nine parts
+  // The writer waits for the first of eight parts under way when eight more are written.
+  std::string content = Pattern(145'000'000, 2);
   auto file = New(home_, "k");
   for (size_t at = 0; at < content.size(); at += 1'000'000)
     ASSERT_TRUE(file->Write(std::string_view(content).substr(at, 1'000'000), at).ok());
