@@ -11,7 +11,7 @@
 //  changed bytes are
 //    laid over the new version (appended bytes: behind it) and sent again: both writers' changes are in the
 //    object, where they overlap those of the later Flush. A file that was truncated replaces the other's
-//    content whole.
+//    content whole. However often others are faster, it goes on.
 //  - Appended bytes never get into the object twice (`doubted_`). When an answer was lost and another host
 //    replaced the object before we look: our bytes at their place in its version were probably sent by us,
 //    and Flush gives EIO, now and when repeated. Other bytes there: ours were not written, and follow.
@@ -159,7 +159,7 @@ class ObjectFile {
   Result<store::ObjectInfo> SendStream(const Snapshot& snapshot);
   Status CheckVersion(const Snapshot& snapshot);
   Result<Buffer> Content(uint64_t offset, uint64_t length);
-  Status Rebase();
+  Result<std::string> Rebase();
   Result<bool> DoubtedIsThere(const store::ObjectInfo& now);
   Status MoveAppended(uint64_t by);
 

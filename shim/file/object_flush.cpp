@@ -18,8 +18,24 @@ constexpr unsigned kStreamPartsAtOnce = 8;
 // So many more may be written before the writer waits: there is something to send also while he, who is
 // slower than the link for a moment, writes the next.
 constexpr unsigned kStreamPartsReady = 8;
-constexpr int kConflictsBorne = 16;
+constexpr int kReplacementsBorne = 16;  // by who reads
+constexpr int kRefusalsBorne = 16;
 constexpr uint64_t kCompared = 4 << 20;  // bytes of one request
+
+// Who loses to other writers goes on however often: each time one of them got on, and giving up would lose
+// what was written. Only a server that refuses a version which nobody has replaced is left in the end.
+class Refusals {
+ public:
+  bool TooMany(std::string_view version) {
+    count_ = version == last_ ? count_ + 1 : 0;
+    last_ = version;
+    return count_ > kRefusalsBorne;
+  }
+
+ private:
+  std::string last_;
+  int count_ = 0;
+};
 
 bool IsConflict(const Error& error) {
   return error.code == ESTALE || error.code == EEXIST || error.code == EALREADY;
@@ -67,15 +83,15 @@ bool ObjectFile::NothingToSend() const {
 
 Status ObjectFile::Flush() {
   auto flush_lock = LockFlush();
-  for (int attempt = 0;; ++attempt) {
+  for (Refusals refusals;;) {
     auto status = FlushOnce();
     if (status) return status;
     AbandonStream();
     if (!IsConflict(status.error())) return status;
-    if (attempt >= kConflictsBorne)
+    auto version = Rebase();
+    if (!version) return version.error();
+    if (refusals.TooMany(*version))
       return status.error().code == EALREADY ? Error{EIO, status.error().message} : status.error();
-    auto rebased = Rebase();
-    if (!rebased) return rebased;
   }
 }
 
@@ -94,14 +110,14 @@ Status ObjectFile::Refresh() {
         if (fstat(fd(), &status) != 0 || uint64_t(status.st_size) != attributes_.size) return Ok{};
         whole = whole || valid_.Contains(0, attributes_.size);
       }
-      if (auto rebased = Rebase(); !rebased) return rebased;
+      if (auto rebased = Rebase(); !rebased) return rebased.error();
       std::lock_guard lock(mutex_);
       attributes_.etag = base_etag_;
     }
     // Who has it mapped reads without asking.
     auto fetched = whole ? Prepare(0, UINT64_MAX) : Status(Ok{});
     // It may be replaced once more before all of it is here.
-    if (fetched || fetched.error().code != ESTALE || attempt >= kConflictsBorne) return fetched;
+    if (fetched || fetched.error().code != ESTALE || attempt >= kReplacementsBorne) return fetched;
   }
 }
 
@@ -272,16 +288,18 @@ Result<store::ObjectInfo> ObjectFile::SendStream(const Snapshot& snapshot) {
   return store.CompleteUpload(stream.key, stream.upload_id, parts, snapshot.Options());
 }
 
-// Takes over the version that another host has put there, and lays our changes over it.
-Status ObjectFile::Rebase() {
+// Takes over the version that another host has put there, and lays our changes over it. Answers which
+// version is there, empty if none.
+Result<std::string> ObjectFile::Rebase() {
   auto now = context_->store->Head(key());
   std::unique_lock lock(mutex_);
-  if (!now && now.error().code == ENOENT && base_etag_.empty()) return Ok{};
+  if (!now && now.error().code == ENOENT && base_etag_.empty()) return std::string();
   if (!now) return Failed(now.error());
-  if (now->etag == base_etag_) return Ok{};
+  if (now->etag == base_etag_) return now->etag;
   lock.unlock();
   auto there = DoubtedIsThere(*now);
-  if (!there) return there.error().code == ESTALE ? Status(Ok{}) : there.error();  // replaced: once more
+  if (!there && there.error().code == ESTALE) return now->etag;  // replaced once more
+  if (!there) return there.error();
   lock.lock();
   arrived_.wait(lock, [this] { return fetching_.empty(); });
   if (*there && appended_only_)
@@ -297,7 +315,7 @@ Status ObjectFile::Rebase() {
   } else {
     if (appended_only_ && !changed_.empty() && now->size != old_base) {
       auto moved = MoveAppended(now->size - old_base);
-      if (!moved) return moved;
+      if (!moved) return moved.error();
     }
     uint64_t size = std::max(now->size, changed_.end());
     // Nothing of the old version may shine through.
@@ -314,7 +332,7 @@ Status ObjectFile::Rebase() {
   base_etag_ = now->etag;
   base_size_ = now->size;
   doubted_.Clear();
-  return Ok{};
+  return now->etag;
 }
 
 // Whether version `now` holds, where a sending of unknown outcome would have put them, the bytes that were

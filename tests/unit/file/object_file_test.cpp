@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "forwarding_store.h"
 #include "test_store.h"
 
 namespace elsewhere::file {
@@ -202,64 +203,22 @@ TEST_F(ObjectFileTest, AppendsOfTwoHostsFollowEachOther) {
 }
 
 // A store whose next conditional write has its answer lost, and another writer comes before that is seen.
-class LosingStore : public store::ObjectStore {
+class LosingStore : public ForwardingStore {
  public:
-  explicit LosingStore(std::shared_ptr<store::ObjectStore> store) : store_(std::move(store)) {}
+  using ForwardingStore::ForwardingStore;
   std::function<void()> meanwhile;  // set: the next write's answer is lost
   bool carried_out = true;
   int code = EALREADY;
 
-  const std::string& url() const override { return store_->url(); }
-  Result<store::Object> Get(std::string_view key, const store::GetOptions& options) override {
-    return store_->Get(key, options);
-  }
-  Result<uint64_t> GetInto(std::string_view key, std::span<char> into,
-                           const store::GetOptions& options) override {
-    return store_->GetInto(key, into, options);
-  }
-  Result<store::ObjectInfo> Head(std::string_view key) override { return store_->Head(key); }
   Result<store::ObjectInfo> PutPieces(std::string_view key, std::span<const std::string_view> pieces,
                                       const store::PutOptions& options) override {
-    if (!meanwhile) return store_->PutPieces(key, pieces, options);
+    if (!meanwhile) return ForwardingStore::PutPieces(key, pieces, options);
     if (carried_out) {
-      EXPECT_TRUE(store_->PutPieces(key, pieces, options).ok());
+      EXPECT_TRUE(ForwardingStore::PutPieces(key, pieces, options).ok());
     }
     std::exchange(meanwhile, nullptr)();
     return Error{code, "the answer was lost"};
   }
-  Result<store::ObjectInfo> Copy(std::string_view from, std::string_view to,
-                                 const store::CopyOptions& options) override {
-    return store_->Copy(from, to, options);
-  }
-  Status Delete(std::string_view key) override { return store_->Delete(key); }
-  Result<uint64_t> DeleteMany(std::span<const std::string> keys) override { return store_->DeleteMany(keys); }
-  Result<store::ListPage> List(const store::ListRequest& request) override { return store_->List(request); }
-  Result<std::string> BeginUpload(std::string_view key, const store::PutOptions& options) override {
-    return store_->BeginUpload(key, options);
-  }
-  Result<store::UploadPart> PutPart(std::string_view key, std::string_view id, unsigned number,
-                                    std::string_view body) override {
-    return store_->PutPart(key, id, number, body);
-  }
-  Result<store::UploadPart> CopyPart(std::string_view key, std::string_view id, unsigned number,
-                                     std::string_view from, store::Range range,
-                                     std::string_view if_match) override {
-    return store_->CopyPart(key, id, number, from, range, if_match);
-  }
-  Result<store::ObjectInfo> CompleteUpload(std::string_view key, std::string_view id,
-                                           std::span<const store::UploadPart> parts,
-                                           const store::PutOptions& options) override {
-    return store_->CompleteUpload(key, id, parts, options);
-  }
-  Status AbortUpload(std::string_view key, std::string_view id) override {
-    return store_->AbortUpload(key, id);
-  }
-  Result<std::vector<store::UploadEntry>> ListUploads(std::string_view prefix) override {
-    return store_->ListUploads(prefix);
-  }
-
- private:
-  const std::shared_ptr<store::ObjectStore> store_;
 };
 
 TEST_F(ObjectFileTest, AppendedBytesAreNotSentTwiceAfterALostAnswer) {
@@ -295,29 +254,87 @@ TEST_F(ObjectFileTest, AppendedBytesAreNotSentTwiceAfterALostAnswer) {
     }
 }
 
+// A store where something happens before every request of one kind.
+class RivalStore : public ForwardingStore {
+ public:
+  using ForwardingStore::ForwardingStore;
+  std::string verb;
+  std::function<std::optional<Error>()> before;
+
+ private:
+  std::optional<Error> Refuse(std::string_view asked) override {
+    return asked == verb ? before() : std::nullopt;
+  }
+};
+
+TEST_F(ObjectFileTest, WhoLosesAgainAndAgainStoresItInTheEnd) {
+  for (std::string verb : {"PUT", "GET"}) {
+    ASSERT_TRUE(home_->store->Put("k", "base ").ok());
+    auto rival = std::make_shared<RivalStore>(test_store_.Open());
+    std::string expected = "base ";
+    rival->verb = verb;
+    rival->before = [&]() -> std::optional<Error> {
+      if (expected.size() >= 200) return std::nullopt;
+      auto theirs = OpenToWrite(other_, "k");
+      EXPECT_TRUE(theirs->Append("theirs ").ok());
+      EXPECT_TRUE(theirs->Flush().ok());
+      expected += "theirs ";
+      return std::nullopt;
+    };
+    auto host = NewHost("late");
+    host->store = rival;
+    auto file = OpenToWrite(host, "k");
+    ASSERT_TRUE(file->Append("ours ").ok());
+    auto flushed = file->Flush();
+    EXPECT_TRUE(flushed.ok()) << verb << ": " << flushed.error().message;
+    EXPECT_EQ(InStore("k"), expected + "ours ");
+  }
+}
+
+TEST_F(ObjectFileTest, AServerThatRefusesWhatNobodyReplacedIsGivenUp) {
+  ASSERT_TRUE(home_->store->Put("k", "base ").ok());
+  auto rival = std::make_shared<RivalStore>(test_store_.Open());
+  rival->verb = "PUT";
+  rival->before = [] { return Error{ESTALE, "another version than expected"}; };
+  auto host = NewHost("refused");
+  host->store = rival;
+  auto file = OpenToWrite(host, "k");
+  ASSERT_TRUE(file->Append("ours ").ok());
+  EXPECT_EQ(file->Flush().error().code, ESTALE);
+  EXPECT_TRUE(file->changed());
+  EXPECT_EQ(InStore("k"), "base ");
+}
+
 TEST_F(ObjectFileTest, ManyAppendersLoseNothing) {
   ASSERT_TRUE(home_->store->Put("log", "").ok());
+  constexpr int kHosts = 4, kLines = 20;
+  bool refused[kHosts][kLines] = {};
+  auto line = [](int h, int i) { return "line " + std::to_string(h) + " " + std::to_string(i) + "\n"; };
   std::vector<std::thread> hosts;
-  for (int h = 0; h < 4; ++h)
+  for (int h = 0; h < kHosts; ++h)
     hosts.emplace_back([&, h] {
       auto host = NewHost("appender" + std::to_string(h));
-      for (int i = 0; i < 20; ++i) {
+      for (int i = 0; i < kLines; ++i) {
         auto file = OpenToWrite(host, "log");
-        ASSERT_TRUE(file->Append("line " + std::to_string(h) + " " + std::to_string(i) + "\n").ok());
+        ASSERT_TRUE(file->Append(line(h, i)).ok());
         auto status = file->Flush();
-        ASSERT_TRUE(status.ok()) << status.error().message;
+        EXPECT_TRUE(status.ok()) << line(h, i) << status.error().message;
+        refused[h][i] = !status;
       }
     });
   for (auto& host : hosts) host.join();
-  std::string log = InStore("log");
-  for (int h = 0; h < 4; ++h) {
+  const std::string log = InStore("log");
+  size_t expected = 0;
+  for (int h = 0; h < kHosts; ++h) {
     size_t at = 0;
-    for (int i = 0; i < 20; ++i) {
-      at = log.find("line " + std::to_string(h) + " " + std::to_string(i) + "\n", at);
-      ASSERT_NE(at, log.npos) << h << " " << i;
+    for (int i = 0; i < kLines; ++i) {
+      if (refused[h][i]) continue;
+      expected += line(h, i).size();
+      at = log.find(line(h, i), at);
+      ASSERT_NE(at, log.npos) << "stored, and lost: " << line(h, i);
     }
   }
-  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 80);
+  EXPECT_EQ(log.size(), expected) << "something is there twice, or although it was refused";
 }
 
 TEST_F(ObjectFileTest, TheLaterOfTwoReplacementsWins) {
