@@ -34,7 +34,7 @@ class Linger {
 
  private:
   using Microseconds = std::chrono::microseconds;
-  static constexpr Microseconds kWorthIt{100};  // a wait that was no longer
+  static constexpr Microseconds kWorthIt{40};  // a wait that was no longer
   static constexpr Microseconds kLongest{30};
   static constexpr Microseconds kTaken{50};  // by another's work
   static constexpr int kRarer = 100;
