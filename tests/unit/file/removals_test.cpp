@@ -1,58 +1,20 @@
 // What an unlink puts off (--write-back): shim/file/removals.h, and that nobody of this host sees it.
 #include "shim/file/removals.h"
 
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 
-#include "forwarding_store.h"
+#include "gated_store.h"
 #include "hosts.h"
 
 namespace elsewhere::file {
 namespace {
 
-// Deletions wait at the gate while it is closed, and fail while the store forbids them.
-class GatedStore final : public ForwardingStore {
- public:
-  using ForwardingStore::ForwardingStore;
-  void Set(bool open, bool forbidden = false) {
-    std::lock_guard lock(mutex_);
-    open_ = open;
-    forbidden_ = forbidden;
-    changed_.notify_all();
-  }
-  void AwaitWaiting(int count) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return waiting_ >= count; });
-  }
-  int Deletions() {
-    std::lock_guard lock(mutex_);
-    return std::exchange(deletions_, 0);
-  }
-
- private:
-  std::optional<Error> Refuse(std::string_view verb) override {
-    if (verb != "DELETE") return std::nullopt;
-    std::unique_lock lock(mutex_);
-    ++waiting_;
-    ++deletions_;
-    changed_.notify_all();
-    changed_.wait(lock, [&] { return open_; });
-    --waiting_;
-    if (forbidden_) return Error{EACCES, "it may not be deleted"};
-    return std::nullopt;
-  }
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool open_ = true, forbidden_ = false;
-  int waiting_ = 0, deletions_ = 0;
-};
-
 class RemovalsTest : public HostsTest {
  protected:
   static constexpr int kFiles = 100;
   void SetUp() override {
-    gate_ = std::make_shared<GatedStore>(test_store_.Open());
+    gate_ =
+        std::make_shared<GatedStore>(test_store_.Open(), "DELETE", Error{EACCES, "it may not be deleted"});
     auto context = std::make_shared<FileContext>();
     context->store = gate_;
     context->cache = *FileCache::Open(directory_.path() + "/cache-gated", 1ull << 30);
@@ -95,7 +57,7 @@ TEST_F(RemovalsTest, ManyGoWithOneRequestAndAreGoneAtOnce) {
   EXPECT_EQ(CodeOf(home_->Stat(Name(0))), 0) << "the store has it yet";
   gate_->Set(true);
   EXPECT_TRUE(host_->removals().Finish().empty());
-  EXPECT_LE(gate_->Deletions(), 4) << "the first, and the others while it was on its way";
+  EXPECT_LE(gate_->Requests(), 4) << "the first, and the others while it was on its way";
   EXPECT_EQ(Names(*NewHost("other"), "d"), Strings{});
 }
 

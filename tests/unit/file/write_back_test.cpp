@@ -1,51 +1,17 @@
 #include "shim/file/write_back.h"
 
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 
-#include "forwarding_store.h"
+#include "gated_store.h"
 #include "hosts.h"
 
 namespace elsewhere::file {
 namespace {
 
-// PUTs wait at the gate while it is closed, and fail while the store is away.
-class GatedStore final : public ForwardingStore {
- public:
-  using ForwardingStore::ForwardingStore;
-  void Set(bool open, bool away = false) {
-    std::lock_guard lock(mutex_);
-    open_ = open;
-    away_ = away;
-    changed_.notify_all();
-  }
-  void AwaitWaiting(unsigned count) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return waiting_ >= count; });
-  }
-
- private:
-  std::optional<Error> Refuse(std::string_view verb) override {
-    if (verb != "PUT") return std::nullopt;
-    std::unique_lock lock(mutex_);
-    ++waiting_;
-    changed_.notify_all();
-    changed_.wait(lock, [&] { return open_; });
-    --waiting_;
-    if (away_) return Error{ECONNREFUSED, "the store is away"};
-    return std::nullopt;
-  }
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool open_ = true, away_ = false;
-  unsigned waiting_ = 0;
-};
-
 class WriteBackTest : public HostsTest {
  protected:
   void SetUp() override {
-    gate_ = std::make_shared<GatedStore>(test_store_.Open());
+    gate_ = std::make_shared<GatedStore>(test_store_.Open(), "PUT", Error{ECONNREFUSED, "the store is away"});
     auto context = std::make_shared<FileContext>();
     context->store = gate_;
     context->cache = *FileCache::Open(directory_.path() + "/cache-gated", 1ull << 30);

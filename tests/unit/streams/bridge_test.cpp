@@ -173,25 +173,29 @@ TEST_F(TwoHosts, AFullPipeHoldsTheRemoteWriter) {
   }));
 }
 
-TEST_F(TwoHosts, TheEndOfAWriterWaitsForItsBytesUnlessItWasKilled) {
+// A writer elsewhere that writes more than a pipe holds, and less than is accepted on its way.
+class BlocksOnTheirWay : public TwoHosts {
+ protected:
+  static constexpr size_t kBlock = 4096, kBlocks = 40;
+  void PutBlocks(int descriptor) {
+    SetNonBlocking(descriptor);
+    for (size_t i = 0; i < kBlocks; ++i) {
+      Put(descriptor, std::string(kBlock, 'b'));
+      Turn();
+    }
+  }
+};
+
+TEST_F(BlocksOnTheirWay, TheEndOfAWriterWaitsForItsBytesUnlessItWasKilled) {
   Pipe pipe;
   auto child = MustFork({pipe.write});
-  SetNonBlocking((*child)[pipe.write]);
-  const std::string block(4096, 'b');
-  for (int i = 0; i < 40; ++i) {
-    Put((*child)[pipe.write], block);
-    Turn();
-  }
+  PutBlocks((*child)[pipe.write]);
   EXPECT_FALSE(End(*child, false, 300));
   size_t received = 0;
-  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == 40 * 4096; }));
+  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == kBlocks * kBlock; }));
 
   auto other = MustFork({pipe.write});
-  SetNonBlocking((*other)[pipe.write]);
-  for (int i = 0; i < 40; ++i) {
-    Put((*other)[pipe.write], block);
-    Turn();
-  }
+  PutBlocks((*other)[pipe.write]);
   pipe.CloseWrite();
   EXPECT_TRUE(End(*other, true, 300));
   EXPECT_EQ(Take(pipe.read, 1 << 20).size(), 65536U);
@@ -199,20 +203,15 @@ TEST_F(TwoHosts, TheEndOfAWriterWaitsForItsBytesUnlessItWasKilled) {
 }
 
 // Natively the writer's bytes may all be in, and it is its siblings that wait for room.
-TEST_F(TwoHosts, TheEndOfAWriterIsReportedWhereNobodyReads) {
+TEST_F(BlocksOnTheirWay, TheEndOfAWriterIsReportedWhereNobodyReads) {
   Pipe pipe;
   auto child = MustFork({pipe.write});
-  SetNonBlocking((*child)[pipe.write]);
-  const std::string block(4096, 'b');
-  for (int i = 0; i < 40; ++i) {
-    Put((*child)[pipe.write], block);
-    Turn();
-  }
+  PutBlocks((*child)[pipe.write]);
   EXPECT_TRUE(End(*child, false, 10000));
   // Who has seen the end reads until nothing is there, and the agent is not asked.
   size_t received = 0;
   for (std::string some; !(some = Take(pipe.read, 65536)).empty();) received += some.size();
-  EXPECT_EQ(received, 40 * block.size());
+  EXPECT_EQ(received, kBlocks * kBlock);
 }
 
 // A pager: what is printed behind an end must not overtake what was printed before it.
