@@ -11,6 +11,7 @@
 
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/kernel_call.h"
 #include "preload/output_file.h"
 #include "preload/real.h"
 #include "shim/wire/raw_syscall.h"
@@ -38,7 +39,9 @@ bool Join(const Attribute& asked, char* room, FileCall* call) {
     return false;
   }
   memcpy(room, asked.name, length + 1);
-  if (asked.size > 0) memcpy(room + length + 1, asked.value, asked.size);
+  if (asked.size > 0 &&
+      !CopyProgramMemory(SYS_process_vm_readv, room + length + 1, const_cast<void*>(asked.value), asked.size))
+    return false;
   call->second = room;
   call->second_size = length + 1 + asked.size;
   return true;
@@ -46,7 +49,7 @@ bool Join(const Attribute& asked, char* room, FileCall* call) {
 
 int AskAttribute(const MappedPath& at, const Attribute& asked, FileCall* call) {
   char joined[abi::kFilePathSize];
-  if (asked.name != nullptr && !IsReadable(asked.name)) {
+  if (asked.operation != FileOperation::kListXattr && !IsReadable(asked.name)) {
     errno = call->answer.error = EFAULT;
     return -1;
   }
@@ -68,7 +71,7 @@ ssize_t CopyOut(const FileCall& call, void* to, size_t room) {
     errno = ERANGE;
     return -1;
   }
-  memcpy(to, call.answer.text, length);
+  if (!CopyProgramMemory(SYS_process_vm_writev, const_cast<char*>(call.answer.text), to, length)) return -1;
   return static_cast<ssize_t>(length);
 }
 

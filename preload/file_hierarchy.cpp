@@ -137,7 +137,7 @@ FTSENT* Sorted(FTS* hierarchy, FTSENT* first, size_t count) {
   if (all == nullptr) return first;
   size_t number = 0;
   for (FTSENT* entry = first; entry != nullptr; entry = entry->fts_link) all[number++] = entry;
-  qsort(all, count, sizeof *all, hierarchy->fts_compar);
+  qsort(all, count, sizeof(FTSENT*), hierarchy->fts_compar);
   for (size_t i = 0; i < count; ++i) all[i]->fts_link = i + 1 < count ? all[i + 1] : nullptr;
   first = all[0];
   Free(&blocks);

@@ -57,7 +57,7 @@ abi::ObjectKind KindOf(const abi::KernelCall& call) {
 
 // A queue is named by the deputy's descriptor of it, a System V object by its number.
 std::string ObjectOf(const abi::KernelCall& call, int32_t deputy) {
-  const std::string number = std::to_string(call.arguments[0]);
+  std::string number = std::to_string(call.arguments[0]);
   if (KindOf(call) != abi::ObjectKind::kMessageQueue) return number;
   std::error_code error;
   const auto name = std::filesystem::read_symlink("/proc/" + std::to_string(deputy) + "/fd/" + number, error);

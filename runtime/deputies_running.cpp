@@ -140,8 +140,10 @@ void Deputies::AwaitKilled(CallId id, const Call& call) {
   const auto pid = static_cast<int32_t>(call.arguments[0]);
   // The caller may have seen the deputy's end before this loop has.
   const Process* process = core_.FindKernelPid(pid);
-  pollfd ended{process == nullptr ? -1 : process->pidfd, POLLIN, 0};
-  if (IsDeputy(pid) && poll(&ended, 1, 0) == 1) Gone(Process(*process));
+  if (process != nullptr && IsDeputy(pid)) {
+    pollfd ended{process->pidfd, POLLIN, 0};
+    if (poll(&ended, 1, 0) == 1) Gone(Process(*process));
+  }
   for (auto& [incarnation, killed] : killed_) {
     if (killed.process.kernel_pid == pid) return killed.reapers.push_back(id);
   }

@@ -36,8 +36,8 @@ class Files final : public Component {
         open_(agent.table(), write_back_.get()),
         locks_(
             agent, open_,
-            [this](std::shared_ptr<OpenFile> file, std::function<void(const Status&)> done) {
-              StoreOf(std::move(file), std::move(done));
+            [this](const std::shared_ptr<OpenFile>& file, std::function<void(const Status&)> done) {
+              StoreOf(file, std::move(done));
             },
             [this] { NoteNeeded(); }),
         leaving_(agent, *maps_, [this](const wire::NameLeaves& names) { locks_.NameGone(names); }),
@@ -363,7 +363,7 @@ class Files final : public Component {
     }
   }
 
-  void StoreOf(std::shared_ptr<OpenFile> file, std::function<void(const Status&)> done) {
+  void StoreOf(const std::shared_ptr<OpenFile>& file, std::function<void(const Status&)> done) {
     if (file == nullptr) return FlushAll(std::move(done));
     InBackground([this, file] { return open_.Flush(*file); },
                  [this, file, done = std::move(done)](const Status& stored) {

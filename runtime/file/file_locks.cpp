@@ -212,8 +212,9 @@ void FileLocks::TellOfOthers(HostId host, const wire::FileLock& lock) {
 }
 
 // The steps of preload/file_locks.cpp.
-void FileLocks::LockOutput(std::shared_ptr<OpenFile> file, std::shared_ptr<store::UniqueFd> descriptor,
-                           int operation, std::function<void(int error)> done) {
+void FileLocks::LockOutput(const std::shared_ptr<OpenFile>& file,
+                           const std::shared_ptr<store::UniqueFd>& descriptor, int operation,
+                           std::function<void(int error)> done) {
   if ((operation & (LOCK_SH | LOCK_EX)) == 0)
     return done(flock(descriptor->get(), operation) == 0 ? 0 : errno);
   if (agent_.table().header.flocks_ask.load() == 0) return FlockWithRight(file, descriptor, operation, done);
@@ -228,8 +229,9 @@ void FileLocks::LockOutput(std::shared_ptr<OpenFile> file, std::shared_ptr<store
   });
 }
 
-void FileLocks::FlockWithRight(std::shared_ptr<OpenFile> file, std::shared_ptr<store::UniqueFd> descriptor,
-                               int operation, std::function<void(int error)> done) {
+void FileLocks::FlockWithRight(const std::shared_ptr<OpenFile>& file,
+                               const std::shared_ptr<store::UniqueFd>& descriptor, int operation,
+                               std::function<void(int error)> done) {
   Apart([descriptor, operation] { return flock(descriptor->get(), operation) == 0 ? 0 : errno; },
         [=, this](int error) {
           if (error != 0 || agent_.table().header.flocks_ask.load() == 0) return done(error);
@@ -243,7 +245,8 @@ void FileLocks::FlockWithRight(std::shared_ptr<OpenFile> file, std::shared_ptr<s
 
 // Nobody here has the lock that is wanted, and nobody gets it before what they wrote is stored and the right
 // is gone.
-void FileLocks::Locked(const wire::FileLockWanted& wanted, std::shared_ptr<OpenFile> file, int descriptor) {
+void FileLocks::Locked(const wire::FileLockWanted& wanted, const std::shared_ptr<OpenFile>& file,
+                       int descriptor) {
   open_.SetLocked(*file, false);
   store_(file, [this, number = wanted.number, descriptor](const Status& stored) {
     Give(number, stored.ok());

@@ -45,8 +45,8 @@ class FileLocks {
   ~FileLocks() { End(); }
 
   // flock, asked for by a process of another host that shares the description. `done`: errno or 0.
-  void LockOutput(std::shared_ptr<OpenFile> file, std::shared_ptr<store::UniqueFd> descriptor, int operation,
-                  std::function<void(int error)> done);
+  void LockOutput(const std::shared_ptr<OpenFile>& file, const std::shared_ptr<store::UniqueFd>& descriptor,
+                  int operation, std::function<void(int error)> done);
 
   // Has a process of another host a record lock on the file? Then it is no memory that both could share.
   void FindElsewhere(const std::shared_ptr<OpenFile>& file, int32_t kernel_pid,
@@ -86,10 +86,11 @@ class FileLocks {
   void Apart(std::function<int()> work, std::function<void(int)> done);
   void AskForFlock(const std::shared_ptr<OpenFile>& file, int operation, abi::FileLockCommand command,
                    std::function<void(int error)> done);
-  void FlockWithRight(std::shared_ptr<OpenFile> file, std::shared_ptr<store::UniqueFd> descriptor,
-                      int operation, std::function<void(int error)> done);
+  void FlockWithRight(const std::shared_ptr<OpenFile>& file,
+                      const std::shared_ptr<store::UniqueFd>& descriptor, int operation,
+                      std::function<void(int error)> done);
   void OnWanted(const wire::FileLockWanted& wanted);
-  void Locked(const wire::FileLockWanted& wanted, std::shared_ptr<OpenFile> file, int descriptor);
+  void Locked(const wire::FileLockWanted& wanted, const std::shared_ptr<OpenFile>& file, int descriptor);
   void Give(uint64_t number, bool given);
   void OnLeft(int32_t pid);
   void StoreLeft(int32_t pid);

@@ -183,7 +183,7 @@ void LockArbiter::Settle() {
     for (const LockOwner& owner : table_.Blockers(request.wanted)) {
       if (owner.kind == LockKind::kProcess) continue;
       const auto host = static_cast<HostId>(owner.id);
-      const bool known = std::any_of(asked_.begin(), asked_.end(), [&](const auto& each) {
+      const bool known = std::any_of(asked_.begin(), asked_.end(), [&, &request = request](const auto& each) {
         const Asked& asked = each.second;
         return asked.for_whom == 0 && asked.host == host && asked.right.file == request.wanted.file &&
                asked.right.range == request.wanted.range &&

@@ -1,7 +1,7 @@
 # Extended attributes, files without a name, FIFOs, and what another user may do.
 umask 022
 exec python3 - <<'PY'
-import errno, os, stat
+import ctypes, errno, os, stat
 
 def code(call, *arguments, **options):
     try:
@@ -18,6 +18,12 @@ with open("file", "r+") as file:
     print(code(os.setxattr, file.fileno(), "user.b", b"", os.XATTR_CREATE), code(os.setxattr, "file", "user.c", b"", os.XATTR_REPLACE))
     os.removexattr(file.fileno(), "user.b")
 print(os.listxattr("file"), code(os.setxattr, "file", "user.x", bytes(70000)), code(os.setxattr, "none", "user.x", b""))
+libc = ctypes.CDLL(None, use_errno=True)
+nowhere = ctypes.c_void_p(8)
+for call, arguments in [(libc.setxattr, (b"file", None, b"v", 1, 0)), (libc.setxattr, (b"file", b"user.y", nowhere, 1, 0)),
+                        (libc.getxattr, (b"file", None, None, 0)), (libc.getxattr, (b"file", b"user.a", nowhere, 99)),
+                        (libc.listxattr, (b"file", nowhere, 999)), (libc.removexattr, (b"file", nowhere))]:
+    print(call.__name__, call(*arguments), errno.errorcode[ctypes.get_errno()])
 os.mkdir("dir")
 os.setxattr("dir", "user.d", b"of a directory")
 with os.scandir("dir"):
