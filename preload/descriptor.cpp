@@ -1,7 +1,9 @@
 #include "preload/descriptor.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "preload/files.h"
 #include "preload/home_queue.h"
@@ -71,6 +73,8 @@ const DescriptorOperations& OperationsOf(int fd) {
 
 size_t TotalSize(const struct iovec* parts, size_t count) {
   size_t total = 0;
+  // The kernel refuses both.
+  if (count > IOV_MAX || !IsReadable(parts, count * sizeof *parts)) return 0;
   for (size_t i = 0; i < count; ++i) {
     if (__builtin_add_overflow(total, parts[i].iov_len, &total)) return SIZE_MAX;
   }

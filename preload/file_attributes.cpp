@@ -149,7 +149,7 @@ int FiguresOf(const char* path, Status* status, Local local) {
       [&](const MappedPath& at, FileCall* call) {
         call->operation = FileOperation::kStatus;
         call->arguments[0] = 1;
-        if (CallFile(at, call) < 0) return -1;
+        if (CallFile(at, call) < 0 || !HasRoom(status)) return -1;
         Figures(status);
         return 0;
       },
@@ -253,11 +253,13 @@ int statvfs(const char* path, struct statvfs* status) {
 }
 int fstatfs(int fd, struct statfs* status) {
   if (IsOutputFile(fd)) return output::fstatfs(fd, status);
+  if (!HasRoom(status)) return -1;
   Figures(status);
   return 0;
 }
 int fstatvfs(int fd, struct statvfs* status) {
   if (IsOutputFile(fd)) return output::fstatvfs(fd, status);
+  if (!HasRoom(status)) return -1;
   Figures(status);
   return 0;
 }

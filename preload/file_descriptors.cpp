@@ -298,6 +298,7 @@ int StatusOfFile(int fd, struct stat* status) {
         call.arguments[0] = 0;
         const int before = errno;
         if (CallFile(at, &call) >= 0) {
+          if (!HasRoom(status)) return -1;
           FillStatus(call.answer.status, status);
           return 0;
         }
@@ -311,7 +312,7 @@ int StatusOfFile(int fd, struct stat* status) {
   const int64_t result =
       CallAboutFile(abi::Operation::kFileStatus, fd, 0, 0, &found, sizeof found, &stranger);
   if (stranger) return real::fstat(fd, status);
-  if (result < 0) return -1;
+  if (result < 0 || !HasRoom(status)) return -1;
   FillStatus(found, status);
   return 0;
 }
@@ -426,6 +427,9 @@ namespace {
 template <class Move>
 ssize_t Between(int from, const off_t* offset, int to, const off_t* to_offset, size_t size, Move move) {
   const NotedOutput noted(to);
+  for (const off_t* each : {offset, to_offset}) {
+    if (each != nullptr && !IsReadable(each, sizeof *each)) return move();
+  }
   if (IsMappedFile(from)) {
     const off_t at = offset != nullptr ? *offset : Position(from);
     if (at >= 0 && !FetchRange(from, at, size)) return -1;

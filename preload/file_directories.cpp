@@ -11,6 +11,7 @@
 
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/kernel_call.h"
 #include "preload/process_files.h"
 #include "preload/real.h"
 #include "preload/self.h"
@@ -80,8 +81,7 @@ char* getcwd(char* buffer, size_t size) {
     return nullptr;
   }
   if (buffer == nullptr) return strdup(path);
-  memcpy(buffer, path, length + 1);
-  return buffer;
+  return CopyProgramMemory(SYS_process_vm_writev, path, buffer, length + 1) ? buffer : nullptr;
 }
 char* __getcwd_chk(char* buffer, size_t size, size_t room) {
   if (size > room) return real::__getcwd_chk(buffer, size, room);

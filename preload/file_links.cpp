@@ -8,6 +8,7 @@
 
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/kernel_call.h"
 #include "preload/process_files.h"
 #include "preload/real.h"
 #include "shim/wire/raw_syscall.h"
@@ -55,6 +56,7 @@ ssize_t Translated(const char* path, char* buffer, ssize_t size, size_t room) {
 }
 
 ssize_t ReadLink(int directory, const char* path, char* buffer, size_t room) {
+  if (!IsReadable(path)) return real::readlinkat(directory, path, buffer, room);
   if (const size_t size = SelfLink(path, buffer, room)) return static_cast<ssize_t>(size);
   ProcessPath process;
   if (FindProcess(directory, path, &process)) {
@@ -68,7 +70,7 @@ ssize_t ReadLink(int directory, const char* path, char* buffer, size_t room) {
       [&](const MappedPath& at, FileCall* call) -> ssize_t {
         if (Ask(FileOperation::kReadLink)(at, call) < 0) return -1;
         const size_t length = call->answer.text_size < room ? call->answer.text_size : room;
-        memcpy(buffer, call->answer.text, length);
+        if (!CopyProgramMemory(SYS_process_vm_writev, call->answer.text, buffer, length)) return -1;
         return static_cast<ssize_t>(length);
       },
       [&](int from, const char* name) -> ssize_t {

@@ -168,6 +168,7 @@ int LockOfDescription(int fd, int command, struct flock* lock) {
 }  // namespace
 
 int LockMappedFile(int fd, int command, struct flock* lock) {
+  if (!IsReadable(lock, sizeof *lock)) return Fail(EFAULT);
   const bool gets = command == F_GETLK || command == F_OFD_GETLK;
   if (lock->l_type != F_RDLCK && lock->l_type != F_WRLCK && (lock->l_type != F_UNLCK || gets))
     return Fail(EINVAL);

@@ -88,7 +88,8 @@ int DescriptorNamed(int directory, const char* from, int flags) {
 
 // A name for an O_TMPFILE file; others have one, and objects have no second.
 int Link(int directory, const char* from, int to_directory, const char* to, int flags) {
-  if (!IsReadable(from) || !IsReadable(to)) return real::linkat(directory, from, to_directory, to, flags);
+  if ((flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)) != 0 || !IsReadable(from) || !IsReadable(to))
+    return real::linkat(directory, from, to_directory, to, flags);
   MappedPath source, target;
   const int fd = DescriptorNamed(directory, from, flags);
   const bool of_descriptor = fd >= 0 && IsMappedFile(fd);
@@ -199,6 +200,8 @@ int mkdir(const char* path, mode_t mode) {
   return hooks::mkdirat(AT_FDCWD, path, mode);
 }
 int unlinkat(int directory, const char* path, int flags) {
+  // A flag that the kernel does not know is the kernel's to refuse.
+  if ((flags & ~AT_REMOVEDIR) != 0) return real::unlinkat(directory, path, flags);
   const FileOperation operation =
       (flags & AT_REMOVEDIR) != 0 ? FileOperation::kRemoveDirectory : FileOperation::kUnlink;
   return OnPath(directory, path, Ask(operation),

@@ -18,22 +18,12 @@ namespace {
 
 using abi::FileOperation;
 
-// False with EFAULT. What is to be filled is written to by a small call of the kernel first.
-template <class Answer>
-bool IsWritable(Answer* to) {
-  static_assert(sizeof(Answer) >= sizeof(timespec));
-  if (raw::Syscall(SYS_clock_getres, CLOCK_REALTIME_COARSE, raw::Address(to)) != -EFAULT && to != nullptr)
-    return true;
-  errno = EFAULT;
-  return false;
-}
-
 auto AskStatus(struct stat* status, bool follow) {
   return [=](const MappedPath& at, FileCall* call) {
     call->operation = FileOperation::kStatus;
     call->arguments[0] = follow ? 1 : 0;
     if (CallFile(at, call) < 0) return -1;
-    if (!IsWritable(status)) return -1;
+    if (!HasRoom(status)) return -1;
     FillStatus(call->answer.status, status);
     return 0;
   };
@@ -93,7 +83,10 @@ bool IsTouch(const timespec* times) {
 
 int SetTimes(int directory, const char* path, const timespec* times, int flags) {
   int64_t atime, mtime;
-  if (path == nullptr) return hooks::futimens(directory, times);
+  if (path == nullptr) {
+    errno = EFAULT;
+    return -1;
+  }
   if (NamesDescriptor(directory, path, flags)) return hooks::futimens(directory, times);
   MappedPath at;
   if (!FindMapped(directory, path, &at) && !at.left) return real::utimensat(directory, path, times, flags);
@@ -111,11 +104,17 @@ bool FileTimes(const struct timespec* times, int64_t* atime, int64_t* mtime) {
     *atime = *mtime = Now();
     return true;
   }
+  if (!IsReadable(times, 2 * sizeof *times)) {
+    errno = EFAULT;
+    return false;
+  }
   return ToTime(times[0], atime) && ToTime(times[1], mtime);
 }
 
 const struct timespec* ToTimespec(const struct timeval* from, struct timespec* to) {
   if (from == nullptr) return nullptr;
+  // Whoever looks at it says EFAULT.
+  if (!IsReadable(from, 2 * sizeof *from)) return reinterpret_cast<const struct timespec*>(from);
   for (int i = 0; i < 2; ++i) {
     to[i].tv_sec = from[i].tv_sec;
     to[i].tv_nsec = from[i].tv_usec < 0 || from[i].tv_usec >= 1'000'000 ? -1 : from[i].tv_usec * 1000;
@@ -133,9 +132,20 @@ int ChangeDirectory(int fd, FileOperation operation, int64_t first, int64_t seco
   return Ask(operation, first, second, third)(at, &call);
 }
 
+namespace {
+
+// A flag that the kernel does not know is the kernel's to refuse, before it looks at a path.
+bool HasOthers(int flags, int known) {
+  return (flags & ~known) != 0;
+}
+
+}  // namespace
+
 namespace hooks {
 
 int fstatat(int directory, const char* path, struct stat* status, int flags) {
+  if (HasOthers(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT))
+    return real::fstatat(directory, path, status, flags);
   if (NamesDescriptor(directory, path, flags)) return StatusOfFile(directory, status);
   const auto local = [&](int from, const char* name) { return real::fstatat(from, name, status, flags); };
   ProcessPath process;
@@ -165,6 +175,9 @@ int __fxstatat(int, int directory, const char* path, struct stat* status, int fl
 }
 int statx(int directory, const char* path, int flags, unsigned mask, struct statx* status) {
   if (IsOutputFile(directory)) return output::statx(directory, path, flags, mask, status);
+  if ((flags & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE || (mask & STATX__RESERVED) != 0 ||
+      HasOthers(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_SYNC_TYPE))
+    return real::statx(directory, path, flags, mask, status);
   struct stat found;
   ProcessPath process;
   if (FindProcess(directory, path, &process)) {
@@ -181,12 +194,15 @@ int statx(int directory, const char* path, int flags, unsigned mask, struct stat
   if (!by_descriptor && at.left) return real::statx(AT_FDCWD, at.path, flags, mask, status);
   const int result = by_descriptor ? StatusOfFile(directory, &found)
                                    : hooks::fstatat(directory, path, &found, flags & AT_SYMLINK_NOFOLLOW);
-  if (result != 0 || !IsWritable(status)) return -1;
+  if (result != 0 || !HasRoom(status)) return -1;
   FillStatx(found, status);
   return 0;
 }
 
 int faccessat(int directory, const char* path, int mode, int flags) {
+  if (HasOthers(mode, R_OK | W_OK | X_OK) ||
+      HasOthers(flags, AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+    return real::faccessat(directory, path, mode, flags);
   const auto local = [&](int from, const char* name) { return real::faccessat(from, name, mode, flags); };
   ProcessPath process;
   if (FindProcess(directory, path, &process)) {
@@ -204,8 +220,22 @@ int eaccess(const char* path, int mode) {
 }
 
 int fchmodat(int directory, const char* path, mode_t mode, int flags) {
-  return OnPath(directory, path, Ask(FileOperation::kSetMode, mode, (flags & AT_SYMLINK_NOFOLLOW) == 0),
-                [&](int from, const char* name) { return real::fchmodat(from, name, mode, flags); });
+  if (HasOthers(flags, AT_SYMLINK_NOFOLLOW)) return real::fchmodat(directory, path, mode, flags);
+  return OnPath(
+      directory, path,
+      [&](const MappedPath& at, FileCall* call) {
+        if ((flags & AT_SYMLINK_NOFOLLOW) != 0) {
+          // A link has no mode of its own, as on any file system of Linux.
+          struct stat found;
+          if (AskStatus(&found, false)(at, call) < 0) return -1;
+          if (S_ISLNK(found.st_mode)) {
+            errno = EOPNOTSUPP;
+            return -1;
+          }
+        }
+        return Ask(FileOperation::kSetMode, mode, true)(at, call);
+      },
+      [&](int from, const char* name) { return real::fchmodat(from, name, mode, flags); });
 }
 int chmod(const char* path, mode_t mode) {
   return hooks::fchmodat(AT_FDCWD, path, mode, 0);
@@ -228,6 +258,10 @@ int lchown(const char* path, uid_t user, gid_t group) {
 }
 
 int utimensat(int directory, const char* path, const struct timespec* times, int flags) {
+  if (path == nullptr) {
+    errno = EINVAL;
+    return -1;
+  }
   return SetTimes(directory, path, times, flags);
 }
 int utimes(const char* path, const struct timeval* times) {
@@ -240,15 +274,18 @@ int lutimes(const char* path, const struct timeval* times) {
 }
 int futimesat(int directory, const char* path, const struct timeval* times) {
   timespec converted[2];
+  if (path == nullptr && directory != AT_FDCWD)
+    return hooks::futimens(directory, ToTimespec(times, converted));
   return SetTimes(directory, path, ToTimespec(times, converted), 0);
 }
 int utime(const char* path, const struct utimbuf* times) {
   timespec converted[2] = {};
-  if (times != nullptr) {
-    converted[0].tv_sec = times->actime;
-    converted[1].tv_sec = times->modtime;
-  }
-  return SetTimes(AT_FDCWD, path, times == nullptr ? nullptr : converted, 0);
+  // Times that are not there are EFAULT to whoever looks at them.
+  if (times == nullptr || !IsReadable(times, sizeof *times))
+    return SetTimes(AT_FDCWD, path, reinterpret_cast<const timespec*>(times), 0);
+  converted[0].tv_sec = times->actime;
+  converted[1].tv_sec = times->modtime;
+  return SetTimes(AT_FDCWD, path, converted, 0);
 }
 
 int truncate(const char* path, off_t size) {

@@ -214,6 +214,8 @@ bool SeenFromDirectory(long number, long a, long b, long c, long d, long e, long
     case SYS_fchownat:
       return *result = by_name::fchownat(Int(a), Path(b), Id(c), Id(d), Int(e)), true;
     case SYS_utimensat:
+      if (b == 0 && Int(a) == AT_FDCWD) return false;
+      if (b == 0) return *result = by_name::futimens(Int(a), To<timespec>(c)), true;
       return *result = by_name::utimensat(Int(a), Path(b), To<timespec>(c), Int(d)), true;
     case SYS_truncate:
       return *result = by_name::truncate(Path(a), b), true;

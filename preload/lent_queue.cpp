@@ -211,6 +211,7 @@ Lent ReceiveFromLent(const abi::LentQueue& queue, char* message, size_t size, un
   alignas(8) uint8_t stack[kOnStack];
   const Buffer buffer(stack, queue.room);
   if (buffer.get() == nullptr) return done(Done(&failed, ENOMEM));
+  buffer.get()->type = abi::kAnyLentType;
   const bool waits = !limit.is_given() && (queue.flags & O_NONBLOCK) == 0;
   const long got = Move(SYS_msgrcv, queue, buffer.get(), waits);
   if (raw::Failed(got)) return done(Refused(queue, got, limit, &failed));

@@ -1,14 +1,16 @@
-// Whether a text that the program hands to a call is there: what looks at it before the kernel does must
-// leave the EFAULT to the kernel.
+// Whether what the program hands to a call is there: what looks at it before the kernel does must leave the
+// EFAULT to the kernel, or say it in its place.
 //
 // A page that was readable once is not asked about again, so that a call costs nothing more; a program that
 // gives a page back and still names it in a call ends as it would with any other function of libc. Lock-free
 // and async-signal-safe.
 #pragma once
 
+#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include <atomic>
 #include <cstddef>
@@ -46,6 +48,24 @@ inline bool IsReadable(const char* text) {
     seen += here;
   }
   return true;
+}
+
+inline bool IsReadable(const void* memory, size_t size) {
+  const auto first = reinterpret_cast<uintptr_t>(memory);
+  for (uintptr_t page = first / kReadablePage; page * kReadablePage < first + size; ++page) {
+    if (!IsReadablePage(page)) return false;
+  }
+  return true;
+}
+
+// Room for an answer, whose first bytes a small call of the kernel fills. False: EFAULT.
+template <class Answer>
+bool HasRoom(Answer* to) {
+  static_assert(sizeof(Answer) >= sizeof(timespec));
+  if (to != nullptr && raw::Syscall(SYS_clock_getres, CLOCK_REALTIME_COARSE, raw::Address(to)) != -EFAULT)
+    return true;
+  errno = EFAULT;
+  return false;
 }
 
 }  // namespace elsewhere::preload

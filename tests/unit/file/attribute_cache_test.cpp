@@ -130,6 +130,7 @@ TEST_F(AttributeCacheTest, WritersAtOnceSpoilNothing) {
   constexpr int kNames = 40;  // of few sets, so that all meet
   std::atomic<int> wrong{0};
   std::vector<std::thread> agents;
+  agents.reserve(4);
   for (int agent = 0; agent < 4; ++agent)
     agents.emplace_back([&, agent] {
       auto cache = AttributeCache::Open(path_, 8 << 10);

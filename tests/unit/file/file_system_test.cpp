@@ -57,9 +57,12 @@ TEST_F(FileSystemTest, OpenFailsAsPosixSays) {
 
 TEST_F(FileSystemTest, ExclusiveCreationHasOneWinnerAmongHosts) {
   std::atomic<int> winners{0}, losers{0};
+  constexpr size_t kHosts = 8;
   std::vector<std::shared_ptr<FileSystem>> hosts;
-  for (int i = 0; i < 8; ++i) hosts.push_back(NewHost("racer" + std::to_string(i)));
+  hosts.reserve(kHosts);
+  for (size_t i = 0; i < kHosts; ++i) hosts.push_back(NewHost("racer" + std::to_string(i)));
   std::vector<std::thread> racers;
+  racers.reserve(kHosts);
   for (auto& host : hosts)
     racers.emplace_back([&] {
       int code = CodeOf(host->Open("lock", O_WRONLY | O_CREAT | O_EXCL, 0600));

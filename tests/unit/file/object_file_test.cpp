@@ -31,18 +31,18 @@ class ObjectFileTest : public testing::Test {
     context->workers = std::make_shared<Workers>(8);
     return context;
   }
-  std::shared_ptr<ObjectFile> New(std::shared_ptr<FileContext> host, const std::string& key) {
+  std::shared_ptr<ObjectFile> New(const std::shared_ptr<FileContext>& host, const std::string& key) {
     Attributes attributes;
     attributes.mode = S_IFREG | 0644;
     attributes.mtime_ns = NowNs();
     return *ObjectFile::Created(host, key, attributes);
   }
-  std::shared_ptr<ObjectFile> Open(std::shared_ptr<FileContext> host, const std::string& key) {
+  std::shared_ptr<ObjectFile> Open(const std::shared_ptr<FileContext>& host, const std::string& key) {
     auto info = host->store->Head(key);
     if (!info) return nullptr;
     return *ObjectFile::Existing(host, key, AttributesOf(key, *info, {}), std::nullopt);
   }
-  std::shared_ptr<ObjectFile> OpenToWrite(std::shared_ptr<FileContext> host, const std::string& key) {
+  std::shared_ptr<ObjectFile> OpenToWrite(const std::shared_ptr<FileContext>& host, const std::string& key) {
     auto file = Open(host, key);
     EXPECT_TRUE(file->MakeWritable().ok());
     return file;
@@ -311,6 +311,7 @@ TEST_F(ObjectFileTest, ManyAppendersLoseNothing) {
   bool refused[kHosts][kLines] = {};
   auto line = [](int h, int i) { return "line " + std::to_string(h) + " " + std::to_string(i) + "\n"; };
   std::vector<std::thread> hosts;
+  hosts.reserve(kHosts);
   for (int h = 0; h < kHosts; ++h)
     hosts.emplace_back([&, h] {
       auto host = NewHost("appender" + std::to_string(h));
