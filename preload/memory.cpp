@@ -65,7 +65,7 @@ int MakeObject(size_t size) {
     CloseOwn(descriptor);
     return -1;
   }
-  raw::Syscall(SYS_fcntl, descriptor, F_ADD_SEALS, F_SEAL_SHRINK);
+  raw::Syscall(SYS_fcntl, descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL);
   return descriptor;
 }
 

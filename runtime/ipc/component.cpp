@@ -55,7 +55,7 @@ class Ipc final : public Component {
       if (!agent_.is_home()) calls_.ProcessEnded(process.kernel_pid);
       if (!agent_.is_home() && calls_.processes().empty()) objects_.ReturnLeases();
     }
-    segments_.Publish();
+    if (!reason.ended) segments_.Publish();  // that it ended is said in a message, which publishes
     done();
   }
   void ProcessGone(const Process& process) override;

@@ -1,5 +1,6 @@
 #include "runtime/ipc/segments.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -28,6 +29,13 @@ memory::Seen FromWire(const std::vector<wire::SeenPublication>& list) {
   return seen;
 }
 
+// What is no page any more would stay what it was on the other hosts.
+bool HasHoles(const Segment& segment) {
+  struct stat status {};
+  return fstat(segment.descriptor(), &status) != 0 ||
+         static_cast<uint64_t>(status.st_blocks) * 512 < segment.size();
+}
+
 }  // namespace
 
 Segments::Segments(Agent& agent) : agent_(agent) {
@@ -42,7 +50,8 @@ Segments::Segments(Agent& agent) : agent_(agent) {
 
 Segment* Segments::Find(const ObjectKey& key) {
   const auto found = by_key_.find(key);
-  return found == by_key_.end() ? nullptr : Find(found->second);
+  if (found == by_key_.end() || entries_.at(found->second).rests != 0) return nullptr;
+  return Find(found->second);
 }
 
 Segment* Segments::Find(SegmentId id) {
@@ -53,7 +62,8 @@ Segment* Segments::Find(SegmentId id) {
 bool Segments::FindLocal(const ObjectKey& local, ObjectKey* key) const {
   for (const auto& [id, entry] : entries_) {
     struct stat status {};
-    if (entry.segment == nullptr || fstat(entry.segment->descriptor(), &status) != 0) continue;
+    if (entry.segment == nullptr || entry.rests != 0 || fstat(entry.segment->descriptor(), &status) != 0)
+      continue;
     if (ObjectKey{status.st_dev, status.st_ino} != local) continue;
     *key = entry.key;
     return true;
@@ -63,10 +73,16 @@ bool Segments::FindLocal(const ObjectKey& local, ObjectKey* key) const {
 
 Result<Segment*> Segments::Obtain(const ObjectKey& key, int descriptor, uint64_t mapped,
                                   const std::string& name) {
-  if (Segment* known = Find(key)) {
-    if (mapped > known->size())
+  if (const auto known = by_key_.find(key); known != by_key_.end()) {
+    const SegmentId id = known->second;
+    Entry& entry = entries_[id];
+    if (entry.rests != 0 && (mapped > entry.segment->size() || HasHoles(*entry.segment))) Drop(id);
+  }
+  if (const auto known = by_key_.find(key); known != by_key_.end()) {
+    Segment* segment = Find(known->second);
+    if (mapped > segment->size())
       return Error{EFBIG, "a shared mapping grew after other hosts had it: " + name};
-    return known;
+    return segment;
   }
   struct stat status {};
   if (descriptor < 0 || fstat(descriptor, &status) != 0) {
@@ -133,7 +149,10 @@ void Segments::Join(const wire::SharedState::Segment& segment, Component::Done r
 }
 
 void Segments::Use(uint64_t user, SegmentId segment) {
-  if (used_by_[user].insert(segment).second) ++entries_[segment].users;
+  if (!used_by_[user].insert(segment).second) return;
+  Entry& entry = entries_[segment];
+  ++entry.users;
+  if (entry.rests != 0) agent_.loop().Cancel(std::exchange(entry.rests, 0));
 }
 
 void Segments::UseLike(uint64_t user, uint64_t parent) {
@@ -149,13 +168,36 @@ void Segments::Release(uint64_t user) {
   const std::set<SegmentId> segments = std::move(found->second);
   used_by_.erase(found);
   for (const SegmentId segment : segments) {
-    if (--entries_[segment].users == 0) Drop(segment);
+    Entry& entry = entries_[segment];
+    if (--entry.users == 0 && !Rests(entry, segment)) Drop(segment);
   }
+}
+
+uint64_t Segments::RestingBytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [id, entry] : entries_) bytes += entry.rests != 0 ? entry.segment->size() : 0;
+  return bytes;
+}
+
+// It stays a member, so that whoever uses it next has the content. Not where that could be noticed: a System
+// V segment counts who has it attached, and an object that can be sealed refuses the seal while we map it.
+bool Segments::Rests(Entry& entry, SegmentId id) {
+  if (entry.segment == nullptr || !entry.segment->loaded() || entry.segment->descriptor() < 0) return false;
+  const int seals = agent_.is_home() ? fcntl(entry.segment->descriptor(), F_GET_SEALS) : F_SEAL_SEAL;
+  if (agent_.ending() || (seals >= 0 && (seals & F_SEAL_SEAL) == 0)) return false;
+  if (RestingBytes() + entry.segment->size() > kMostResting || HasHoles(*entry.segment)) return false;
+  if (!agent_.is_home()) PublishEntry(entry);
+  entry.rests = agent_.loop().After(kRest, [this, id] {
+    entries_[id].rests = 0;
+    Drop(id);
+  });
+  return true;
 }
 
 // On a worker all that its processes wrote was published when the last of them ended.
 void Segments::Drop(SegmentId id) {
   Entry& entry = entries_[id];
+  if (entry.rests != 0) agent_.loop().Cancel(entry.rests);
   FinishJoin(entry, Error{ECANCELED, "nobody needs the shared memory any more"});
   if (!agent_.is_home()) {
     PublishEntry(entry);
@@ -278,6 +320,9 @@ void Segments::Exchange() {
 void Segments::Close() {
   if (timer_ != 0) agent_.loop().Cancel(timer_);
   timer_ = 0;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.rests != 0) agent_.loop().Cancel(entry.rests);
+  }
   entries_.clear();
   by_key_.clear();
   used_by_.clear();

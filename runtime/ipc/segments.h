@@ -6,7 +6,9 @@
 // Everything between two workers takes the way through home, each leg in order: whoever learns of a release
 // on another host has what was published before it.
 //
-// A segment lives at home while a deputy's process may map it, on a worker while a process there does.
+// A segment lives at home while a deputy's process may map it, on a worker while a process there does, and
+// for a moment longer (Rests): a program that starts children in turns would otherwise have the whole content
+// sent again in each.
 //
 // When publications go out: before every message of this agent (Component::BeforeSend) and every semaphore
 // post, so that nothing that could release another host's process overtakes what was written before it; and
@@ -44,6 +46,9 @@ class Segments {
  public:
   // Objects with more data than this stay on their host.
   static constexpr uint64_t kMostBytes = 512 << 20;
+  // How long a segment that nobody uses is kept, and how much of such there may be.
+  static constexpr std::chrono::seconds kRest{1};
+  static constexpr uint64_t kMostResting = 256 << 20;
 
   explicit Segments(Agent& agent);
 
@@ -81,12 +86,15 @@ class Segments {
     ObjectKey key;
     int system_v = -1;  // id, where this agent has attached it
     uint32_t users = 0;
-    std::set<HostId> members;  // home: hosts that joined
+    EventLoop::TimerId rests = 0;  // until then, with no user
+    std::set<HostId> members;      // home: hosts that joined
     uint64_t join_request = 0;
     std::vector<Component::Done> waiting;
     memory::Snapshot arriving;
   };
 
+  bool Rests(Entry& entry, SegmentId id);
+  uint64_t RestingBytes() const;
   bool IsShared(const Entry& entry) const {
     if (entry.segment == nullptr) return false;  // a job will use it, and has not joined it yet
     return !agent_.is_home() || !entry.members.empty();

@@ -138,7 +138,7 @@ void Mirror::Gone(Place* place, bool killed) {
   std::erase_if(places_, [place](const auto& each) { return each.get() == place; });
   if (!places_.empty()) return;
   for (const CallId call : std::exchange(watch_calls_, {})) Complete(call, -1, EBADF);
-  agent_.Send(origin_, wire::StreamClose{id_, grants_, killed});
+  outbox_.Send(origin_, wire::StreamClose{id_, grants_, killed});
   SetBlocked(false);
   CheckSent();
   closed_(*this);

@@ -39,7 +39,7 @@ class Mirrors {
   void ProcessGone(const Process& process);
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
-  void BeforeSend() { outbox_.Flush(); }
+  void BeforeSend() { outbox_.BeforeSend(); }
   void Clear();
 
   size_t size() const { return mirrors_.size(); }

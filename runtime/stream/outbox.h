@@ -1,10 +1,14 @@
 // Messages of mirrors to their origins. Written bytes are held back until the end of the loop's round, and a
 // request that is made by then travels with them: a process that answers another usually reads next, and one
 // message costs half of two. Nothing overtakes what is held back: everything else that leaves this host
-// flushes it first (Component::BeforeSend, Mirrors::WhenSent). Thread-safety: none.
+// flushes it first (Component::BeforeSend, Mirrors::WhenSent). Ends that closed are held back likewise: a
+// process that ends closes many, and before each message that goes by itself shared memory is compared.
+// Thread-safety: none.
 #pragma once
 
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "runtime/agent.h"
 #include "shim/wire/stream_message.h"
@@ -19,13 +23,11 @@ class Outbox {
     Flush();
     held_ = std::move(data);
     to_ = to;
-    if (deferred_) return;
-    deferred_ = true;
-    agent_.loop().Defer([this] {
-      deferred_ = false;
-      if (held_) agent_.TakeCalls();
-      Flush();
-    });
+    Defer();
+  }
+  void Send(HostId to, const wire::StreamClose& close) {
+    closes_.emplace_back(to, close);
+    Defer();
   }
   void Send(HostId to, const wire::StreamPull& pull) {
     if (!held_ || to_ != to) return agent_.Send(to, pull);
@@ -33,14 +35,39 @@ class Outbox {
     Flush();
   }
   void Flush() {
-    if (held_) agent_.Send(to_, *std::exchange(held_, std::nullopt));
+    if (!held_) return;
+    flushing_ = true;
+    agent_.Send(to_, *std::exchange(held_, std::nullopt));
+    flushing_ = false;
+  }
+  // A message is about to leave, and what processes wrote has been published just now.
+  void BeforeSend() {
+    Flush();
+    if (flushing_) return;  // the bytes of an end go before its close
+    for (const auto& [to, close] : std::exchange(closes_, {})) agent_.SendAhead(to, close);
   }
 
  private:
+  void Defer() {
+    if (deferred_) return;
+    deferred_ = true;
+    agent_.loop().Defer([this] {
+      deferred_ = false;
+      if (held_) agent_.TakeCalls();
+      Flush();
+      if (closes_.empty()) return;
+      const auto [to, close] = closes_.back();
+      closes_.pop_back();
+      agent_.Send(to, close);  // the others before it
+    });
+  }
+
   Agent& agent_;
   std::optional<wire::StreamData> held_;
   HostId to_ = 0;
   bool deferred_ = false;
+  bool flushing_ = false;
+  std::vector<std::pair<HostId, wire::StreamClose>> closes_;
 };
 
 }  // namespace elsewhere::runtime::stream

@@ -39,6 +39,24 @@ TEST_F(IpcTest, AJoinComparesOnceHoweverMuchThereIs) {
   EXPECT_EQ(remote[8191], 7);
 }
 
+// Children that use it one after another: the content has gone there once.
+TEST_F(IpcTest, ASegmentRestsWhereItWasUsed) {
+  std::memset(live_, 1, 8192);
+  uint8_t* remote = Fork(1, 100);
+  remote[1] = 2;
+  const Process gone{.kernel_pid = 100, .incarnation = wire::MakeIncarnation(0, 100), .runs_on = 1};
+  Host(1).component().ProcessGone(gone);
+  Await([&] { return live_[1] == 2; });
+  Host(0).component().ProcessGone(gone);
+  live_[2] = 3;
+  Host(0).component().BeforeSend();  // as with the next job
+  const int before = Host(0).sends();
+  uint8_t* again = Fork(1, 101);
+  EXPECT_EQ(Host(0).sends(), before) << "nothing was asked for again";
+  Await([&] { return again[2] == 3; });
+  EXPECT_EQ(again[1], 2);
+}
+
 TEST_F(IpcTest, ALockAndACounterCountRight) {
   struct stat status {};
   fstat(object_, &status);
