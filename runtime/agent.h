@@ -221,6 +221,12 @@ class Agent {
   virtual void OnPacket(abi::Packet /*type*/, PacketReceiver /*handler*/) {}
   virtual void SendPacket(uint64_t /*connection*/, std::span<const uint8_t> /*bytes*/,
                           std::span<const int> /*descriptors*/) {}
+  // The same for one answer from any thread, to a connection that asks and waits. False: it has to take
+  // SendPacket.
+  using PacketSender = std::function<bool(std::span<const uint8_t> bytes, std::span<const int> descriptors)>;
+  virtual PacketSender SenderTo(uint64_t /*connection*/) {
+    return [](auto...) { return false; };
+  }
 
   // nullptr: unknown.
   virtual const Process* FindProcess(Incarnation incarnation) const = 0;

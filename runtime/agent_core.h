@@ -100,6 +100,7 @@ class AgentCore final : public Agent {
                   std::span<const int> descriptors) override {
     connections_->SendBytes(connection, bytes, descriptors);
   }
+  PacketSender SenderTo(uint64_t connection) override { return connections_->SenderTo(connection); }
   const Process* FindProcess(Incarnation incarnation) const override;
   const Process* FindKernelPid(int32_t kernel_pid) const override;
   const Process* FindSessionPid(int32_t session_pid) const override;

@@ -89,7 +89,7 @@ void Connections::Accept() {
     if (geteuid() != 0 && credentials.uid != geteuid() && credentials.uid != 0) continue;
     const ConnectionId id = next_id_++;
     const int descriptor = socket.get();
-    peers_[id] = Peer{std::move(socket), credentials.pid, {}};
+    peers_[id] = Peer{std::make_shared<const store::UniqueFd>(std::move(socket)), credentials.pid, {}};
     if (!loop_.Add(descriptor, EPOLLIN, [this, id](uint32_t events) { Ready(id, events); })) peers_.erase(id);
   }
 }
@@ -112,7 +112,7 @@ bool Connections::Receive(ConnectionId id) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  const ssize_t size = recvmsg(peer->second.socket.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  const ssize_t size = recvmsg(peer->second.socket->get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (size < 0 && errno == EINTR) return true;
   if (size < 0 && errno == EAGAIN) return false;
   Packet packet;
@@ -150,7 +150,7 @@ void Connections::SendBytes(ConnectionId id, std::span<const uint8_t> bytes,
   if (found == peers_.end()) return;
   Peer& peer = found->second;
   if (peer.unsent.empty()) {
-    if (SendNow(peer.socket.get(), bytes, descriptors)) return;
+    if (SendNow(peer.socket->get(), bytes, descriptors)) return;
     if (errno != EAGAIN && errno != ENOBUFS) return;  // closed: the loop will tell
   }
   if (peer.unsent.size() >= kMaxUnsent) {
@@ -162,7 +162,15 @@ void Connections::SendBytes(ConnectionId id, std::span<const uint8_t> bytes,
     unsent.descriptors.emplace_back(fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
   }
   peer.unsent.push_back(std::move(unsent));
-  loop_.Modify(peer.socket.get(), EPOLLIN | EPOLLOUT);
+  loop_.Modify(peer.socket->get(), EPOLLIN | EPOLLOUT);
+}
+
+Connections::Sender Connections::SenderTo(ConnectionId id) const {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return [](auto...) { return true; };
+  return [socket = found->second.socket](std::span<const uint8_t> bytes, std::span<const int> descriptors) {
+    return SendNow(socket->get(), bytes, descriptors) || (errno != EAGAIN && errno != ENOBUFS);
+  };
 }
 
 void Connections::Flush(ConnectionId id) {
@@ -173,10 +181,11 @@ void Connections::Flush(ConnectionId id) {
     const Unsent& next = peer.unsent.front();
     std::vector<int> descriptors;
     for (const auto& descriptor : next.descriptors) descriptors.push_back(descriptor.get());
-    if (!SendNow(peer.socket.get(), next.bytes, descriptors) && (errno == EAGAIN || errno == ENOBUFS)) return;
+    if (!SendNow(peer.socket->get(), next.bytes, descriptors) && (errno == EAGAIN || errno == ENOBUFS))
+      return;
     peer.unsent.pop_front();
   }
-  loop_.Modify(peer.socket.get(), EPOLLIN);
+  loop_.Modify(peer.socket->get(), EPOLLIN);
 }
 
 void Connections::Drop(ConnectionId id) {
@@ -189,7 +198,8 @@ void Connections::Close(ConnectionId id) {
   const auto peer = peers_.find(id);
   if (peer == peers_.end()) return;
   if (!peer->second.unsent.empty()) Flush(id);
-  loop_.Remove(peer->second.socket.get());
+  loop_.Remove(peer->second.socket->get());
+  shutdown(peer->second.socket->get(), SHUT_RDWR);  // also while a Sender holds it
   peers_.erase(peer);
 }
 

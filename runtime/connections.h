@@ -3,7 +3,7 @@
 // A connection lives until the peer closes it, sends something malformed, or Close. Packets are whole or not
 // at all (SOCK_SEQPACKET). What the peer's queue has no room for waits here, bounded by kMaxUnsent packets;
 // beyond that the connection is closed, for a peer that reads nothing is broken. Ownership: received
-// descriptors belong to the handler; sent ones stay the caller's. Thread-safety: one loop.
+// descriptors belong to the handler; sent ones stay the caller's. Thread-safety: one loop, but for Senders.
 #pragma once
 
 #include <sys/socket.h>
@@ -71,6 +71,10 @@ class Connections {
   }
   // Bytes that carry no packet header.
   void SendBytes(ConnectionId id, std::span<const uint8_t> bytes, std::span<const int> descriptors);
+  // Sends a packet at once, from any thread, also when the connection is gone: nobody gets it then. False:
+  // the peer's queue has no room. For peers that ask and wait: it overtakes what is unsent.
+  using Sender = std::function<bool(std::span<const uint8_t> bytes, std::span<const int> descriptors)>;
+  Sender SenderTo(ConnectionId id) const;
   void Close(ConnectionId id);  // what is unsent is sent first, if the peer takes it; no on_closed
   void CloseAll();
 
@@ -80,7 +84,7 @@ class Connections {
     std::vector<store::UniqueFd> descriptors;
   };
   struct Peer {
-    store::UniqueFd socket;
+    std::shared_ptr<const store::UniqueFd> socket;  // also of those who send from other threads
     int32_t pid = 0;
     std::deque<Unsent> unsent;
   };

@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <set>
@@ -314,28 +315,32 @@ class Files final : public Component {
     }
     // A walk's calls are too many to change threads for each.
     if (const auto known = paths_.RunAtOnce(*call)) return agent_.SendPacket(connection, known->bytes(), {});
-    threads_->Start([this, connection, call = std::move(*call)] {
+    threads_->Start([this, connection, call = std::move(*call), sender = agent_.SenderTo(connection)] {
       auto answer = std::make_shared<PathAnswer>(paths_.Run(call));
+      // Nobody else has to hear of it before the caller: he need not wait for the loop's turn.
+      if (!IsChange(call) && answer->SendBy(sender)) return Sent(*answer);
       agent_.loop().Post([this, connection, call, answer] {
-        if (answer->answer.result >= 0) TellChanged(call);
-        const int descriptor = answer->descriptor.get();
-        agent_.SendPacket(connection, answer->bytes(),
-                          descriptor >= 0 ? std::span(&descriptor, 1) : std::span<const int>());
-        answer->descriptor.Reset();
-        if (answer->pinned == nullptr) return;
-        open_.Unpin(answer->pinned);
-        // Who only reads closes without a word.
-        if (++opened_ % kOpensBetweenSweeps == 0) SweepSoon();
+        if (answer->answer.result >= 0 && IsChange(call)) Tell(call.request.map);
+        answer->SendBy([this, connection](auto... packet) { agent_.SendPacket(connection, packet...); });
+        Sent(*answer);
       });
     });
   }
 
-  // Before the caller hears of it.
-  void TellChanged(const PathCall& call) {
+  // On any thread.
+  void Sent(PathAnswer& answer) {
+    answer.descriptor.Reset();
+    if (answer.pinned == nullptr) return;
+    open_.Unpin(answer.pinned);
+    // Who only reads closes without a word.
+    if (++opened_ % kOpensBetweenSweeps == 0) agent_.loop().Post([this] { SweepSoon(); });
+  }
+
+  // Other hosts are told before the caller hears of it.
+  static bool IsChange(const PathCall& call) {
     switch (static_cast<abi::FileOperation>(call.request.operation)) {
       case abi::FileOperation::kOpen:
-        if ((call.request.arguments[0] & (O_CREAT | O_TRUNC)) != 0) Tell(call.request.map);
-        return;
+        return (call.request.arguments[0] & (O_CREAT | O_TRUNC)) != 0;
       case abi::FileOperation::kStatus:
       case abi::FileOperation::kAccess:
       case abi::FileOperation::kReadLink:
@@ -345,9 +350,11 @@ class Files final : public Component {
       case abi::FileOperation::kSocketPath:
       case abi::FileOperation::kLongestPath:
       case abi::FileOperation::kWatch:
-        return;
+      case abi::FileOperation::kGetXattr:
+      case abi::FileOperation::kListXattr:
+        return false;
       default:
-        return Tell(call.request.map);
+        return true;
     }
   }
 
@@ -433,7 +440,7 @@ class Files final : public Component {
   InheritedFiles inherited_;
   unsigned refreshing_ = 0;  // shared files
   std::vector<std::function<void()>> refreshed_;
-  uint64_t opened_ = 0;
+  std::atomic<uint64_t> opened_ = 0;
   bool sweeping_ = false;
   bool again_ = false;
 };

@@ -30,6 +30,12 @@ struct PathAnswer {
   std::span<const uint8_t> bytes() const {
     return {reinterpret_cast<const uint8_t*>(&answer), offsetof(abi::FileAnswer, text) + answer.text_size};
   }
+  // By `send(bytes, descriptors)`.
+  template <class Send>
+  auto SendBy(const Send& send) const {
+    const int number = descriptor.get();
+    return send(bytes(), number >= 0 ? std::span(&number, 1) : std::span<const int>());
+  }
 };
 
 class PathCalls {

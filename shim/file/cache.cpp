@@ -29,7 +29,9 @@ bool Lock(int fd, short type) {
 // Occupied space is looked at when so much of the limit may have been added since.
 constexpr uint64_t kLooks = 16;
 constexpr uint64_t kOfAnOpen = 4096;
-constexpr size_t kSpare = 64;  // private files kept
+// Private files kept to be found again; and at most, for those of many opens come back together when it is
+// looked who is done, and whoever finds none left has one made.
+constexpr size_t kSpare = 64, kMostSpare = 4 * kSpare;
 
 Extents DataIn(int fd, uint64_t size) {
   Extents data;
@@ -81,7 +83,9 @@ Result<std::shared_ptr<FileCache>> FileCache::Open(const std::string& directory,
   return cache;
 }
 
-Result<store::UniqueFd> FileCache::NewPrivate() {
+// One that serves again is written over and only then cut: what is emptied first is sent to the disk by ext4
+// when anybody closes it, and its blocks are to be found anew.
+Result<store::UniqueFd> FileCache::NewPrivate(std::string_view content) {
   store::UniqueFd spare;
   {
     std::lock_guard lock(mutex_);
@@ -90,7 +94,11 @@ Result<store::UniqueFd> FileCache::NewPrivate() {
       spare_.pop_front();
     }
   }
-  if (spare && ftruncate(spare.get(), 0) == 0) return spare;
+  if (spare) {
+    auto filled = Fill(spare.get(), content, 0);
+    if (!filled) return filled.error();
+    if (ftruncate(spare.get(), off_t(content.size())) == 0) return spare;
+  }
   store::UniqueFd fd(open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   if (!fd && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
     std::string name = directory_ + "/private.XXXXXX";
@@ -98,6 +106,7 @@ Result<store::UniqueFd> FileCache::NewPrivate() {
     if (fd) unlink(name.c_str());
   }
   if (!fd) return Error{errno, "file cache " + directory_ + ": " + strerror(errno)};
+  if (auto filled = Fill(fd.get(), content, 0); !filled) return filled.error();
   return fd;
 }
 
@@ -109,7 +118,7 @@ void FileCache::Recycle(store::UniqueFd fd, std::string identity) {
   Lock(fd.get(), F_UNLCK);  // of one that was taken out
   std::lock_guard lock(mutex_);
   // Making room takes the oldest in NewPrivate, where its emptiness is needed.
-  if (spare_.size() < 2 * kSpare) spare_.push_back({std::move(fd), std::move(identity)});
+  if (spare_.size() < kMostSpare) spare_.push_back({std::move(fd), std::move(identity)});
 }
 
 std::optional<FileCache::Version> FileCache::TakeSpare(const std::string& identity, uint64_t size) {

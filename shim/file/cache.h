@@ -43,10 +43,11 @@ class FileCache {
   // Makes the directory. EACCES when it belongs to somebody else.
   static Result<std::shared_ptr<FileCache>> Open(const std::string& directory, uint64_t limit_bytes);
 
-  // Read and write, close-on-exec, empty.
-  Result<store::UniqueFd> NewPrivate();
-  // A private file that is done with and that nobody else holds serves again: emptying one costs a fraction
-  // of making one. Until then OpenVersion finds it; `identity`: of the version that it is, all of it, or "".
+  // Read and write, close-on-exec, with that content.
+  Result<store::UniqueFd> NewPrivate(std::string_view content = {});
+  // A private file that is done with and that nobody else holds serves again: writing over one costs a
+  // fraction of making one. Until then OpenVersion finds it; `identity`: of the version that it is, all of
+  // it, or "".
   void Recycle(store::UniqueFd fd, std::string identity);
 
   struct Version {

@@ -47,11 +47,9 @@ Result<std::shared_ptr<ObjectFile>> ObjectFile::Existing(std::shared_ptr<FileCon
   auto& cache = *file->context_->cache;
   if (content && content->size() == size) {
     // What comes with every open is not worth a place in the cache.
-    auto fd = cache.NewPrivate();
-    if (!fd) return fd.error();
+    auto fd = cache.NewPrivate(*content);
+    if (!fd) return NotCached(fd.error());
     file->local_ = {std::move(*fd), "", {}};
-    auto filled = cache.Fill(file->fd(), *content, 0);
-    if (!filled) return NotCached(filled.error());
     file->valid_.Add(0, size);
     return file;
   }

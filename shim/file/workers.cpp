@@ -19,7 +19,7 @@ Workers::~Workers() {
 }
 
 void Workers::Start(std::function<void()> task) {
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   tasks_.push_back(std::move(task));
   if (idle_ < tasks_.size() && threads_.size() < limit_) {
     // Signals belong to the program's own threads.
@@ -29,6 +29,7 @@ void Workers::Start(std::function<void()> task) {
     threads_.emplace_back([this] { Work(); });
     pthread_sigmask(SIG_SETMASK, &saved, nullptr);
   }
+  lock.unlock();  // which the thread would wait for as soon as it is awake
   arrived_.notify_one();
 }
 

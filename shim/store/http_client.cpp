@@ -19,14 +19,14 @@ namespace {
 CURLM* NewMulti(unsigned connections) {
   static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
   CURLM* multi = initialised == CURLE_OK ? curl_multi_init() : nullptr;
-  if (!multi) std::abort();
+  if (!multi) std::abort();  // only for want of memory or descriptors
   curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, long(connections));
   curl_multi_setopt(multi, CURLMOPT_PIPELINING, long{CURLPIPE_NOTHING});
   return multi;
 }
 
 UniqueFd Made(int fd) {
-  if (fd < 0) std::abort();  // only for want of memory or descriptors
+  if (fd < 0) std::abort();
   return UniqueFd(fd);
 }
 
@@ -60,7 +60,7 @@ int CodeOf(CURLcode code) {
 
 struct HttpClient::Transfer {
   const HttpRequest& request;
-  std::latch& done;  // of all that its caller waits for
+  std::latch* done;  // of all that its caller waits for; nullptr: he does it himself
   HttpResponse response{};
   CURL* easy = nullptr;
   curl_slist* headers = nullptr;
@@ -73,6 +73,12 @@ struct HttpClient::Transfer {
   static int BeforeSending(void* self, char*, char*, int, int) {
     ++static_cast<Transfer*>(self)->sendings;
     return CURL_PREREQFUNC_OK;
+  }
+
+  Result<HttpResponse> Ended(CURLcode code) {
+    if (code != CURLE_OK) return Error{CodeOf(code), message[0] ? message : curl_easy_strerror(code)};
+    response.sendings = sendings;
+    return std::move(response);
   }
 
   void Rewind() { piece = piece_offset = 0; }
@@ -136,6 +142,21 @@ struct HttpClient::Transfer {
   }
 };
 
+struct HttpClient::Line {
+  Line() : multi(NewMulti(1)), easy(curl_easy_init()) {
+    if (!easy) std::abort();
+  }
+  ~Line() {
+    curl_easy_cleanup(easy);
+    curl_multi_cleanup(multi);
+  }
+  Line(const Line&) = delete;
+  Line& operator=(const Line&) = delete;
+
+  CURLM* const multi;
+  CURL* const easy;
+};
+
 HttpClient::HttpClient(HttpOptions options)
     : options_(std::move(options)),
       multi_(NewMulti(options_.connections)),
@@ -158,6 +179,10 @@ HttpClient::HttpClient(HttpOptions options)
 HttpClient::~HttpClient() {
   Interrupt();
   thread_.join();
+  {
+    std::unique_lock lock(mutex_);
+    given_back_.wait(lock, [this] { return idle_lines_.size() == lines_.size(); });
+  }
   for (void* easy : idle_) curl_easy_cleanup(easy);
   curl_multi_cleanup(multi_);
 }
@@ -166,6 +191,7 @@ void HttpClient::Interrupt() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
+    for (auto& line : lines_) curl_multi_wakeup(line->multi);
   }
   interrupted_.notify_all();
   Wake();
@@ -201,18 +227,64 @@ int HttpClient::SetTimer(void*, long milliseconds, void* self) {
 
 bool HttpClient::Sleep(unsigned milliseconds) {
   std::unique_lock lock(mutex_);
-  return !interrupted_.wait_for(lock, std::chrono::milliseconds(milliseconds), [this] { return stopping_; });
+  return !interrupted_.wait_for(lock, std::chrono::milliseconds(milliseconds),
+                                [this] { return stopping_.load(); });
+}
+
+HttpClient::Line* HttpClient::TakeLine() {
+  std::lock_guard lock(mutex_);
+  if (stopping_ || !queue_.empty() || in_use_ >= options_.connections) return nullptr;
+  ++in_use_;
+  if (idle_lines_.empty()) return lines_.emplace_back(std::make_unique<Line>()).get();
+  Line* line = idle_lines_.back();
+  idle_lines_.pop_back();
+  return line;
+}
+
+void HttpClient::GiveBack(Line* line) {
+  // All under the lock: the client may be gone afterwards.
+  std::lock_guard lock(mutex_);
+  --in_use_;
+  idle_lines_.push_back(line);
+  if (!queue_.empty()) Wake();
+  if (stopping_) given_back_.notify_all();
 }
 
 Result<HttpResponse> HttpClient::Perform(const HttpRequest& request) {
-  return std::move(PerformAll({&request, 1}).front());
+  Line* line = TakeLine();
+  if (!line) return std::move(PerformAll({&request, 1}).front());
+  auto result = PerformOn(*line, request);
+  GiveBack(line);
+  return result;
+}
+
+Result<HttpResponse> HttpClient::PerformOn(Line& line, const HttpRequest& request) {
+  Transfer transfer{request, nullptr};
+  transfer.easy = line.easy;
+  Prepare(&transfer);
+  curl_multi_add_handle(line.multi, line.easy);
+  Result<HttpResponse> result = Error{ECANCELED, "interrupted"};
+  for (bool going_on = true; going_on && !stopping_;) {
+    int running = 0, left;
+    curl_multi_perform(line.multi, &running);
+    if (const CURLMsg* message = curl_multi_info_read(line.multi, &left)) {
+      result = transfer.Ended(message->data.result);
+      going_on = false;
+    } else {
+      // Also ends when curl has a time to keep, and when Interrupt wakes it.
+      curl_multi_poll(line.multi, nullptr, 0, 60'000, nullptr);
+    }
+  }
+  curl_multi_remove_handle(line.multi, line.easy);
+  curl_slist_free_all(transfer.headers);
+  return result;
 }
 
 std::vector<Result<HttpResponse>> HttpClient::PerformAll(std::span<const HttpRequest> requests) {
   std::vector<Result<HttpResponse>> results;
   std::latch done(std::ptrdiff_t(requests.size()));
   std::deque<Transfer> transfers;
-  for (auto& request : requests) transfers.emplace_back(request, done);
+  for (auto& request : requests) transfers.emplace_back(request, &done);
   {
     std::lock_guard lock(mutex_);
     if (stopping_) {
@@ -241,7 +313,7 @@ void HttpClient::Loop() {
   std::lock_guard lock(mutex_);
   for (Transfer* transfer : queue_) {
     transfer->result = Error{ECANCELED, "interrupted"};
-    transfer->done.count_down();
+    transfer->done->count_down();
   }
   queue_.clear();
 }
@@ -275,13 +347,21 @@ void HttpClient::Step() {
 }
 
 void HttpClient::StartQueued() {
-  while (active_.size() < options_.connections) {
+  for (;;) {
     Transfer* transfer;
     {
       std::lock_guard lock(mutex_);
-      if (queue_.empty() || stopping_) return;
+      if (queue_.empty() || stopping_ || in_use_ >= options_.connections) return;
+      ++in_use_;
       transfer = queue_.front();
       queue_.pop_front();
+    }
+    if (idle_.empty()) {
+      transfer->easy = curl_easy_init();
+      if (!transfer->easy) std::abort();
+    } else {
+      transfer->easy = idle_.back();
+      idle_.pop_back();
     }
     Prepare(transfer);
     active_.push_back(transfer);
@@ -289,16 +369,9 @@ void HttpClient::StartQueued() {
   }
 }
 
-void HttpClient::Prepare(Transfer* transfer) {
-  if (idle_.empty()) {
-    transfer->easy = curl_easy_init();
-    if (!transfer->easy) std::abort();
-  } else {
-    transfer->easy = idle_.back();
-    idle_.pop_back();
-    curl_easy_reset(transfer->easy);
-  }
+void HttpClient::Prepare(Transfer* transfer) const {
   CURL* easy = transfer->easy;
+  curl_easy_reset(easy);
   const HttpRequest& request = transfer->request;
   for (auto& header : request.headers)
     transfer->headers = curl_slist_append(transfer->headers, header.c_str());
@@ -344,16 +417,9 @@ void HttpClient::FinishDone() {
   int left;
   while (CURLMsg* message = curl_multi_info_read(multi_, &left)) {
     if (message->msg != CURLMSG_DONE) continue;
-    CURLcode code = message->data.result;
     Transfer* transfer = nullptr;
     curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
-    if (code == CURLE_OK) {
-      transfer->response.sendings = transfer->sendings;
-      Finish(transfer, std::move(transfer->response));
-    } else {
-      const char* text = transfer->message[0] ? transfer->message : curl_easy_strerror(code);
-      Finish(transfer, Error{CodeOf(code), text});
-    }
+    Finish(transfer, transfer->Ended(message->data.result));
   }
 }
 
@@ -363,8 +429,12 @@ void HttpClient::Finish(Transfer* transfer, Result<HttpResponse> result) {
   curl_slist_free_all(transfer->headers);
   idle_.push_back(transfer->easy);
   std::erase(active_, transfer);
+  {
+    std::lock_guard lock(mutex_);
+    --in_use_;
+  }
   transfer->result = std::move(result);
-  transfer->done.count_down();
+  transfer->done->count_down();
 }
 
 }  // namespace elsewhere::store

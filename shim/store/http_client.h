@@ -1,5 +1,8 @@
-// HttpClient: HTTP/1.1 requests over kept-alive connections, by libcurl's multi interface on one thread of
-// its own.
+// HttpClient: HTTP/1.1 requests over kept-alive connections, by libcurl's multi interface.
+//
+// A single request is carried out by the thread that asks, on a connection that it has to itself meanwhile
+// (`Line`): handing it to another thread and the answer back would take as long as a near server. Several
+// together, and what comes while all connections are in use, are carried out by one thread of the client's.
 //
 // Thread-safety: Perform may be called from any thread and blocks its caller until the whole answer is there;
 // requests beyond the connection limit wait their turn. Ownership: what a request refers to must live until
@@ -8,6 +11,7 @@
 //   EPROTO the server's certificate is not trusted or TLS fails; ECANCELED after Interrupt; EIO anything else
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -28,6 +32,7 @@
 namespace elsewhere::store {
 
 struct HttpOptions {
+  // In use at once; as many idle ones may be kept besides. A line has three descriptors.
   unsigned connections = 16;
   unsigned connect_timeout_ms = 5000;
   unsigned stall_timeout_ms = 30000;  // no byte moved for so long; rounded up to seconds
@@ -75,9 +80,14 @@ class HttpClient {
 
  private:
   struct Transfer;
+  struct Line;
   // What curl asks for: a socket to be watched, and to be called again after a time.
   static int Watch(void* easy, int socket, int what, void* self, void* watched);
   static int SetTimer(void* multi, long milliseconds, void* self);
+  // nullptr: the request has to wait for its turn.
+  Line* TakeLine();
+  void GiveBack(Line* line);
+  Result<HttpResponse> PerformOn(Line& line, const HttpRequest& request);
   void Wake();
   void Loop();
   // Waits for sockets, curl's timer or a wake-up, and lets curl go on where something happened.
@@ -86,7 +96,7 @@ class HttpClient {
   void StartQueued();
   void FinishDone();
   void Finish(Transfer* transfer, Result<HttpResponse> result);
-  void Prepare(Transfer* transfer);
+  void Prepare(Transfer* transfer) const;
 
   const HttpOptions options_;
   void* const multi_;  // CURLM; only the thread touches it
@@ -95,9 +105,12 @@ class HttpClient {
   std::chrono::steady_clock::time_point timer_ = std::chrono::steady_clock::time_point::max();
 
   std::mutex mutex_;
-  std::condition_variable interrupted_;
+  std::condition_variable interrupted_, given_back_;
   std::deque<Transfer*> queue_;
-  bool stopping_ = false;
+  std::atomic<bool> stopping_ = false;  // set under the lock
+  unsigned in_use_ = 0;                 // connections, by the thread's transfers and on lines
+  std::vector<std::unique_ptr<Line>> lines_;
+  std::vector<Line*> idle_lines_;  // the one that was used last is taken first: its connection lives
   std::vector<Transfer*> active_;  // the thread's own
   std::vector<void*> idle_;        // CURL handles kept for reuse; the thread's own
   std::thread thread_;

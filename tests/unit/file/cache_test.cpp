@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "shim/file/object_file.h"
 #include "tests/unit/store/scratch_directory.h"
@@ -77,6 +78,34 @@ TEST_F(CacheTest, ASmallFileIsFoundAgainUntilItsPlaceIsNeeded) {
   struct stat status;
   ASSERT_EQ(fstat(cache->NewPrivate()->get(), &status), 0);
   EXPECT_EQ(status.st_size, 0) << "of one that serves again";
+}
+
+TEST_F(CacheTest, AFileThatServesAgainHoldsOnlyWhatIsNew) {
+  auto cache = *FileCache::Open(path_, 1 << 20);
+  for (int i = 0; i < 200; ++i) cache->Recycle(*cache->NewPrivate(std::string(10'000, 'x')), "");
+  auto fd = *cache->NewPrivate("new");
+  std::string content(10'000, 'y');
+  ASSERT_EQ(pread(fd.get(), content.data(), content.size(), 0), 3);
+  EXPECT_EQ(content.substr(0, 3), "new");
+  ASSERT_EQ(ftruncate(fd.get(), 5'000), 0);
+  ASSERT_EQ(pread(fd.get(), content.data(), content.size(), 0), 5'000);
+  EXPECT_EQ(content.substr(3, 4'997), std::string(4'997, '\0')) << "also behind its end";
+}
+
+TEST_F(CacheTest, FilesThatAreDoneWithTogetherServeAgainTogether) {
+  auto cache = *FileCache::Open(path_, 1 << 20);
+  for (int burst = 0; burst < 5; ++burst) {
+    std::vector<store::UniqueFd> files;
+    for (int i = 0; i < 128; ++i) {
+      files.push_back(*cache->NewPrivate("content"));
+      struct stat status;
+      ASSERT_EQ(fstat(files.back().get(), &status), 0);
+      // The mode marks those that were there before.
+      EXPECT_TRUE(burst < 2 || (status.st_mode & 07777) == 0640) << burst;
+      ASSERT_EQ(fchmod(files.back().get(), 0640), 0);
+    }
+    for (auto& file : files) cache->Recycle(std::move(file), "");
+  }
 }
 
 TEST_F(CacheTest, AFileThatSomebodyElseHoldsDoesNotServeAgain) {

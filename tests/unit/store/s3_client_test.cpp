@@ -3,10 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <deque>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 #include "scratch_directory.h"
 #include "scripted_server.h"
+#include "shim/store/http_client.h"
 #include "shim/store/s3_store.h"
 
 namespace elsewhere::store {
@@ -215,6 +219,24 @@ TEST_F(S3ClientTest, InterruptEndsWhatWaits) {
   (*store)->Interrupt();
   waiting.join();
   EXPECT_EQ((*store)->Get("k").error().code, ECANCELED);
+}
+
+TEST_F(S3ClientTest, MoreRequestsThanConnectionsWaitForTheirTurn) {
+  constexpr int kThreads = 6, kEach = 20;
+  std::deque<std::string> answers(2 * kThreads * kEach, Server::Answer(200, ""));
+  Server server(answers);
+  HttpClient client({.connections = 2});
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i)
+    threads.emplace_back([&, i] {
+      const std::string url = server.url();
+      const std::vector<HttpRequest> many(kEach, {.method = "GET", .url = url});
+      for (int j = 0; j < kEach; ++j) EXPECT_TRUE(client.Perform(many[0]).ok());
+      for (auto& result : client.PerformAll(many)) EXPECT_TRUE(result.ok());
+    });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(server.requests().size(), answers.size());
+  EXPECT_LE(server.connections_at_once(), 2u);
 }
 
 TEST_F(S3ClientTest, AmazonsAddressesAreVirtualHosts) {

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <deque>
 #include <mutex>
@@ -50,6 +52,12 @@ class ScriptedServer {
     return requests_;
   }
 
+  // Requests that were read and not yet answered, at most.
+  size_t connections_at_once() {
+    std::lock_guard lock(mutex_);
+    return most_busy_;
+  }
+
  private:
   void Serve() {
     for (int peer; (peer = accept(listener_, nullptr, nullptr)) >= 0;) {
@@ -61,12 +69,15 @@ class ScriptedServer {
 
   void ServeOne(int peer) {
     for (std::string request; ReadRequest(peer, &request);) {
+      const size_t busy = ++busy_;
       std::lock_guard lock(mutex_);
+      most_busy_ = std::max(most_busy_, busy);
       requests_.push_back(request);
       std::string answer = answers_.empty() ? "" : answers_.front();
       if (!answers_.empty()) answers_.pop_front();
       if (size_t at = answer.find("@mark@"); at != answer.npos)
         answer.replace(at, 6, MarkOf(requests_.front()));
+      --busy_;
       if (answer.empty() || send(peer, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) break;
       // A body that is announced longer than it is: the connection breaks midway.
       if (answer.find("X-Break: 1") != answer.npos) break;
@@ -99,6 +110,8 @@ class ScriptedServer {
   std::deque<std::string> answers_;
   std::mutex mutex_;
   std::vector<std::string> requests_;
+  std::atomic<size_t> busy_ = 0;
+  size_t most_busy_ = 0;
   std::string url_;
   int listener_;
   std::vector<int> peers_;
