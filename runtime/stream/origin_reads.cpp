@@ -384,11 +384,21 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
 }
 
 // Bytes came back and no other host is there to read them: into the pipe again, so that a reader here finds
-// them. They are in their old place if the pipe has been read empty since, as it has where readers wait.
+// them, in front of what is in it. Only a process here that writes or reads in that very moment could see
+// them out of their order.
 void OriginStream::PutBack() {
   if (returned_.empty() || kind_ != Kind::kPipeRead || closed_) return;
   const auto writer = OpenAgain(descriptor_.get(), O_WRONLY | O_NONBLOCK);
-  if (writer && write(writer->get(), returned_.data(), returned_.size()) > 0) returned_.clear();
+  if (!writer) return;
+  const size_t before = returned_.size();
+  const size_t behind = no_wait_reads_ ? 0 : BytesWaiting(pump());
+  // The same bytes in other pieces may take more pages.
+  fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(before + behind) + fcntl(pump(), F_GETPIPE_SZ));
+  returned_.resize(before + behind);
+  const ssize_t taken = behind == 0 ? 0 : read(pump(), returned_.data() + before, behind);
+  returned_.resize(before + static_cast<size_t>(std::max<ssize_t>(taken, 0)));
+  const ssize_t put = write(writer->get(), returned_.data(), returned_.size());
+  returned_.erase(returned_.begin(), returned_.begin() + std::max<ssize_t>(put, 0));
 }
 
 void OriginStream::OnOffset(int64_t offset) {
