@@ -10,6 +10,7 @@
 #include "preload/hooks.h"
 #include "preload/kernel_call.h"
 #include "preload/lent_queue.h"
+#include "preload/readable.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stream.h"
@@ -141,12 +142,17 @@ int QueueFlags(int fd, int command, long argument) {
 }
 
 void WatchQueues(const pollfd* all, nfds_t count) {
+  if (!IsReadable(all, count * sizeof *all)) return;
   for (nfds_t i = 0; i < count; ++i) {
     if (all[i].fd >= 0 && IsAnyQueue(all[i].fd)) WatchKeepingErrno(all[i].fd);
   }
 }
 
 void WatchQueues(int count, const fd_set* read, const fd_set* write) {
+  const size_t bytes = static_cast<size_t>(count < 0 ? 0 : count < FD_SETSIZE ? count : FD_SETSIZE) / 8;
+  for (const fd_set* set : {read, write}) {
+    if (set != nullptr && !IsReadable(set, bytes)) return;
+  }
   for (int fd = 0; fd < count && fd < FD_SETSIZE; ++fd) {
     const bool wanted = (read != nullptr && FD_ISSET(fd, read)) || (write != nullptr && FD_ISSET(fd, write));
     if (wanted && IsAnyQueue(fd)) WatchKeepingErrno(fd);

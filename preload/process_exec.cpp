@@ -21,6 +21,7 @@
 #include "preload/file_exec.h"
 #include "preload/fork.h"
 #include "preload/hooks.h"
+#include "preload/readable.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/spawn_actions.h"
@@ -220,6 +221,9 @@ size_t CountArguments(const char* first, va_list rest) {
 namespace hooks {
 
 int execve(const char* path, char* const* arguments, char* const* environment) {
+  const auto there = [](char* const* all) { return all == nullptr || IsReadable(all, sizeof *all); };
+  if (!IsReadable(path) || !there(arguments) || !there(environment))
+    return real::execve(path, arguments, environment);
   FlushFiles();
   return WithProgram(path, arguments, [&](const char* program, char* const* given) {
     NoteUnfollowed(program);

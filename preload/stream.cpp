@@ -341,7 +341,8 @@ int dup(int fd) {
 }
 
 int ioctl(int fd, unsigned long request, void* argument) {
-  if (request == FIONBIO) return SetNonBlocking(fd, *static_cast<const int*>(argument) != 0);
+  if (request == FIONBIO && IsReadable(argument, sizeof(int)))
+    return SetNonBlocking(fd, *static_cast<const int*>(argument) != 0);
   if (request == FIONREAD && (IsStreamInput(fd) || KindOf(fd) == DescriptorKind::kPipeWrite)) {
     const long there = AvailableAtOrigin(fd);
     const int result = real::ioctl(fd, request, argument);

@@ -10,6 +10,7 @@
 
 #include "preload/agent.h"
 #include "preload/hooks.h"
+#include "preload/readable.h"
 #include "preload/real.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
@@ -57,6 +58,11 @@ int Accept(int fd, sockaddr* from, socklen_t* size, int flags, bool* stranger) {
 
 int Name(int fd, bool of_peer, sockaddr* name, socklen_t* size, bool* stranger) {
   sockaddr_storage address;
+  if (!IsReadable(size, sizeof *size) || !IsReadable(name, 1)) {
+    *stranger = false;
+    errno = EFAULT;
+    return -1;
+  }
   const int64_t result = CallAtOrigin(fd, wire::StreamCall::kSocketName, {of_peer ? 1 : 0},
                                       {nullptr, 0, &address, sizeof address}, stranger);
   if (*stranger || result < 0) return -1;
@@ -110,6 +116,10 @@ int getpeername(int fd, sockaddr* name, socklen_t* size) {
 // Who made the connection is a process of home's; locally it would be the agent.
 int getsockopt(int fd, int level, int option, void* value, socklen_t* size) {
   bool stranger;
+  if (!IsReadable(size, sizeof *size) || !IsReadable(value, *size)) {
+    errno = EFAULT;
+    return -1;
+  }
   const size_t room = *size < abi::kSlotPayload ? *size : abi::kSlotPayload;
   const auto result = static_cast<int>(CallAtOrigin(fd, wire::StreamCall::kGetOption,
                                                     {level, option, static_cast<int64_t>(room)},
@@ -123,6 +133,10 @@ int getsockopt(int fd, int level, int option, void* value, socklen_t* size) {
 // Here too what the kernel does with this process's own calls.
 int setsockopt(int fd, int level, int option, const void* value, socklen_t size) {
   bool stranger;
+  if (!IsReadable(value, size)) {
+    errno = EFAULT;
+    return -1;
+  }
   const auto result = static_cast<int>(
       CallAtOrigin(fd, wire::StreamCall::kSetOption, {level, option}, {value, size}, &stranger));
   if (stranger) return real::setsockopt(fd, level, option, value, size);

@@ -43,6 +43,10 @@ ssize_t ReadEvent(int fd, void* to, size_t room) {
 
 ssize_t WriteEvent(int fd, const void* from, size_t size) {
   uint64_t value = UINT64_MAX;
+  if (size >= sizeof value && !IsReadable(from, sizeof value)) {
+    errno = EFAULT;
+    return -1;
+  }
   if (size >= sizeof value) memcpy(&value, from, sizeof value);
   if (value != UINT64_MAX) return real::write(fd, &value, sizeof value);
   errno = EINVAL;

@@ -10,6 +10,7 @@
 
 #include "preload/children.h"
 #include "preload/hooks.h"
+#include "preload/readable.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/stream.h"
@@ -87,6 +88,7 @@ bool CanPass(int fd, const msghdr& message) {
 namespace hooks {
 
 ssize_t recvmsg(int fd, msghdr* message, int flags) {
+  if (!IsReadable(message, sizeof *message)) return real::recvmsg(fd, message, flags);
   if (!BeforeInput(fd, TotalSize(message->msg_iov, message->msg_iovlen), flags)) return -1;
   const ssize_t size = real::recvmsg(fd, message, flags);
   if (size >= 0) TakeAll(*message);
@@ -102,11 +104,13 @@ int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* tim
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   const NotedOutput noted(fd);
+  if (!IsReadable(message, sizeof *message)) return real::sendmsg(fd, message, flags);
   return BeforeOutput(fd) && CanPass(fd, *message) ? real::sendmsg(fd, message, flags) : -1;
 }
 
 int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   const NotedOutput noted(fd);
+  if (!IsReadable(messages, count * sizeof *messages)) return real::sendmmsg(fd, messages, count, flags);
   if (!BeforeOutput(fd)) return -1;
   unsigned passable = 0;
   while (passable < count && CanPass(fd, messages[passable].msg_hdr)) ++passable;

@@ -19,6 +19,7 @@
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
 #include "preload/output_file.h"
+#include "preload/readable.h"
 #include "preload/real.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
@@ -120,6 +121,7 @@ int Poll(pollfd* all, nfds_t count, const Deadline& deadline, const sigset_t* ma
 }
 
 bool AnyStream(const pollfd* all, nfds_t count) {
+  if (!IsReadable(all, count * sizeof *all)) return false;
   for (nfds_t i = 0; i < count; ++i) {
     if (WantsInput(all[i])) return true;
   }
@@ -134,15 +136,16 @@ struct Sets {
   fd_set* except;
 };
 
+size_t BytesOf(int count) {
+  return static_cast<size_t>((count + 63) / 64) * 8;
+}
+
 bool AnyStream(int count, const fd_set* set) {
-  for (int fd = 0; set != nullptr && fd < count; ++fd) {
+  if (set == nullptr || !IsReadable(set, BytesOf(count))) return false;
+  for (int fd = 0; fd < count; ++fd) {
     if (FD_ISSET(fd, set) && IsStreamInput(fd)) return true;
   }
   return false;
-}
-
-size_t BytesOf(int count) {
-  return static_cast<size_t>((count + 63) / 64) * 8;
 }
 
 void Copy(fd_set* to, const fd_set* from, int count) {
@@ -249,14 +252,15 @@ void WakeInterests(int epoll) {
 }
 
 void WakeInterests(const pollfd* all, nfds_t count) {
-  if (!any_asleep.load(std::memory_order_relaxed)) return;
+  if (!any_asleep.load(std::memory_order_relaxed) || !IsReadable(all, count * sizeof *all)) return;
   for (nfds_t i = 0; i < count; ++i) {
     if (all[i].fd >= 0) WakeInterests(all[i].fd);
   }
 }
 
 void WakeInterests(int count, const fd_set* read) {
-  if (!any_asleep.load(std::memory_order_relaxed) || read == nullptr) return;
+  if (!any_asleep.load(std::memory_order_relaxed) || read == nullptr || !IsReadable(read, BytesOf(count)))
+    return;
   for (int fd = 0; fd < count && fd < FD_SETSIZE; ++fd) {
     if (FD_ISSET(fd, read)) WakeInterests(fd);
   }

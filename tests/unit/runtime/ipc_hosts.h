@@ -281,7 +281,7 @@ inline uint8_t* IpcTest::Fork(HostId to, int32_t deputy) {
   EXPECT_EQ(attached[0].descriptor, -1) << "taken: the streams leave it alone";
   std::vector<HeldDescriptor> made;
   int prepared = 0;
-  Host(to).component().Prepare(job, made, [&](Status status) { prepared = status.ok() ? 1 : -1; });
+  Host(to).component().Prepare(job, made, [&](const Status& status) { prepared = status.ok() ? 1 : -1; });
   Await([&] { return prepared != 0; });
   EXPECT_EQ(prepared, 1);
   EXPECT_EQ(made.size(), 2U);
