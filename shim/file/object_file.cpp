@@ -221,13 +221,19 @@ Status ObjectFile::FetchPiece(uint64_t from, uint64_t to) {
     if (etag != base_etag_) continue;  // another version is the base by now
     if (!got) return Failed(got.error());
     if (*got != part.length()) return Error{EIO, key + ": the object ends earlier than its size says"};
-    for (auto [begin, end] : valid_.Missing(part.from, part.to)) {
-      std::string_view piece(data.data() + (begin - part.from), end - begin);
-      auto filled = context_->cache->Fill(fd(), piece, begin);
-      if (!filled) return NotCached(filled.error());
-      valid_.Add(begin, end);
-    }
+    auto filled = FillMissing({data.data(), data.size()}, part.from);
+    if (!filled) return NotCached(filled.error());
   }
+}
+
+// What was written meanwhile stays.
+Status ObjectFile::FillMissing(std::string_view data, uint64_t offset) {
+  for (auto [begin, end] : valid_.Missing(offset, offset + data.size())) {
+    auto filled = context_->cache->Fill(fd(), data.substr(begin - offset, end - begin), begin);
+    if (!filled) return filled;
+    valid_.Add(begin, end);
+  }
+  return Ok{};
 }
 
 // What is not there yet is data as well, so the only hole that all can agree on is the one at the end.

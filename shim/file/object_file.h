@@ -143,6 +143,7 @@ class ObjectFile {
   std::unique_lock<std::mutex> LockFlush();
   Status FetchRange(uint64_t from, uint64_t to);
   Status FetchPiece(uint64_t from, uint64_t to);
+  Status FillMissing(std::string_view data, uint64_t offset);
   void ReadAhead(std::unique_lock<std::mutex>& lock, uint64_t from, uint64_t to);
   void MarkWritten(uint64_t offset, uint64_t length, bool appended);
   void DropPrivileges();
@@ -159,6 +160,7 @@ class ObjectFile {
   Result<store::ObjectInfo> SendStream(const Snapshot& snapshot);
   Status CheckVersion(const Snapshot& snapshot);
   Result<Buffer> Content(uint64_t offset, uint64_t length);
+  Result<store::Object> LookThere();
   Result<std::string> Rebase();
   Result<bool> DoubtedIsThere(const store::ObjectInfo& now);
   Status MoveAppended(uint64_t by);

@@ -288,17 +288,31 @@ Result<store::ObjectInfo> ObjectFile::SendStream(const Snapshot& snapshot) {
   return store.CompleteUpload(stream.key, stream.upload_id, parts, snapshot.Options());
 }
 
+// What is in our version's place. A small object comes with its content, which is needed to send ours:
+// whoever asked for it in a second request would lose to all who need but one.
+Result<store::Object> ObjectFile::LookThere() {
+  std::unique_lock lock(mutex_);
+  const bool content_too = base_size_ <= kSmallFile && !changed_.empty() && !truncated_;
+  const std::string key = key_, etag = base_etag_;
+  lock.unlock();
+  if (content_too) return context_->store->Get(key, {.range = {0, kSmallFile}, .if_none_match = etag});
+  auto info = context_->store->Head(key);
+  if (!info) return info.error();
+  return store::Object{.info = *info, .body = {}, .not_modified = info->etag == etag};
+}
+
 // Takes over the version that another host has put there, and lays our changes over it. Answers which
 // version is there, empty if none.
 Result<std::string> ObjectFile::Rebase() {
-  auto now = context_->store->Head(key());
+  auto there_now = LookThere();
   std::unique_lock lock(mutex_);
-  if (!now && now.error().code == ENOENT && base_etag_.empty()) return std::string();
-  if (!now) return Failed(now.error());
-  if (now->etag == base_etag_) return now->etag;
+  if (!there_now && there_now.error().code == ENOENT && base_etag_.empty()) return std::string();
+  if (!there_now) return Failed(there_now.error());
+  const auto& [now, content, same] = *there_now;
+  if (same || now.etag == base_etag_) return base_etag_;
   lock.unlock();
-  auto there = DoubtedIsThere(*now);
-  if (!there && there.error().code == ESTALE) return now->etag;  // replaced once more
+  auto there = DoubtedIsThere(now);
+  if (!there && there.error().code == ESTALE) return now.etag;  // replaced once more
   if (!there) return there.error();
   lock.lock();
   arrived_.wait(lock, [this] { return fetching_.empty(); });
@@ -313,11 +327,11 @@ Result<std::string> ObjectFile::Rebase() {
     changed_.Add(0, attributes_.size);
     base_limit_ = 0;
   } else {
-    if (appended_only_ && !changed_.empty() && now->size != old_base) {
-      auto moved = MoveAppended(now->size - old_base);
+    if (appended_only_ && !changed_.empty() && now.size != old_base) {
+      auto moved = MoveAppended(now.size - old_base);
       if (!moved) return moved.error();
     }
-    uint64_t size = std::max(now->size, changed_.end());
+    uint64_t size = std::max(now.size, changed_.end());
     // Nothing of the old version may shine through.
     for (auto [from, to] : changed_.Missing(0, std::max(size, attributes_.size)))
       if (fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(from), off_t(to - from)) != 0)
@@ -325,14 +339,15 @@ Result<std::string> ObjectFile::Rebase() {
     if (ftruncate(fd(), off_t(size)) != 0)
       return Error{errno, std::string("the file cache: ") + strerror(errno)};
     valid_ = changed_;
-    valid_.Add(now->size, UINT64_MAX);
+    valid_.Add(now.size, UINT64_MAX);
     attributes_.size = size;
-    base_limit_ = now->size;
+    base_limit_ = now.size;
   }
-  base_etag_ = now->etag;
-  base_size_ = now->size;
+  base_etag_ = now.etag;
+  base_size_ = now.size;
   doubted_.Clear();
-  return now->etag;
+  (void)FillMissing(content, 0);  // what has no room is fetched, and reported, when it is needed
+  return now.etag;
 }
 
 // Whether version `now` holds, where a sending of unknown outcome would have put them, the bytes that were

@@ -121,6 +121,16 @@ TEST_F(RequestCostTest, ReplacingAFileIsHeadAndPut) {
   EXPECT_EQ(counting_->Taken(), 2);
 }
 
+TEST_F(RequestCostTest, WhoLosesToAnotherHostLooksOnce) {
+  auto file = host_->Open("d/small", O_WRONLY | O_APPEND, 0);
+  ASSERT_TRUE((*file)->Append(" ours").ok());
+  ASSERT_TRUE(direct_->Put("d/small", "theirs").ok());
+  counting_->Taken();
+  ASSERT_TRUE((*file)->Flush().ok());
+  EXPECT_EQ(counting_->Taken(), 3) << "a PUT that is refused, a GET, a PUT";
+  EXPECT_EQ(direct_->Get("d/small")->body, "theirs ours");
+}
+
 TEST_F(RequestCostTest, AnAppendToALargeFileSendsLittle) {
   auto file = host_->Open("d/large", O_WRONLY, 0);
   counting_->Taken();
