@@ -397,7 +397,7 @@ def measure(options, scratch):
                     worker.prefix = f"bench-{name}"
         if "large" not in options.skip:
             local = tempfile.mkdtemp(dir=scratch)
-            for work in (["write"], ["reread"]):
+            for work in (["write"], ["read", "reread"]):
                 output = run([WORK, local, "--mib", str(options.mib), *work])
                 note("large", "local", {line.split()[0]: float(line.split()[1]) for line in output.splitlines()})
             shutil.rmtree(local)
