@@ -321,6 +321,8 @@ namespace hooks {
 
 int fsync(int fd) {
   if (IsOutputFile(fd)) return output::fsync(fd);
+  if (KindOf(fd) == DescriptorKind::kMappedDirectory)
+    return ChangeDirectory(fd, abi::FileOperation::kSettle, 0, 0, 0);
   return IsMappedFile(fd) ? FlushFile(fd) : 0;
 }
 int fdatasync(int fd) {

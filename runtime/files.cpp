@@ -350,6 +350,7 @@ class Files final : public Component {
       case abi::FileOperation::kSocketPath:
       case abi::FileOperation::kLongestPath:
       case abi::FileOperation::kWatch:
+      case abi::FileOperation::kSettle:
       case abi::FileOperation::kGetXattr:
       case abi::FileOperation::kListXattr:
         return false;

@@ -308,7 +308,7 @@ Status OpenFiles::FlushAll(std::set<size_t>* sent_maps) {
     if (!sent && first) first = sent;
   }
   // Of those that nobody has open any more.
-  if (write_back_ != nullptr) write_back_->Drain();
+  AwaitClosed();
   return first;
 }
 

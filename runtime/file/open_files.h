@@ -95,6 +95,10 @@ class OpenFiles {
   // forbidding it.
   Status FlushByClose(OpenFile& file);
   void PutOff(bool allowed) { put_off_ = allowed; }
+  // Until nothing that was put off is on its way; who closes or syncs the file next is told what failed.
+  void AwaitClosed() {
+    if (write_back_ != nullptr) write_back_->Drain();
+  }
   // Flushes every file of this host that was changed; the first error. `sent`, if given: the maps of those
   // that were.
   Status FlushAll(std::set<size_t>* sent = nullptr);

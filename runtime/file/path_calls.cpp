@@ -153,6 +153,9 @@ Status PathCalls::Dispatch(Map& map, const PathCall& call, PathAnswer& answer) {
       return Examine(map, call, answer);
     case FileOperation::kWatch:
       return Watch(map, call, answer);
+    case FileOperation::kSettle:
+      open_.AwaitClosed();
+      return map.files->SyncDirectory(call.first);
     case FileOperation::kGetXattr:
     case FileOperation::kListXattr:
     case FileOperation::kSetXattr:

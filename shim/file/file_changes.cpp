@@ -88,6 +88,13 @@ Result<bool> FileSystem::IsEmpty(const std::string& key) {
                      [&](auto& entry) { return entry.key == key + "/"; });
 }
 
+Status FileSystem::SyncDirectory(const std::string& path) {
+  std::string key = path;
+  while (key.ends_with('/')) key.pop_back();
+  auto settled = removals_.Settle(key);
+  return settled ? settled : Error{EIO, settled.error().message};
+}
+
 Status FileSystem::RemoveDirectory(const std::string& path) {
   std::string bare = path;
   while (bare.ends_with('/')) bare.pop_back();

@@ -98,6 +98,9 @@ class FileSystem {
   // forbidding it.
   void PutOffRemovals(bool allowed) { put_off_removals_ = allowed; }
   Removals& removals() { return removals_; }
+  // fsync(2) of a directory: waits for what was put off below it. EIO: not all could be deleted, and what
+  // could not be is there again; said once.
+  Status SyncDirectory(const std::string& path);
   Status MakeLink(const std::string& target, const std::string& path);
   // mknod(2). Only root makes devices, as the kernel has it; nobody can open them.
   Status MakeSpecial(const std::string& path, mode_t mode, uint64_t device = 0);

@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 18;
+inline constexpr uint32_t kAbiVersion = 19;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------

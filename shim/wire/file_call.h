@@ -82,6 +82,7 @@ enum class FileOperation : uint32_t {
   // arguments: 1 = follow. text: what in the host's tree stands for it; its changes show
   // there from now on.
   kWatch = 26,
+  kSettle = 27,  // a directory: what was put off below it is in the store; EIO: it could not be (fsync)
 };
 
 // An argument of Operation::kFileFlush: a close asks, which with a write-back may be put off. Of

@@ -94,6 +94,21 @@ TEST_F(RemovalsTest, ADirectoryIsRemovedAfterItsFiles) {
   EXPECT_EQ(CodeOf(NewHost("other")->Stat("d")), ENOENT);
 }
 
+TEST_F(RemovalsTest, SyncingTheDirectoryWaitsForThem) {
+  for (int i : {0, 1}) {
+    gate_->Set(false);
+    ASSERT_EQ(CodeOf(host_->Unlink(Name(i))), 0);
+    EXPECT_EQ(Behind([&] { return CodeOf(host_->SyncDirectory(i == 0 ? "d" : "")); }), 0);
+    EXPECT_EQ(host_->removals().Waiting(), 0u) << i;
+    EXPECT_EQ(CodeOf(NewHost("other")->Stat(Name(i))), ENOENT);
+  }
+  gate_->Set(true, true);
+  ASSERT_EQ(CodeOf(host_->Unlink(Name(2))), 0);
+  EXPECT_EQ(CodeOf(host_->SyncDirectory("d")), EIO);
+  EXPECT_EQ(CodeOf(host_->SyncDirectory("d")), 0) << "said once";
+  EXPECT_TRUE(host_->removals().Finish().empty());
+}
+
 TEST_F(RemovalsTest, ARenamedDirectoryDoesNotTakeThemAlong) {
   gate_->Set(false);
   ASSERT_EQ(CodeOf(host_->Unlink(Name(0))), 0);
