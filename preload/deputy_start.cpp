@@ -33,6 +33,7 @@
 #include "preload/self.h"
 #include "preload/stdio.h"
 #include "preload/tracing.h"
+#include "preload/write_watch.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
 #include "shim/wire/signal_watch.h"
@@ -193,8 +194,12 @@ capture::Result CaptureSelf(const image::Registers& registers, const Joined& joi
   request.mapped_files = mapped_files;
   request.mapped_file_limit = kMappedFiles;
   request.curbrk = &__curbrk;
+  const InheritedRecords inherited = TakeRecords();
+  request.records = inherited.records;
+  request.fork = inherited.fork;
   capture::Result result;
   capture::Capture(request, &result);
+  UnmapRecords(inherited);
   return result;
 }
 
@@ -265,8 +270,9 @@ uint64_t NowNanoseconds() {
 
 void BecomeDeputy(const image::Registers& registers, pid_t parent, uint64_t fork_nanoseconds) {
   Joined joined{-1, -1, -1, nullptr};
-  if (!Join(parent, &joined)) return;
+  if (!Join(parent, &joined)) return UnmapRecords(TakeRecords());
   HandOver(registers, joined, fork_nanoseconds);
+  UnmapRecords(TakeRecords());  // where it came to no capture
   raw::Close(joined.arena);
   Leave(joined);
 }

@@ -29,6 +29,7 @@
 #include "preload/self.h"
 #include "preload/session_start.h"
 #include "preload/tracing.h"
+#include "preload/write_watch.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -46,6 +47,7 @@ using ForkFunction = RealFunction<pid_t()>;
 
 // In a child that is an ordinary process of this host.
 void BecomeChild() {
+  UnmapRecords(TakeRecords());
   ResetSelfAfterFork();
   IpcAfterForkInChild(false);
 }
@@ -71,11 +73,13 @@ pid_t Fork(const ForkFunction& real_fork) {
   const uint64_t mask = SetSignalMask(~uint64_t{0});
   if (elsewhere) had_remote_children.store(true, std::memory_order_relaxed);
   IpcBeforeFork();
+  if (elsewhere) WatchBeforeFork();
   pid_t pid = real_fork();
   if (pid != 0) {
+    if (elsewhere) WatchAfterForkInParent();
     IpcAfterForkInParent(pid);
     if (pid > 0 && OnWorker()) pid = RegisterNestedChild(pid);
-  } else if (elsewhere) {
+  } else if (WatchAfterForkInChild(); elsewhere) {
     BecomeDeputyOrChild(parent, start);
   } else {
     BecomeChild();

@@ -163,6 +163,7 @@ void Capture(const Request& request, Result* result) {
     return;
   }
   work->request = &request;
+  work->records = request.records;
   work->pagemap = -1;
   if (!Run(work, result)) {
     result->problem = work->problem;

@@ -6,6 +6,7 @@
 // descriptor, the manifest.
 #pragma once
 
+#include "preload/capture/page_records.h"
 #include "shim/wire/image.h"
 
 namespace elsewhere::capture {
@@ -24,7 +25,9 @@ struct Request {
   image::MappedFile*
       mapped_files;  // where the restorer lists the files that memory is mapped from, or nullptr
   uint64_t mapped_file_limit;
-  const void* curbrk;  // libc's __curbrk, or nullptr
+  PageRecords* records;  // of the process's pages, or nullptr
+  uint32_t fork;         // which fork of the process this is, as they count
+  const void* curbrk;    // libc's __curbrk, or nullptr
 };
 
 struct Result {

@@ -1,6 +1,8 @@
 // Finds for each stretch of present pages the chunks that hold it, copying into the arena what is in none.
 //
 // A segment is at most one window. In order:
+//   0. Pages that the process has not written since a deputy found them equal to the chunk that was last seen
+//   at the address need not be looked at (page_records.h).
 //   1. The chunk that was last seen at this address is compared page by page. Pages that are equal refer to
 //   it;
 //      pages that are not become chunks of their own. Two forks of one process share 92 to 99% of their
@@ -12,6 +14,7 @@
 #define XXH_INLINE_ALL
 #define XXH_NO_STDLIB
 #include <immintrin.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #include "preload/capture/work.h"
@@ -60,6 +63,63 @@ bool Equal(const Work* work, const uint8_t* a, const uint8_t* b, uint64_t length
 bool ReadChunk(Work* work, uint64_t offset, uint64_t length) {
   return raw::Syscall(SYS_pread64, work->request->arena, raw::Address(work->chunk), raw::Word(length),
                       raw::Word(offset)) == static_cast<long>(length);
+}
+
+// ---- Records of pages
+
+constexpr uint64_t kPresent = uint64_t{1} << 63;    // in /proc/self/pagemap
+constexpr uint64_t kExclusive = uint64_t{1} << 56;  // mapped by this process only: it has written it
+constexpr uint64_t kPlaceMask = (uint64_t{1} << PageRecords::kForkShift) - 1;
+
+const WatchedRange* FindRange(const PageRecords& records, uint64_t start, uint64_t end) {
+  const uint32_t count = LoadRecord(&records.range_count);
+  for (uint32_t i = 0; i < count; ++i) {
+    const WatchedRange& range = records.ranges[i];
+    if (range.start <= start && end <= range.end && LoadRecord(&range.over) == 0) return &range;
+  }
+  return nullptr;
+}
+
+// Neither written by this deputy, nor its alone for another reason.
+bool IsAsForked(const Work* work, uint64_t page) {
+  return (work->pagemap_entries[page] & (kPresent | kExclusive)) == kPresent;
+}
+
+// What is known of the pages of [start, end).
+void LookUp(Work* work, uint64_t start, uint64_t end) {
+  const uint64_t pages = (end - start) / kPage;
+  work->segment = start;
+  work->equal = nullptr;
+  for (uint64_t page = 0; page < pages; ++page) work->unwritten[page] = false;
+  if (work->records == nullptr) return;
+  PageRecords& records = *work->records;
+  const WatchedRange* range = FindRange(records, start, end);
+  if (range == nullptr) return;
+  const uint64_t first = range->first + (start - range->start) / kPage;
+  const long size = raw::Word(pages * sizeof(uint64_t));
+  if (raw::Syscall(SYS_pread64, work->pagemap, raw::Address(work->pagemap_entries), size,
+                   raw::Word(start / kPage * sizeof(uint64_t))) != size) {
+    return;
+  }
+  work->equal = records.equal + first;
+  const uint32_t fork = work->request->fork;
+  for (uint64_t page = 0; page < pages; ++page) {
+    work->unwritten[page] = IsAsForked(work, page) && IsAsNoted(records, first + page, fork);
+  }
+}
+
+// `chunk`: where in the arena the page's bytes would be.
+bool IsKnownEqual(const Work* work, uint64_t address, uint64_t chunk) {
+  const uint64_t page = (address - work->segment) / kPage;
+  return work->unwritten[page] && (LoadRecord(&work->equal[page]) & kPlaceMask) == chunk / kPage;
+}
+
+// What the deputy wrote itself is not so in the next fork.
+void NoteEqual(Work* work, uint64_t address, uint64_t chunk) {
+  const uint64_t page = (address - work->segment) / kPage;
+  if (work->equal == nullptr || chunk / kPage > kPlaceMask || !IsAsForked(work, page)) return;
+  const uint64_t fork = work->request->fork;
+  StoreRecord(&work->equal[page], fork << PageRecords::kForkShift | chunk / kPage);
 }
 
 bool IsZeroPage(const uint8_t* page) {
@@ -142,21 +202,34 @@ bool CaptureByContent(Work* work, uint64_t address, uint64_t length, bool rememb
   uint64_t hash[2];
   const uint64_t location = FindOrStore(work, address, length, hash);
   if (location == 0) return false;
-  if (remember) arena::Remember(work->arena, address, length, location);
+  if (remember) {
+    arena::Remember(work->arena, address, length, location);
+    for (uint64_t at = 0; at < length; at += kPage)
+      NoteEqual(work, address + at, arena::LocationOffset(location) + at);
+  }
   return AddRun(work, address, length, ChunkIndex(work, location, hash), 0);
 }
 
 // Marks the pages that differ from the chunk and counts them.
-uint64_t Differing(Work* work, uint64_t address, uint64_t chunk, uint64_t pages, bool* differs) {
+uint64_t Differing(Work* work, uint64_t address, uint64_t location, uint64_t pages, bool* differs) {
+  const uint64_t chunk = arena::LocationOffset(location);
   constexpr uint64_t kPiece = sizeof(work->chunk) / kPage;
   uint64_t count = 0;
   for (uint64_t first = 0; first < pages; first += kPiece) {
     const uint64_t here = pages - first < kPiece ? pages - first : kPiece;
-    const bool known = ReadChunk(work, chunk + first * kPage, here * kPage);
+    uint64_t unknown = 0;
+    for (uint64_t page = first; page < first + here; ++page) {
+      differs[page] = !IsKnownEqual(work, address + page * kPage, chunk + page * kPage);
+      if (differs[page]) ++unknown;
+    }
+    if (unknown == 0) continue;
+    const bool readable = ReadChunk(work, chunk + first * kPage, here * kPage);
     for (uint64_t page = 0; page < here; ++page) {
-      const bool same =
-          known && Equal(work, Bytes(address + (first + page) * kPage), work->chunk + page * kPage, kPage);
+      if (!differs[first + page]) continue;
+      const uint64_t at = address + (first + page) * kPage;
+      const bool same = readable && Equal(work, Bytes(at), work->chunk + page * kPage, kPage);
       differs[first + page] = !same;
+      if (same) NoteEqual(work, at, chunk + (first + page) * kPage);
       if (!same) ++count;
     }
   }
@@ -187,20 +260,40 @@ bool CaptureNonZero(Work* work, uint64_t address, uint64_t length) {
   if (location == 0) return CaptureByContent(work, address, length, true);
   bool differs[kWindowPages];
   const uint64_t pages = length / kPage;
-  const uint64_t count = Differing(work, address, arena::LocationOffset(location), pages, differs);
+  const uint64_t count = Differing(work, address, location, pages, differs);
   if (count * 2 > pages) return CaptureByContent(work, address, length, true);
   return CaptureDifference(work, address, pages, location, differs);
 }
 
 }  // namespace
 
+// Whether the records may be used: they speak of one arena.
+void PrepareRecords(Work* work) {
+  struct stat status {};
+  if (work->records == nullptr) return;
+  PageRecords& records = *work->records;
+  if (work->classic_pagemap ||
+      raw::Failed(raw::Syscall(SYS_fstat, work->request->arena, raw::Address(&status)))) {
+    work->records = nullptr;
+    return;
+  }
+  uint64_t arena = 0;
+  const bool first = __atomic_compare_exchange_n(&records.arena, &arena, status.st_ino, false,
+                                                 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+  if (first || arena == status.st_ino) return;
+  StoreRecord(&records.stale, 1U);
+  work->records = nullptr;
+}
+
 bool CaptureSegment(Work* work, uint64_t address, uint64_t length, bool zeros_are_free) {
+  LookUp(work, address, address + length);
   if (!zeros_are_free) return CaptureNonZero(work, address, length);
   const uint64_t end = address + length;
   uint64_t start = address;
   uint64_t zeros = 0;  // pages of zeros just before `at`
   for (uint64_t at = address; at <= end; at += kPage) {
-    if (at < end && IsZeroPage(Bytes(at))) {
+    // One that is in a chunk and was not written is taken for what it is there.
+    if (at < end && !work->unwritten[(at - address) / kPage] && IsZeroPage(Bytes(at))) {
       ++zeros;
       continue;
     }

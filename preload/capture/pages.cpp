@@ -8,7 +8,6 @@
 // Memory without PROT_READ (guard pages that once were written) is made readable for the copy and restored
 // after.
 
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
@@ -16,28 +15,6 @@
 
 namespace elsewhere::capture {
 namespace {
-
-constexpr uint64_t kIsFile = 1 << 2;
-constexpr uint64_t kIsPresent = 1 << 3;
-constexpr uint64_t kIsSwapped = 1 << 4;
-constexpr uint64_t kIsZero = 1 << 5;
-
-struct ScanArguments {
-  uint64_t size;
-  uint64_t flags;
-  uint64_t start;
-  uint64_t end;
-  uint64_t walk_end;
-  uint64_t vector;
-  uint64_t vector_length;
-  uint64_t max_pages;
-  uint64_t category_inverted;
-  uint64_t category_mask;
-  uint64_t category_anyof_mask;
-  uint64_t return_mask;
-};
-static_assert(sizeof(ScanArguments) == 96);
-constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArguments);
 
 constexpr uint64_t kClassicPresent = uint64_t{1} << 63;
 constexpr uint64_t kClassicSwapped = uint64_t{1} << 62;
@@ -120,10 +97,10 @@ bool ScanRange(Work* work, uint32_t* index, uint64_t start, uint64_t end) {
     arguments.end = end;
     arguments.vector = reinterpret_cast<uintptr_t>(work->pages);
     arguments.vector_length = kPageRegionBatch;
-    arguments.category_inverted = kIsFile | kIsZero;
-    arguments.category_mask = kIsFile | kIsZero;
-    arguments.category_anyof_mask = kIsPresent | kIsSwapped;
-    arguments.return_mask = kIsFile;
+    arguments.category_inverted = kPageIsFile | kPageIsZero;
+    arguments.category_mask = kPageIsFile | kPageIsZero;
+    arguments.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
+    arguments.return_mask = kPageIsFile;
     const long found =
         raw::Syscall(SYS_ioctl, work->pagemap, raw::Word(kPagemapScan), raw::Address(&arguments));
     if (raw::Failed(found)) return Fail(work, "PAGEMAP_SCAN failed", found);
@@ -208,8 +185,8 @@ bool ProbePagemapScan(Work* work) {
   ScanArguments arguments{};
   arguments.size = sizeof(arguments);
   arguments.start = arguments.end = 0;
-  arguments.category_anyof_mask = kIsPresent;
-  arguments.return_mask = kIsPresent;
+  arguments.category_anyof_mask = kPageIsPresent;
+  arguments.return_mask = kPageIsPresent;
   return !raw::Failed(
       raw::Syscall(SYS_ioctl, work->pagemap, raw::Word(kPagemapScan), raw::Address(&arguments)));
 }
@@ -244,6 +221,7 @@ bool CaptureByScan(Work* work) {
 
 bool CapturePages(Work* work) {
   work->classic_pagemap = work->classic_pagemap || !ProbePagemapScan(work);
+  PrepareRecords(work);
   const bool good = work->classic_pagemap ? CaptureByPagemap(work) : CaptureByScan(work);
   for (uint32_t i = 0; i < work->regions.count; ++i) work->regions.items[i].reserved = 0;
   return good;

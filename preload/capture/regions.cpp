@@ -6,66 +6,15 @@
 // not the name.
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
+#include "preload/capture/maps_line.h"
 #include "preload/capture/work.h"
 
 namespace elsewhere::capture {
 namespace {
 
-// One line of maps.
-struct Line {
-  uint64_t start;
-  uint64_t end;
-  uint64_t offset;
-  uint64_t device;
-  uint64_t inode;
-  uint32_t protection;
-  bool shared;
-  const char* name;  // terminated; "" for anonymous memory
-  uint64_t name_length;
-};
-
-uint64_t TakeNumber(const char** text, uint64_t base) {
-  uint64_t value = 0;
-  for (;; ++*text) {
-    const char c = **text;
-    uint64_t digit;
-    if (c >= '0' && c <= '9') {
-      digit = static_cast<uint64_t>(c - '0');
-    } else if (base == 16 && c >= 'a' && c <= 'f') {
-      digit = static_cast<uint64_t>(c - 'a') + 10;
-    } else {
-      return value;
-    }
-    value = value * base + digit;
-  }
-}
-
-// The kernel's format, man 5 proc. `end` is where the line's newline was.
-void Parse(const char* text, const char* end, Line* line) {
-  line->start = TakeNumber(&text, 16);
-  ++text;
-  line->end = TakeNumber(&text, 16);
-  ++text;
-  line->protection = (text[0] == 'r' ? PROT_READ : 0U) | (text[1] == 'w' ? PROT_WRITE : 0U) |
-                     (text[2] == 'x' ? PROT_EXEC : 0U);
-  line->shared = text[3] == 's';
-  text += 5;
-  line->offset = TakeNumber(&text, 16);
-  ++text;
-  const auto major = static_cast<unsigned>(TakeNumber(&text, 16));
-  ++text;
-  const auto minor = static_cast<unsigned>(TakeNumber(&text, 16));
-  ++text;
-  line->device = makedev(major, minor);
-  line->inode = TakeNumber(&text, 10);
-  while (*text == ' ') ++text;
-  line->name = text;
-  line->name_length = static_cast<uint64_t>(end - text);
-}
+using Line = MapsLine;
 
 bool Same(const char* a, const char* b) {
   while (*a != '\0' && *a == *b) ++a, ++b;
@@ -117,7 +66,20 @@ uint32_t FindObject(Work* work, const Line& line) {
   return work->objects.count - 1;
 }
 
+// The kernel writes into the memory of such a process by itself.
+bool WritesByItself(const Line& line) {
+  constexpr char kAio[] = "/[aio]";
+  constexpr char kUring[] = "anon_inode:[io_uring]";
+  const auto begins = [&line](const char* with) {
+    uint64_t at = 0;
+    while (with[at] != '\0' && with[at] == line.name[at]) ++at;
+    return with[at] == '\0';
+  };
+  return begins(kAio) || begins(kUring);
+}
+
 bool ClassifyShared(Work* work, const Line& line, image::Region* region) {
+  if (WritesByItself(line)) work->records = nullptr;
   if (line.start == reinterpret_cast<uintptr_t>(work->request->agent_table)) {
     region->kind = static_cast<uint32_t>(image::RegionKind::kAgentTable);
     return true;
@@ -172,8 +134,10 @@ bool Classify(Work* work, const Line& line, image::Region* region) {
 bool Stays(const Work* work, const Line& line) {
   const auto start = reinterpret_cast<uintptr_t>(work);
   const auto arena = reinterpret_cast<uintptr_t>(work->arena.header);
+  const auto records = reinterpret_cast<uintptr_t>(work->request->records);
   return (line.start >= start && line.start < start + sizeof(Work)) ||
          (line.start >= arena && line.start < arena + work->arena_tables) ||
+         (records != 0 && line.start >= records && line.start < records + sizeof(PageRecords)) ||
          line.start >= image::kAddressLimit;
 }
 
@@ -199,8 +163,7 @@ long TakeLines(Work* work, uint64_t filled) {
   for (uint64_t at = 0; at < filled; ++at) {
     if (work->text[at] != '\n') continue;
     work->text[at] = '\0';
-    Line line;
-    Parse(work->text + line_start, work->text + at, &line);
+    const Line line = ParseMapsLine(work->text + line_start, work->text + at);
     if (!AddRegion(work, line)) return -1;
     line_start = at + 1;
   }

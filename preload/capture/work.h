@@ -3,6 +3,7 @@
 #pragma once
 
 #include "preload/capture/capture.h"
+#include "preload/capture/pagemap_scan.h"
 #include "shim/wire/arena.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -19,12 +20,6 @@ struct Collected {
   T* Add() { return count < kLimit ? &items[count++] : nullptr; }
 };
 
-// As in linux/fs.h of kernel 6.7 and later.
-struct PageRegion {
-  uint64_t start;
-  uint64_t end;
-  uint64_t categories;
-};
 inline constexpr uint32_t kPageRegionBatch = 2048;
 inline constexpr uint32_t kTextBuffer = 64 << 10;
 
@@ -51,13 +46,19 @@ struct Work {
   PageRegion pages[kPageRegionBatch];
   uint64_t pagemap_entries[4096];
   char text[kTextBuffer];
-  alignas(4096) uint8_t chunk[64 << 10];  // a piece of the arena, to compare with
+  PageRecords* records;  // nullptr: not to be used
+  // Of the segment that is being captured, at most one window.
+  uint64_t segment;                                        // its address
+  uint64_t* equal;                                         // its words of the records; nullptr: it has none
+  bool unwritten[image::kLargeWindow / image::kPageSize];  // since the fork that `equal` speaks of
+  alignas(4096) uint8_t chunk[64 << 10];                   // a piece of the arena, to compare with
 };
 
 // Each step returns false after noting the problem in `work`.
 bool Fail(Work* work, const char* problem, long result = 0);
 bool ReadRegions(Work* work);
 bool CapturePages(Work* work);
+void PrepareRecords(Work* work);
 bool CaptureSegment(Work* work, uint64_t address, uint64_t length, bool zeros_are_free);
 bool ReadDescriptors(Work* work);
 bool ReadIdentity(Work* work);
