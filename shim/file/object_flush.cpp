@@ -332,10 +332,10 @@ Result<std::string> ObjectFile::Rebase() {
       if (!moved) return moved.error();
     }
     uint64_t size = std::max(now.size, changed_.end());
-    // Nothing of the old version may shine through.
+    // What is not valid is fetched before it is read. This is for those who do not ask, and for room: where
+    // it fails, nothing is wrong, and what was moved must not be moved again.
     for (auto [from, to] : changed_.Missing(0, std::max(size, attributes_.size)))
-      if (fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(from), off_t(to - from)) != 0)
-        return Error{errno, std::string("the file cache: ") + strerror(errno)};
+      (void)fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(from), off_t(to - from));
     if (ftruncate(fd(), off_t(size)) != 0)
       return Error{errno, std::string("the file cache: ") + strerror(errno)};
     valid_ = changed_;
@@ -372,7 +372,7 @@ Result<bool> ObjectFile::DoubtedIsThere(const store::ObjectInfo& now) {
   return !doubted.empty();
 }
 
-// `by` may stand for a negative number, by wrapping around.
+// `by` may stand for a negative number, by wrapping around. All or nothing: a Flush that fails is repeated.
 Status ObjectFile::MoveAppended(uint64_t by) {
   Extents moved;
   std::vector<std::pair<uint64_t, std::string>> pieces;
@@ -380,12 +380,21 @@ Status ObjectFile::MoveAppended(uint64_t by) {
     std::string data(to - from, '\0');
     if (pread(fd(), data.data(), data.size(), off_t(from)) != ssize_t(data.size()))
       return Error{EIO, "the file cache has lost appended bytes"};
-    pieces.emplace_back(from + by, std::move(data));
+    pieces.emplace_back(from, std::move(data));
     moved.Add(from + by, to + by);
   }
-  for (auto& [offset, data] : pieces)
-    if (pwrite(fd(), data.data(), data.size(), off_t(offset)) != ssize_t(data.size()))
-      return Error{errno ? errno : ENOSPC, "the file cache cannot move appended bytes"};
+  struct stat before;
+  if (fstat(fd(), &before) != 0) return Error{errno, std::string("the file cache: ") + strerror(errno)};
+  for (auto& [offset, data] : pieces) {
+    auto put = context_->cache->Fill(fd(), data, offset + by);
+    if (put) continue;
+    // Where they were they have room.
+    for (auto& [from, old] : pieces)
+      if (!PwriteFully(fd(), old.data(), old.size(), from))
+        return Error{EIO, "the file cache has lost appended bytes"};
+    (void)ftruncate(fd(), before.st_size);
+    return put;
+  }
   changed_ = std::move(moved);
   return Ok{};
 }

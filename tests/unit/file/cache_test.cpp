@@ -160,22 +160,30 @@ TEST_F(CacheTest, AKilledProcessLeavesNothingWrong) {
   }
 }
 
-// In a child with a small disk of its own: 0 as expected, 77 when that cannot be had here.
-int OnAFullDisk(const std::string& scratch) {
+// In a child: its cache on a small disk of its own. Nothing: that cannot be had here.
+std::shared_ptr<FileContext> OnASmallDisk(const std::string& scratch) {
   std::string users = "0 " + std::to_string(geteuid()) + " 1",
               groups = "0 " + std::to_string(getegid()) + " 1";
-  if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
+  if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return nullptr;
   if (!(std::ofstream("/proc/self/uid_map") << users << std::flush) ||
       !(std::ofstream("/proc/self/setgroups") << "deny" << std::flush) ||
       !(std::ofstream("/proc/self/gid_map") << groups << std::flush))
-    return 77;
+    return nullptr;
   std::string disk = scratch + "/disk", url = "dir:" + scratch + "/store";
   mkdir(disk.c_str(), 0700);
-  if (mount("small", disk.c_str(), "tmpfs", 0, "size=4m,mode=700") != 0) return 77;
+  if (mount("small", disk.c_str(), "tmpfs", 0, "size=4m,mode=700") != 0) return nullptr;
   auto context = std::make_shared<FileContext>();
   context->store = *store::OpenStore(url);
   context->cache = *FileCache::Open(disk, 1ull << 30);
   context->workers = std::make_shared<Workers>(2);
+  return context;
+}
+
+// 0 as expected, 77 when it cannot be tested here.
+int OnAFullDisk(const std::string& scratch) {
+  auto context = OnASmallDisk(scratch);
+  if (!context) return 77;
+  const std::string disk = scratch + "/disk";
   auto open = [&](const std::string& key) {
     auto info = context->store->Put(key, std::string(3 << 20, 'x'));
     Attributes attributes;
@@ -200,13 +208,45 @@ int OnAFullDisk(const std::string& scratch) {
   return 0;
 }
 
-TEST_F(CacheTest, AFullDiskIsMetByRemovingWhatIsUnusedAndThenSaid) {
+// Another host has appended, so that ours has to follow, for which there is no room.
+int AppendedOnAFullDisk(const std::string& scratch) {
+  auto context = OnASmallDisk(scratch);
+  if (!context) return 77;
+  std::string ours(1 << 20, '\0'), theirs(3 << 19, 't');
+  for (size_t i = 0; i < ours.size(); ++i) ours[i] = char(i >> 12);
+  Attributes attributes;
+  attributes.mode = S_IFREG | 0644;
+  attributes.size = 1 << 20;
+  attributes.etag = context->store->Put("key", std::string(1 << 20, 'b'))->etag;
+  auto file = *ObjectFile::Existing(context, "key", attributes, std::nullopt);
+  if (!file->MakeWritable() || !file->Append(ours)) return 1;
+  auto ballast = *context->cache->NewPrivate();
+  const std::string page(4096, 'x');
+  for (uint64_t at = 0; PwriteFully(ballast.get(), page.data(), page.size(), at); at += page.size()) {
+  }
+  if (!context->store->Put("key", theirs)) return 2;
+  for (int i = 0; i < 2; ++i)
+    if (auto flushed = file->Flush(); flushed || flushed.error().code != ENOSPC) return 3;
+  ballast.Reset();
+  if (!file->Flush()) return 4;
+  return context->store->Get("key")->body == theirs + ours ? 0 : 5;
+}
+
+void ExpectInAChild(const std::string& scratch, int (*test)(const std::string&)) {
   pid_t child = fork();
-  if (child == 0) _exit(OnAFullDisk(directory_.path()));
+  if (child == 0) _exit(test(scratch));
   int status;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 77) GTEST_SKIP() << "no disk of one's own can be made here";
   EXPECT_EQ(status, 0) << "step " << WEXITSTATUS(status);
+}
+
+TEST_F(CacheTest, AFullDiskIsMetByRemovingWhatIsUnusedAndThenSaid) {
+  ExpectInAChild(directory_.path(), OnAFullDisk);
+}
+
+TEST_F(CacheTest, WhatWasAppendedSurvivesThatThereIsNoRoomToMoveIt) {
+  ExpectInAChild(directory_.path(), AppendedOnAFullDisk);
 }
 
 }  // namespace
