@@ -184,6 +184,14 @@ class Agent {
   void SendAhead(HostId to, const M& message) {
     SendEncodedAhead(to, wire::Encode(host(), NextSequence(), message));
   }
+  // A line for the summary at the session's end, with the number of times.
+  void Note(const std::string& text) {
+    if (is_home()) {
+      ++report().notes[text];
+    } else {
+      Send(wire::kHome, wire::Note{text});
+    }
+  }
   // Every host but this one that is alive: at home all workers, on a worker home and, once told, the others.
   virtual const std::vector<HostId>& OtherHosts() const = 0;
 

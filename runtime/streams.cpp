@@ -71,7 +71,10 @@ class Streams : public Component {
     DrainAtHome(process, reason, std::move(done));
   }
 
-  void BeforeSend() override { mirrors_.BeforeSend(); }
+  void BeforeSend() override {
+    origins_.TellOffsets();
+    mirrors_.BeforeSend();
+  }
   void ProcessGone(const Process& process) override { mirrors_.ProcessGone(process); }
   void CallDropped(CallId id) override { mirrors_.CallDropped(id); }
   void CallCancelled(CallId id) override { mirrors_.CallCancelled(id); }

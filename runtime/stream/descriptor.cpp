@@ -1,9 +1,13 @@
 #include "runtime/stream/descriptor.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/kcmp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -25,6 +29,18 @@ Result<struct stat> Stat(int descriptor) {
 
 ObjectId IdOf(const struct stat& status) {
   return {status.st_dev, status.st_ino};
+}
+
+bool SameDescription(int one, int other) {
+  const pid_t self = getpid();
+  return syscall(SYS_kcmp, self, self, KCMP_FILE, one, other) == 0;
+}
+
+std::string LinkOf(int descriptor) {
+  char text[PATH_MAX];
+  const std::string own = "/proc/self/fd/" + std::to_string(descriptor);
+  const ssize_t size = readlink(own.c_str(), text, sizeof text);
+  return size <= 0 ? "" : std::string(text, static_cast<size_t>(size));
 }
 
 Result<Descriptor> OpenAgain(int descriptor, int flags) {

@@ -51,6 +51,11 @@ struct ObjectIdHash {
 Error SystemError(const char* what);
 Result<struct stat> Stat(int descriptor);
 ObjectId IdOf(const struct stat& status);
+// Two numbers of this process. False also where the kernel does not tell.
+bool SameDescription(int one, int other);
+
+// What /proc/self/fd says of it: a path, or a kind with a number.
+std::string LinkOf(int descriptor);
 
 // A new open file description of the same object, through /proc/self/fd: its flags are its own.
 Result<Descriptor> OpenAgain(int descriptor, int flags);

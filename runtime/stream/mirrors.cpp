@@ -1,7 +1,6 @@
 #include "runtime/stream/mirrors.h"
 
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -21,11 +20,6 @@ Incarnation HolderKey(Incarnation incarnation, int32_t kernel_pid) {
   return incarnation != 0 ? incarnation : kNeverMoved | static_cast<uint32_t>(kernel_pid);
 }
 
-bool SameDescription(int one, int other) {
-  const pid_t self = getpid();
-  return syscall(SYS_kcmp, self, self, KCMP_FILE, one, other) == 0;
-}
-
 }  // namespace
 
 template <class M, class Handler>
@@ -41,7 +35,8 @@ HostId Mirrors::NextHop(StreamId id) const {
   return agent_.is_home() ? wire::HostOf(id) : wire::kHome;
 }
 
-Mirrors::Mirrors(Agent& agent, Passing& passing) : agent_(agent), passing_(passing), outbox_(agent) {
+Mirrors::Mirrors(Agent& agent, Passing& passing)
+    : agent_(agent), passing_(passing), outbox_(agent), files_(agent) {
   agent_.OnMessage<wire::StreamCredit>([this](HostId, wire::StreamCredit&& m) {
     if (m.last) unsettled_.erase(m.stream);
     if (Mirror* mirror = OfStream(m.stream)) return mirror->OnCredit(m);
@@ -56,6 +51,10 @@ Mirrors::Mirrors(Agent& agent, Passing& passing) : agent_(agent), passing_(passi
     if (Mirror* mirror = OfStream(m.stream)) return mirror->OnBroken();
     if (passing_.IsRelayed(m.stream)) return passing_.ForwardToHolder(m);
     broken_early_.insert(m.stream);
+  });
+  agent_.OnMessage<wire::StreamOffsetNow>([this](HostId, wire::StreamOffsetNow&& m) {
+    if (passing_.IsRelayed(m.stream)) return passing_.ForwardToHolder(m);
+    files_.OnOffset(m);
   });
   const auto answer = [this](uint64_t request, int64_t result, int error, std::span<const uint8_t> payload) {
     const auto found = controls_.find(request);
@@ -175,26 +174,10 @@ Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry, Desc
   wire::Reader reader(entry.extra);
   ObjectTraits traits;
   reader.Read(traits);
-  if (const auto known = files_.find(entry.stream); known != files_.end()) {
-    PlainFile& file = known->second;
-    file.grants = traits.grant;
-    if (lseek(file.descriptor.get(), 0, SEEK_CUR) == file.offset &&
-        lseek(file.descriptor.get(), entry.offset, SEEK_SET) >= 0) {
-      file.offset = entry.offset;
-    }
-    return Duplicate(file.descriptor.get());
-  }
+  if (files_.Has(entry.stream)) return files_.OpenAgain(entry, traits.grant);
   auto opened = mapped ? Result<Descriptor>(std::move(mapped)) : Rebuild(entry);
   if (!opened) return opened;
-  if (entry.offset > 0) lseek(opened->get(), entry.offset, SEEK_SET);
-  auto kept = Duplicate(opened->get());
-  if (!kept) return kept;
-  PlainFile& file = files_[entry.stream];
-  file.descriptor = std::move(*kept);
-  file.origin = NextHop(entry.stream);
-  file.offset = lseek(file.descriptor.get(), 0, SEEK_CUR);
-  file.grants = traits.grant;
-  return opened;
+  return files_.Add(entry, traits.grant, NextHop(entry.stream), std::move(*opened));
 }
 
 Result<Descriptor> Mirrors::Open(const wire::JobDescriptor& entry, Descriptor mapped) {
@@ -220,13 +203,7 @@ StreamId Mirrors::StreamOf(int descriptor) {
   const auto status = Stat(descriptor);
   if (!status) return 0;
   if (const StreamId id = StreamOf(IdOf(*status)); id != 0) return id;
-  for (auto& [id, file] : files_) {
-    if (!SameDescription(descriptor, file.descriptor.get())) continue;
-    const off_t now = lseek(descriptor, 0, SEEK_CUR);
-    if (now >= 0 && now != file.offset) agent_.Send(file.origin, wire::StreamOffset{id, file.offset = now});
-    return id;
-  }
-  return 0;
+  return files_.StreamOf(descriptor);
 }
 
 const wire::JobDescriptor* Mirrors::EntryOf(StreamId id) {
@@ -256,7 +233,7 @@ void Mirrors::NoteGrant(const wire::JobDescriptor& entry) {
   reader.Read(traits);
   if (!reader.AtEnd()) return;
   if (Mirror* mirror = OfStream(entry.stream)) mirror->NoteGrant(traits.grant);
-  if (const auto file = files_.find(entry.stream); file != files_.end()) file->second.grants = traits.grant;
+  files_.NoteGrant(entry.stream, traits.grant);
 }
 
 Status Mirrors::Prepare(const wire::Job& job, std::vector<HeldDescriptor>& descriptors) {
@@ -341,9 +318,7 @@ void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
   }
   if (streams == nullptr) return;
   streams_of_process_[process.incarnation] = streams;
-  for (const StreamId id : *streams) {
-    if (const auto file = files_.find(id); file != files_.end()) ++file->second.holders;
-  }
+  files_.ProcessStarted(*streams);
 }
 
 void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
@@ -384,7 +359,6 @@ void Mirrors::AskWhetherStuck(StreamId id, const Once& done) {
 void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return done();
-  CarryOffsets(streams);
   if (reason.killed) {
     for (const StreamId id : *streams) {
       if (Mirror* mirror = OfStream(id)) mirror->ForwardAll();  // what can go without waiting
@@ -421,7 +395,7 @@ void Mirrors::ProcessGone(const Process& process) {
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return;
   streams_of_process_.erase(HolderKey(process.incarnation, process.kernel_pid));
-  ReleaseFiles(streams);
+  files_.ProcessGone(*streams);
   for (const StreamId id : *streams) {
     Mirror* mirror = OfStream(id);
     if (mirror == nullptr) continue;
@@ -438,31 +412,6 @@ bool Mirrors::IsHeld(StreamId id) const {
   return in_transit_.count(id) != 0 ||
          std::any_of(streams_of_process_.begin(), streams_of_process_.end(), has) ||
          std::any_of(streams_of_job_.begin(), streams_of_job_.end(), has);
-}
-
-// Offsets of plain files go home where they have changed; home's descriptions share them with everybody
-// there.
-void Mirrors::CarryOffsets(const StreamSet& streams) {
-  if (files_.empty()) return;
-  for (const StreamId id : *streams) {
-    const auto found = files_.find(id);
-    if (found == files_.end()) continue;
-    PlainFile& file = found->second;
-    const off_t now = lseek(file.descriptor.get(), 0, SEEK_CUR);
-    if (now < 0 || now == file.offset) continue;
-    file.offset = now;
-    agent_.Send(file.origin, wire::StreamOffset{id, now});
-  }
-}
-
-void Mirrors::ReleaseFiles(const StreamSet& streams) {
-  if (files_.empty()) return;
-  for (const StreamId id : *streams) {
-    const auto found = files_.find(id);
-    if (found == files_.end() || --found->second.holders > 0) continue;
-    agent_.Send(found->second.origin, wire::StreamClose{id, found->second.grants, false});
-    files_.erase(found);
-  }
 }
 
 // ---- Calls ----
@@ -511,7 +460,7 @@ void Mirrors::CallDropped(CallId call) {
 void Mirrors::Clear() {
   by_object_.clear();
   mirrors_.clear();
-  files_.clear();
+  files_.Clear();
   controls_.clear();
 }
 

@@ -12,6 +12,7 @@
 
 #include "runtime/agent.h"
 #include "runtime/stream/mirror.h"
+#include "runtime/stream/plain_files.h"
 
 namespace elsewhere::runtime::stream {
 
@@ -39,21 +40,16 @@ class Mirrors {
   void ProcessGone(const Process& process);
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
-  void BeforeSend() { outbox_.BeforeSend(); }
+  void BeforeSend() {
+    files_.TellOffsets();
+    outbox_.BeforeSend();
+  }
   void Clear();
 
   size_t size() const { return mirrors_.size(); }
 
  private:
   using StreamSet = std::shared_ptr<const std::vector<StreamId>>;
-  // A plain file that was opened again by name: the dup knows the offset that the processes left.
-  struct PlainFile {
-    Descriptor descriptor;
-    HostId origin = 0;
-    int64_t offset = 0;
-    uint32_t grants = 0;
-    size_t holders = 0;
-  };
   struct Control {
     CallId call;
     bool dropped = false;
@@ -69,8 +65,6 @@ class Mirrors {
   void Forget(Mirror& mirror);
   Mirror* OfObject(const Call& call);
   Mirror* OfStream(StreamId id);
-  void CarryOffsets(const StreamSet& streams);
-  void ReleaseFiles(const StreamSet& streams);
   HostId NextHop(StreamId id) const;
   void OnAdopt(CallId id, const Call& call);
   void OnPassable(CallId id, const Call& call);
@@ -93,7 +87,7 @@ class Mirrors {
   RequestNumbers numbers_;
   std::unordered_map<StreamId, std::unique_ptr<Mirror>> mirrors_;
   std::unordered_map<ObjectId, Mirror*, ObjectIdHash> by_object_;
-  std::unordered_map<StreamId, PlainFile> files_;
+  PlainFiles files_;
   std::unordered_set<Mirror*> narrators_;      // what other streams let go first
   std::unordered_set<StreamId> unsettled_;     // closed here before all their bytes were acknowledged
   std::unordered_set<StreamId> broken_early_;  // told before the job that names them

@@ -401,8 +401,27 @@ void OriginStream::PutBack() {
   returned_.erase(returned_.begin(), returned_.begin() + std::max<ssize_t>(put, 0));
 }
 
-void OriginStream::OnOffset(int64_t offset) {
-  if (CarriesOffset(kind_) && !closed_) lseek(descriptor_.get(), offset, SEEK_SET);
+int64_t OriginStream::OffsetNow() const {
+  return lseek(descriptor_.get(), 0, SEEK_CUR);
+}
+
+void OriginStream::OnOffset(const wire::StreamOffset& moved) {
+  const auto share = shares_.find(moved.stream);
+  if (share == shares_.end() || !CarriesOffset(kind_) || closed_) return;
+  share->second.offset = moved.offset;
+  if (const int64_t now = OffsetNow(); now != moved.before && now != moved.offset)
+    agent_.Note("two hosts moved the offset of one open file at the same time: " + LinkOf(descriptor_.get()));
+  lseek(descriptor_.get(), moved.offset, SEEK_SET);
+}
+
+void OriginStream::TellOffset() {
+  if (closed_) return;
+  const int64_t now = OffsetNow();
+  for (auto& [id, share] : shares_) {
+    if (share.offset == now) continue;
+    share.offset = now;
+    agent_.SendAhead(share.host, wire::StreamOffsetNow{id, now});
+  }
 }
 
 }  // namespace elsewhere::runtime::stream

@@ -118,6 +118,7 @@ const std::map<StreamId, HostId> OriginStream::Shares() const {
 
 uint32_t OriginStream::Grant(StreamId id, HostId host) {
   Share& share = shares_[id];
+  if (CarriesOffset(kind_) && share.granted == 0) share.offset = OffsetNow();
   share.host = host;
   share.closing = false;
   sole_reader_ = false;

@@ -63,7 +63,10 @@ class OriginStream {
   void OnReturn(wire::StreamReturn&& returned);
   void OnWatch(const wire::StreamWatch& watch);
   void OnControl(const wire::StreamControl& control);
-  void OnOffset(int64_t offset);
+  // Of a plain file (runtime/stream/plain_files.h).
+  void OnOffset(const wire::StreamOffset& moved);
+  int64_t OffsetNow() const;
+  void TellOffset();
   // The deputy of this process was continued.
   void ProcessContinued(wire::Incarnation process);
   void HostGone(HostId host);
@@ -79,6 +82,7 @@ class OriginStream {
  private:
   struct Share {
     HostId host = 0;
+    int64_t offset = 0;               // of a plain file, as the host knows it
     uint32_t granted = 0;             // number of the last grant
     std::vector<uint32_t> withdrawn;  // grants that their host never sees
     uint32_t closed = 0;              // the last grant that its host had seen when it closed

@@ -1,8 +1,6 @@
 #include "runtime/stream/origins.h"
 
 #include <fcntl.h>
-#include <linux/kcmp.h>
-#include <sys/syscall.h>
 
 #include "runtime/mapped_files.h"
 #include "runtime/stream/passing.h"
@@ -14,11 +12,6 @@ namespace {
 // Descriptions with nothing but these in common may still be two.
 bool IdentityNeedsCompare(Kind kind) {
   return CarriesOffset(kind) || kind == Kind::kOutputFile || IsCounter(kind);
-}
-
-bool SameDescription(int one, int other) {
-  const pid_t self = getpid();
-  return syscall(SYS_kcmp, self, self, KCMP_FILE, one, other) == 0;
 }
 
 template <class T>
@@ -62,7 +55,7 @@ Origins::Origins(Agent& agent, Passing& passing) : agent_(agent), passing_(passi
       [](OriginStream& stream, wire::StreamReturn&& m) { stream.OnReturn(std::move(m)); });
   Route<wire::StreamPull>([](OriginStream& stream, wire::StreamPull&& m) { stream.OnPull(m); });
   Route<wire::StreamWatch>([](OriginStream& stream, wire::StreamWatch&& m) { stream.OnWatch(m); });
-  Route<wire::StreamOffset>([](OriginStream& stream, wire::StreamOffset&& m) { stream.OnOffset(m.offset); });
+  Route<wire::StreamOffset>([](OriginStream& stream, wire::StreamOffset&& m) { stream.OnOffset(m); });
   agent_.OnMessage<wire::StreamControl>([this](HostId from, wire::StreamControl&& m) {
     if (OriginStream* stream = OfShare(m.stream)) return stream->OnControl(m);
     if (passing_.ForwardControl(from, m)) return;
@@ -96,6 +89,7 @@ Result<OriginStream*> Origins::Adopt(const Key& key, Kind kind, int& held, int f
   if (!created) return created.error();
   OriginStream* stream = created->get();
   entries_[stream] = Entry{std::move(*created), key};
+  if (CarriesOffset(kind)) carrying_.insert(stream);
   by_key_.emplace(key, stream);
   return stream;
 }
@@ -111,6 +105,7 @@ void Origins::Forget(OriginStream& stream) {
     break;
   }
   std::erase_if(by_share_, [&](const auto& share) { return share.second == &stream; });
+  carrying_.erase(&stream);
   std::shared_ptr<OriginStream> last_owner = std::move(found->second.stream);
   entries_.erase(found);
   agent_.loop().Defer([last_owner] {});
@@ -178,8 +173,12 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   traits.grant = stream->Grant(job.stream, target);
   job.extra = Pack(traits);
   if (CarriesOffset(kind) || agent_.object_counts() != nullptr) job.path = mapped ? *mapped : link;
-  if (CarriesOffset(kind)) job.offset = entry.offset;
+  if (CarriesOffset(kind)) job.offset = stream->OffsetNow();
   return job;
+}
+
+void Origins::TellOffsets() {
+  for (OriginStream* stream : carrying_) stream->TellOffset();
 }
 
 Descriptor Origins::Open(StreamId share) {

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "runtime/agent.h"
@@ -36,6 +37,8 @@ class Origins {
   // Runs `done` when what was sent so far for `streams` is in, except where one is stuck.
   void WhenWritten(const std::vector<StreamId>& streams, OriginStream::Action done);
   void DropBlocked(const std::vector<StreamId>& streams);
+  // Tells the hosts that share a plain file's offset where it is (Component::BeforeSend).
+  void TellOffsets();
   void HostGone(HostId host);
   void ProcessContinued(Incarnation process);
   void Clear();
@@ -69,6 +72,7 @@ class Origins {
   std::unordered_map<OriginStream*, Entry> entries_;
   std::unordered_multimap<Key, OriginStream*, KeyHash> by_key_;
   std::unordered_map<StreamId, OriginStream*> by_share_;
+  std::unordered_set<OriginStream*> carrying_;  // of plain files
   uint64_t next_id_ = 1;
 };
 

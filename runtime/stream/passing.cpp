@@ -17,13 +17,6 @@ Error CannotPass(const std::string& what) {
   return Error{ENOTSUP, what + " cannot be passed to another host"};
 }
 
-std::string LinkOf(int descriptor) {
-  char target[PATH_MAX];
-  const std::string name = "/proc/self/fd/" + std::to_string(descriptor);
-  const ssize_t size = readlink(name.c_str(), target, sizeof target);
-  return size > 0 ? std::string(target, static_cast<size_t>(size)) : std::string();
-}
-
 Result<image::Descriptor> EntryOf(int descriptor) {
   const auto status = Stat(descriptor);
   if (!status) return status.error();
@@ -59,12 +52,7 @@ Result<Kind> KindToPass(MappedFiles* files, int descriptor, const image::Descrip
 // ---- Packing
 
 void Passing::NoteLost(const Error& reason) {
-  const std::string text = "a descriptor was not passed over a socket: " + reason.message;
-  if (agent_.is_home()) {
-    ++agent_.report().notes[text];
-  } else {
-    agent_.Send(wire::kHome, wire::Note{text});
-  }
+  agent_.Note("a descriptor was not passed over a socket: " + reason.message);
 }
 
 std::vector<wire::JobDescriptor> Passing::Pack(HostId to, std::vector<Descriptor> descriptors) {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "runtime/launch/processes.h"
+#include "runtime/stream/descriptor.h"
 
 namespace elsewhere::runtime::stream {
 namespace {
@@ -54,13 +55,6 @@ bool ProcessReads(const std::string& process, const std::string& link) {
     if (IsReadable(process + "/fdinfo/" + entry->d_name)) return true;
   }
   return false;
-}
-
-std::string LinkOf(int descriptor) {
-  char text[PATH_MAX];
-  const std::string own = "/proc/self/fd/" + std::to_string(descriptor);
-  const ssize_t size = readlink(own.c_str(), text, sizeof text);
-  return size <= 0 ? "" : std::string(text, static_cast<size_t>(size));
 }
 
 }  // namespace

@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 11;
+inline constexpr uint16_t kMessageVersion = 12;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -85,6 +85,7 @@ enum class MessageType : uint16_t {
   kStreamLast = 62,
   kStreamOffset = 63,
   kStreamShare = 64,
+  kStreamOffsetNow = 72,
   kSegmentDiff = 80,  // 80 to 95: shim/wire/memory_message.h
   kSemaphoreGrant = 81,
   kSegmentJoin = 82,

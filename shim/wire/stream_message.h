@@ -228,9 +228,20 @@ struct StreamShare {
     return std::tie(s.stream, s.share);
   }
 };
-// Where the process left the shared offset of a plain file that was opened again by name.
+// The shared offset of a plain file that was opened again by name (runtime/stream/plain_files.h): moved by
+// processes of the sender since it was `before`; and, from the origin, where it is now.
 struct StreamOffset {
   static constexpr MessageType kType = MessageType::kStreamOffset;
+  StreamId stream = 0;
+  int64_t offset = 0;
+  int64_t before = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.stream, s.offset, s.before);
+  }
+};
+struct StreamOffsetNow {
+  static constexpr MessageType kType = MessageType::kStreamOffsetNow;
   StreamId stream = 0;
   int64_t offset = 0;
   template <class Self>

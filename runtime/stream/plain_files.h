@@ -1,0 +1,61 @@
+// Plain files of other hosts that processes of this host inherited: opened again by name, read and written
+// here, with the offset of the description that they stand for.
+//
+// The offset is shared as memory is (runtime/ipc): each host has its own, and who learns of what a process
+// did finds the offset that it left. Before any message leaves, a host tells the origin of those that moved
+// here; the origin moves its description, which its own processes share, and tells the other hosts before its
+// next message to any of them. An agent shares its processes' descriptions, so nothing of this is seen by a
+// call. Two hosts that move one at the same time go each its own way, the last one told of prevails, and the
+// session's summary says so.
+// Thread-safety: none; everything runs on the agent's loop.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/agent.h"
+#include "runtime/stream/descriptor.h"
+#include "shim/wire/stream_message.h"
+
+namespace elsewhere::runtime::stream {
+
+using wire::StreamId;
+
+class PlainFiles {
+ public:
+  explicit PlainFiles(Agent& agent) : agent_(agent) {}
+
+  // A descriptor for the processes of one job, of `opened`, unless the host has the file already. `origin`:
+  // where messages about it go.
+  bool Has(StreamId id) const { return files_.count(id) != 0; }
+  Result<Descriptor> OpenAgain(const wire::JobDescriptor& entry, uint32_t grant);
+  Result<Descriptor> Add(const wire::JobDescriptor& entry, uint32_t grant, HostId origin, Descriptor opened);
+  void NoteGrant(StreamId id, uint32_t grant);
+  // The stream that a descriptor of this host stands for; 0: none.
+  StreamId StreamOf(int descriptor) const;
+
+  void ProcessStarted(const std::vector<StreamId>& streams);
+  void ProcessGone(const std::vector<StreamId>& streams);
+
+  // Tells the origins of offsets that moved here (Component::BeforeSend).
+  void TellOffsets();
+  // An origin's offset moved; it may name a file whose job is still on its way.
+  void OnOffset(const wire::StreamOffsetNow& moved);
+  void Clear() { files_.clear(); }
+
+ private:
+  struct PlainFile {
+    Descriptor descriptor;
+    HostId origin = 0;
+    int64_t offset = 0;  // as the origin knows it
+    uint32_t grants = 0;
+    size_t holders = 0;
+  };
+
+  Agent& agent_;
+  std::unordered_map<StreamId, PlainFile> files_;
+  std::unordered_map<StreamId, int64_t> early_;  // told before the job that names them
+};
+
+}  // namespace elsewhere::runtime::stream
