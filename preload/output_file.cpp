@@ -17,6 +17,7 @@
 #include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
+#include "preload/self.h"
 #include "preload/stream.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
@@ -296,9 +297,15 @@ long fpathconf(int fd, int name) {
 }
 
 int flock(int fd, int operation) {
-  int result;
+  int result = -1;
   if (AtHome(&result, fd, StreamCall::kLock, {operation}, {}, Interruption::kAllowed)) return result;
-  return IsMappedFile(fd) ? FlockMappedFile(fd, operation) : real::flock(fd, operation);
+  if (IsMappedFile(fd)) return FlockMappedFile(fd, operation);
+  // A plain file of this host may stand for a description of another one's, which has the lock.
+  bool stranger = true;
+  if (OnWorker() && KindOf(fd) == DescriptorKind::kNothing)
+    result = static_cast<int>(
+        CallAtOrigin(fd, StreamCall::kLock, {operation, fd}, {}, &stranger, Interruption::kAllowed));
+  return stranger ? real::flock(fd, operation) : result;
 }
 
 }  // namespace hooks

@@ -31,9 +31,8 @@ ObjectId IdOf(const struct stat& status) {
   return {status.st_dev, status.st_ino};
 }
 
-bool SameDescription(int one, int other) {
-  const pid_t self = getpid();
-  return syscall(SYS_kcmp, self, self, KCMP_FILE, one, other) == 0;
+bool SameDescription(pid_t process, int number, int own) {
+  return syscall(SYS_kcmp, process, getpid(), KCMP_FILE, number, own) == 0;
 }
 
 std::string LinkOf(int descriptor) {

@@ -51,8 +51,8 @@ struct ObjectIdHash {
 Error SystemError(const char* what);
 Result<struct stat> Stat(int descriptor);
 ObjectId IdOf(const struct stat& status);
-// Two numbers of this process. False also where the kernel does not tell.
-bool SameDescription(int one, int other);
+// A number of `process` and one of this process. False also where the kernel does not tell.
+bool SameDescription(pid_t process, int number, int own);
 
 // What /proc/self/fd says of it: a path, or a kind with a number.
 std::string LinkOf(int descriptor);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "runtime/stream/rebuild.h"
+#include "shim/wire/stream_call.h"
 
 namespace elsewhere::runtime::stream {
 
@@ -203,7 +204,7 @@ StreamId Mirrors::StreamOf(int descriptor) {
   const auto status = Stat(descriptor);
   if (!status) return 0;
   if (const StreamId id = StreamOf(IdOf(*status)); id != 0) return id;
-  return files_.StreamOf(descriptor);
+  return files_.StreamOf(getpid(), descriptor);
 }
 
 const wire::JobDescriptor* Mirrors::EntryOf(StreamId id) {
@@ -418,9 +419,14 @@ bool Mirrors::IsHeld(StreamId id) const {
 
 void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation operation) {
   Mirror* mirror = OfObject(call);
-  if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
   wire::StreamControl control;
-  control.stream = mirror->id();
+  // A plain file's description has its locks at its origin; the process names its number.
+  const bool locks = operation == wire::StreamOperation::kCall &&
+                     call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kLock);
+  control.stream = mirror != nullptr ? mirror->id()
+                   : locks           ? files_.StreamOf(call.kernel_pid, static_cast<int>(call.arguments[4]))
+                                     : 0;
+  if (control.stream == 0) return agent_.Complete(id, -1, EBADF);
   control.request = numbers_.Next();
   control.operation = operation;
   if (operation == wire::StreamOperation::kCall) {
@@ -434,8 +440,9 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   }
   control.payload = call.payload;
   controls_[control.request] = Control{id};
-  const HostId origin = mirror->origin();
+  const HostId origin = NextHop(control.stream);
   const auto send = [this, control, origin] { agent_.Send(origin, control); };
+  if (mirror == nullptr) return send();
   if (WaitsForBytes(mirror->kind())) return mirror->WhenSent(send);
   mirror->ForwardAll();
   send();

@@ -77,7 +77,7 @@ OriginStream* Origins::Find(const Key& key, Kind kind, int held) {
   const auto [first, last] = by_key_.equal_range(key);
   for (auto each = first; each != last; ++each) {
     if (!IdentityNeedsCompare(kind)) return each->second;
-    if (held >= 0 && SameDescription(held, each->second->descriptor())) return each->second;
+    if (held >= 0 && SameDescription(getpid(), held, each->second->descriptor())) return each->second;
   }
   return nullptr;
 }

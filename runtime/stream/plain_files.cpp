@@ -29,9 +29,9 @@ void PlainFiles::NoteGrant(StreamId id, uint32_t grant) {
   if (const auto file = files_.find(id); file != files_.end()) file->second.grants = grant;
 }
 
-StreamId PlainFiles::StreamOf(int descriptor) const {
+StreamId PlainFiles::StreamOf(pid_t process, int descriptor) const {
   for (const auto& [id, file] : files_) {
-    if (SameDescription(descriptor, file.descriptor.get())) return id;
+    if (SameDescription(process, descriptor, file.descriptor.get())) return id;
   }
   return 0;
 }

@@ -32,8 +32,8 @@ class PlainFiles {
   Result<Descriptor> OpenAgain(const wire::JobDescriptor& entry, uint32_t grant);
   Result<Descriptor> Add(const wire::JobDescriptor& entry, uint32_t grant, HostId origin, Descriptor opened);
   void NoteGrant(StreamId id, uint32_t grant);
-  // The stream that a descriptor of this host stands for; 0: none.
-  StreamId StreamOf(int descriptor) const;
+  // The stream that a process's descriptor stands for; 0: none.
+  StreamId StreamOf(pid_t process, int descriptor) const;
 
   void ProcessStarted(const std::vector<StreamId>& streams);
   void ProcessGone(const std::vector<StreamId>& streams);

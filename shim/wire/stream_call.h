@@ -20,7 +20,7 @@ enum class StreamCall : int64_t {
   kFileSystem = 11,       // answer: struct statfs
   kStatus = 12,           // flags, mask of statx; answer: struct statx
   kName = 13,             // answer: what /proc/self/fd says there
-  kLock = 14,             // flock: operation
+  kLock = 14,             // flock: operation, number
   kPathLimit = 15,        // fpathconf: name
   kGetAttribute = 16,     // payload: name; answer: value. result: its size
   kSetAttribute = 17,     // flags, bytes of name with its zero; payload: name, value

@@ -108,6 +108,7 @@ def make(objects, name, arguments):
         "lseek": os.lseek,
         "ftruncate": os.ftruncate,
         "fstat": lambda fd: os.fstat(fd).st_size,
+        "flock": fcntl.flock,
         "available": available,
         "poll": ready,
         "close": os.close,
@@ -223,6 +224,7 @@ class Play:
             file = choice(files)
             calls += [("write", file, self.some(1, 7, 50)), ("read", file, choice([1, 20])), ("pread", file, 30, choice([0, 10])),
                       ("lseek", file, choice([0, 5, 30]), choice([os.SEEK_SET, os.SEEK_CUR, os.SEEK_END])), ("fstat", file)]
+            calls.append(("flock", file, choice([fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN]) | fcntl.LOCK_NB))
             if self.random.random() < 0.2:
                 calls += [("ftruncate", file, choice([0, 10, 40]))]
         if objects.event in held:
