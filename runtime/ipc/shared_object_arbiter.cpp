@@ -133,7 +133,9 @@ void SharedObjectArbiter::Lock(Object& mutex, const Waiter& waiter) {
     ++mutex.count;
     return Reply(waiter, 0);
   }
-  if (mutex.owner == waiter.who && type == wire::kMutexErrorCheck && !tries) return Reply(waiter, EDEADLK);
+  // As mutex_detail::LockAgain.
+  if (mutex.owner == waiter.who && type == wire::kMutexErrorCheck && (!tries || IsRobust(mutex.flags)))
+    return Reply(waiter, EDEADLK);
   const bool dying = IsRobust(mutex.flags) && mutex.owner_process != 0 && dying_(mutex.owner_process);
   if (tries && !dying) return Reply(waiter, EBUSY);
   mutex.waiting.push_back(waiter);

@@ -61,7 +61,9 @@ inline int LockAgain(Mutex* mutex, uint64_t* state, Blocking blocking, bool* dec
   using namespace shared_detail;
   *decided = true;
   const uint32_t type = mutex->kind & kMutexType;
-  if (type == kMutexErrorCheck) return blocking == Blocking::kTry ? EBUSY : EDEADLK;
+  // Of a trylock, glibc says EDEADLK of robust ones only.
+  const bool busy = blocking == Blocking::kTry && (mutex->kind & kMutexRobust) == 0;
+  if (type == kMutexErrorCheck) return busy ? EBUSY : EDEADLK;
   if (type == kMutexRecursive) {
     if ((High(*state) & kCount) == kCount) return EAGAIN;
     if (mutex->state.compare_exchange_strong(*state, *state + Join(0, 1))) return 0;

@@ -100,6 +100,11 @@ TEST_F(Arbiter, TypesKnowTheirOwner) {
   Ask(3, 1, 10, SharedAction::kTryLock, checking);
   Ask(4, 1, 10, SharedAction::kConsistent, checking);
   EXPECT_EQ(Answers(), "1:1, 1:2 EDEADLK, 1:3 EBUSY, 1:4 EINVAL");
+  const uint64_t robust = Make(SharedKind::kMutex, wire::kMutexErrorCheck | wire::kMutexRobust);
+  Ask(1, 1, 10, SharedAction::kLock, robust);
+  Ask(2, 1, 10, SharedAction::kTryLock, robust);
+  Ask(3, 2, 10, SharedAction::kTryLock, robust);
+  EXPECT_EQ(Answers(), "1:1 watch, 1:2 EDEADLK, 2:3 EBUSY");
 }
 
 TEST_F(Arbiter, CancelledWaitIsAnsweredOnce) {
