@@ -111,16 +111,21 @@ int Copied(int from, int to, int flags);
 bool BeforeInput(int fd, size_t bytes, int flags);
 bool BeforeOutput(int fd);
 
+// What this thread was last told of a pipe elsewhere: that its end has come.
+extern constinit thread_local bool told_of_end;
+
 // Makes `read` when fd can answer it as its object would. What was asked for can be gone by then: another
 // process of this host that reads the same pipe has taken it. So its local end never blocks, and what was
-// found empty is asked for again.
+// found empty is asked for again; it looks like the end where somebody else watches
+// (preload/stream_readiness.cpp).
 template <class Read>
 auto WithInput(int fd, size_t bytes, int flags, Read read) -> decltype(read()) {
   const int before = errno;
   while (BeforeInput(fd, bytes, flags)) {
     const auto result = read();
     if (result != -1) errno = before;
-    if (result != -1 || errno != EAGAIN || KindOf(fd) != DescriptorKind::kPipeRead) return result;
+    const bool nothing = result == -1 ? errno == EAGAIN : result == 0 && bytes > 0 && !told_of_end;
+    if (!nothing || KindOf(fd) != DescriptorKind::kPipeRead) return result;
   }
   return -1;
 }

@@ -147,13 +147,16 @@ namespace hooks {
 int close(int fd) {
   if (IsOwn(fd)) return NotOpen();
   if (IsMapped(fd)) return CloseFile(fd);
+  const bool may_be_replaced = MayBeReplaced(fd);
   Forget(fd);
+  const StreamNumbers held(may_be_replaced);
   return real::close(fd);
 }
 
 int close_range(unsigned first, unsigned last, int flags) {
   if (first > last) return real::close_range(first, last, flags);
   if ((flags & CLOSE_RANGE_CLOEXEC) == 0) ForgetRange(first, last);
+  const StreamNumbers held(HasStreams());
   return CloseRange(first, last, flags);
 }
 
@@ -161,6 +164,7 @@ void closefrom(int first) {
   const unsigned from = first < 0 ? 0 : static_cast<unsigned>(first);
   const int before = errno;
   ForgetRange(from, ~0U);
+  const StreamNumbers held(HasStreams());
   if (CloseRange(from, ~0U, 0) != 0) CloseEach(from, ~0U);
   errno = before;
 }
@@ -169,7 +173,9 @@ int dup2(int from, int to) {
   if (IsOwn(from)) return NotOpen();
   if (from == to || to < 0) return real::dup2(from, to);
   BecomesStandard(from, to);
+  const bool may_be_replaced = MayBeReplaced(from) || MayBeReplaced(to);
   if (!MakeRoom(to)) return -1;
+  const StreamNumbers held(may_be_replaced);
   return Copied(from, real::dup2(from, to), 0);
 }
 
@@ -177,7 +183,9 @@ int dup3(int from, int to, int flags) {
   if (IsOwn(from)) return NotOpen();
   if (from == to || to < 0) return real::dup3(from, to, flags);
   BecomesStandard(from, to);
+  const bool may_be_replaced = MayBeReplaced(from) || MayBeReplaced(to);
   if (!MakeRoom(to)) return -1;
+  const StreamNumbers held(may_be_replaced);
   return Copied(from, real::dup3(from, to, flags), flags);
 }
 

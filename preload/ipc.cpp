@@ -5,6 +5,7 @@
 #include "preload/lent_queue.h"
 #include "preload/memory.h"
 #include "preload/pthread_shared.h"
+#include "preload/stream.h"
 
 namespace elsewhere::preload {
 namespace {
@@ -33,6 +34,7 @@ void IpcAfterForkInParent(int child) {
 void IpcAfterForkInChild(bool deputy) {
   MemoryAfterFork();
   named::AfterForkInChild(deputy);
+  ResetStreamNumbers();
   ForgetThisThread();
 }
 

@@ -41,6 +41,7 @@ int StreamWithObject(const struct stat& status, int except) {
 
 // Leaves errno alone.
 void CopyMark(int from, int to) {
+  const KeptPlace kept(from);
   raw::Syscall(SYS_fcntl, to, F_SETSIG, raw::Syscall(SYS_fcntl, from, F_GETSIG));
   const long flags = raw::Syscall(SYS_fcntl, from, F_GETFL);
   const long own = raw::Syscall(SYS_fcntl, to, F_GETFL);

@@ -18,6 +18,7 @@
 #include "preload/message_queue.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/signals.h"
 #include "preload/stdio.h"
 #include "preload/terminal.h"
 #include "shim/wire/raw_syscall.h"
@@ -26,6 +27,7 @@
 namespace elsewhere::preload {
 
 constinit std::atomic<bool> has_streams = false;
+constinit thread_local bool told_of_end = false;
 
 namespace {
 
@@ -137,15 +139,29 @@ int AskForInput(int fd, size_t bytes, bool wait) {
   constinit static thread_local uint32_t last_call = 0;
   if (bytes == 0 || WaitingHere(fd) > 0) return 1;
   const bool continues = fd == last_fd && CallsOfThread() == last_call;
-  const int64_t mode = (wait ? 0 : 1) | (continues ? abi::kPullContinues : 0);
+  const uint32_t handlers = HandlersRun(false);
+  int64_t mode = (wait ? 0 : 1) | (continues ? abi::kPullContinues : 0);
+  if (InVforkChild()) mode |= abi::kPullStays;
   bool stranger, interrupted = false;
-  Payload payload;
-  payload.interrupted = &interrupted;
+  wire::MovedPipe moved;
+  Payload payload{nullptr, 0, &moved, sizeof moved, &interrupted};
   int64_t result;
   for (;;) {
     result = CallAboutStream(abi::Operation::kPull, fd, static_cast<int64_t>(bytes), mode, payload,
                              Interruption::kAllowed, &stranger);
     if (stranger) return 1;
+    if (result < 0 && errno == wire::kPipeHasMoved) {
+      const Taken taken = TakeMovedPipe(fd, moved);
+      // What interrupted the wait here does not interrupt the kernel's.
+      const bool over = wait && (interrupted || HandlersRun(false) != handlers);
+      if (taken == Taken::kClosed || over) {
+        errno = taken == Taken::kClosed ? EBADF : EINTR;
+        return -1;
+      }
+      if (taken == Taken::kYes) return 1;
+      mode |= abi::kPullStays;
+      continue;
+    }
     if (result >= 0 || errno != ERESTART) break;
     // A terminal that is another group's at present.
     if (!AwaitForeground(SIGTTIN)) return -1;
@@ -213,7 +229,9 @@ bool PullStream(int fd, size_t bytes, int flags) {
   }
   if ((flags & MSG_WAITALL) == 0) {
     AskBehindPeek(fd, bytes, flags);
-    return AskForInput(fd, bytes, wait) >= 0;
+    const int asked = AskForInput(fd, bytes, wait);
+    told_of_end = asked == 0;
+    return asked >= 0;
   }
   for (size_t there = WaitingHere(fd); there < bytes;) {
     bool stranger;
@@ -235,10 +253,18 @@ off_t SeekStream(int fd, off_t offset, int whence) {
 }
 
 int WatchStream(int fd, Watching watching, bool answer) {
-  bool stranger;
-  const int64_t result = CallAboutStream(abi::Operation::kWatch, fd, static_cast<int64_t>(watching),
-                                         answer ? 1 : 0, {}, Interruption::kNone, &stranger);
-  return stranger || result < 0 ? -1 : static_cast<int>(result);
+  int64_t options = (answer ? abi::kWatchAnswers : 0) | (InVforkChild() ? abi::kWatchStays : 0);
+  for (;;) {
+    wire::MovedPipe moved;
+    bool stranger;
+    const int64_t result =
+        CallAboutStream(abi::Operation::kWatch, fd, static_cast<int64_t>(watching), options,
+                        {nullptr, 0, &moved, sizeof moved}, Interruption::kNone, &stranger);
+    if (stranger || (result < 0 && errno != wire::kPipeHasMoved)) return -1;
+    if (result >= 0) return static_cast<int>(result);
+    if (TakeMovedPipe(fd, moved) != Taken::kCannot) return kNowNative;
+    options |= abi::kWatchStays;
+  }
 }
 
 long AvailableAtOrigin(int fd) {
@@ -314,6 +340,12 @@ bool FindsUnsentOutput() {
     if (!pipe && kind != DescriptorKind::kSocket) return true;
     int unsent = 0;
     const long asked = raw::Syscall(SYS_ioctl, fd, pipe ? FIONREAD : TIOCOUTQ, raw::Address(&unsent));
+    // A pipe that has become this host's has no mark any more.
+    if (asked == 0 && unsent != 0 && kind == DescriptorKind::kPipeWrite &&
+        raw::Syscall(SYS_fcntl, fd, F_GETSIG) == 0) {
+      SetKind(fd, DescriptorKind::kNothing);
+      continue;
+    }
     if (asked != 0 || unsent != 0) return true;
   }
   return false;
@@ -337,6 +369,7 @@ int dup(int fd) {
     errno = EBADF;
     return -1;
   }
+  const StreamNumbers held(MayBeReplaced(fd));
   return Copied(fd, real::dup(fd), 0);
 }
 

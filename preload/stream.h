@@ -75,8 +75,56 @@ enum class Watching : int64_t {
   kForget = 4,
 };
 // Returns what the agent knows: POLL* bits that are there now, 0 for nothing, -1 if it is no stream (any
-// more; it is forgotten then). `answer`: ask the origin and wait for what it says.
+// more; it is forgotten then), kNowNative. `answer`: ask the origin and wait for what it says.
 int WatchStream(int fd, Watching watching, bool answer);
+
+inline constexpr int kNowNative = -2;  // WatchStream: the number is the pipe itself by now
+
+// ---- Pipes that have moved to this host (stream_moved.cpp)
+
+enum class Taken {
+  kYes,     // the number is the pipe itself by now
+  kClosed,  // the number is something else by now
+  kCannot,  // there is no descriptor to be had: the agent brings its bytes (abi::kPullStays)
+};
+Taken TakeMovedPipe(int fd, const wire::MovedPipe& moved);
+
+// While it exists no number is replaced by a pipe that has moved. Signals are blocked meanwhile.
+class StreamNumbers {
+ public:
+  explicit StreamNumbers(bool needed);
+  ~StreamNumbers();
+  StreamNumbers(const StreamNumbers&) = delete;
+  StreamNumbers& operator=(const StreamNumbers&) = delete;
+
+ private:
+  const bool needed_;
+  uint64_t signals_ = 0;
+};
+inline bool MayBeReplaced(int fd) {
+  return KindOf(fd) == DescriptorKind::kPipeRead;
+}
+// In a child: another thread of its parent may have held it.
+void ResetStreamNumbers();
+
+// While it exists the pipe whose write end `fd` is does not move, if it has not: its description's packet
+// mode is the agent's.
+class KeptPlace {
+ public:
+  explicit KeptPlace(int fd);
+  ~KeptPlace();
+  KeptPlace(const KeptPlace&) = delete;
+  KeptPlace& operator=(const KeptPlace&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+// The epoll instances in which this process has registered a stream's number: out of them, and in again as
+// what the number is by then, which is nothing to remember. True: there were any.
+bool LeaveEpolls(int fd);
+void EnterEpolls(int fd);
+bool WatchesAnyStream();
 
 // epoll_ctl's EPOLL_CTL_ADD of what an instance watched before this process was restored: streams are watched
 // from the first wait on.

@@ -83,6 +83,7 @@ int fcntl(int fd, int command, void* argument) {
     return -1;
   }
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
+    const StreamNumbers held(MayBeReplaced(fd));
     return Copied(fd, real::fcntl(fd, command, argument), command == F_DUPFD ? 0 : O_CLOEXEC);
   }
   if (IsQueue(fd) && (command == F_GETFL || command == F_SETFL || command == F_SETFD)) {
@@ -105,10 +106,12 @@ int fcntl(int fd, int command, void* argument) {
   if (IsMappedFile(fd) && IsRecordLock(command))
     return LockMappedFile(fd, command, static_cast<struct flock*>(argument));
   if (!IsElsewhere(fd) || !IsOfDescription(fd, command)) {
+    const StreamNumbers held(command == F_SETFD && MayBeReplaced(fd));
     const bool by_pid = OnWorker() && CommandNamesProcess(command) && !IsMapped(fd);
     return by_pid ? ControlByPid(fd, command, argument) : real::fcntl(fd, command, argument);
   }
   const auto value = reinterpret_cast<intptr_t>(argument);
+  const KeptPlace kept(command == F_SETFL ? fd : -1);
   bool stranger;
   const auto result = static_cast<int>(
       CallAtOrigin(fd, wire::StreamCall::kControl, {command, static_cast<int>(value)}, {}, &stranger));

@@ -78,12 +78,14 @@ void StartWatching(pollfd* all, nfds_t count, bool answer) {
   }
 }
 
-// Ends what StartWatching began and puts the results right. Returns how many remain ready.
-int StopWatching(pollfd* all, nfds_t count, int ready) {
+// Ends what StartWatching began and puts the results right. Returns how many remain ready. `*replaced`: what
+// was seen of a number is not what it is by now.
+int StopWatching(pollfd* all, nfds_t count, int ready, bool* replaced) {
   const int before = errno;
   for (nfds_t i = 0; i < count; ++i) {
     if (!WantsInput(all[i])) continue;
     const int known = WatchStream(all[i].fd, Watching::kOff, false);
+    *replaced |= known == kNowNative;
     const bool hung_up = ready > 0 && (all[i].revents & POLLHUP) != 0;
     if (known < 0 || !hung_up || KindOf(all[i].fd) != DescriptorKind::kPipeRead) continue;
     all[i].revents = Corrected(all[i].events, all[i].revents, known);
@@ -114,7 +116,9 @@ int Poll(pollfd* all, nfds_t count, const Deadline& deadline, const sigset_t* ma
     StartWatching(all, count, at_once);
     int seen = real::ppoll(all, count, left, mask);
     if (!at_once && seen > 0 && AwaitAnswers(all, count)) seen = real::poll(all, count, 0);
-    const int ready = StopWatching(all, count, seen);
+    bool replaced = false;
+    const int ready = StopWatching(all, count, seen, &replaced);
+    if (replaced && seen > 0) continue;
     if (ready != 0 || seen <= 0) return ready;
     if (deadline.Left() == 0) return 0;
   }
@@ -186,16 +190,19 @@ int Select(int count, const Sets& sets, const Deadline& deadline, const sigset_t
       ready = real::pselect(count, sets.read, sets.write, sets.except, &now, nullptr);
     }
     const int seen = ready, error = errno;
+    bool replaced = false;
     for (int fd = 0; fd < count; ++fd) {
       if (!FD_ISSET(fd, &wanted_read) || !IsStreamInput(fd)) continue;
       const int known = WatchStream(fd, Watching::kOff, false);
+      replaced |= known == kNowNative;
       if (seen <= 0 || known != 0 || KindOf(fd) != DescriptorKind::kPipeRead || !FD_ISSET(fd, sets.read))
         continue;
       FD_CLR(fd, sets.read);
       --ready;
     }
     errno = error;
-    if (ready != 0 || seen <= 0 || deadline.Left() == 0) return ready;
+    const bool again = replaced && seen > 0;
+    if (!again && (ready != 0 || seen <= 0 || deadline.Left() == 0)) return ready;
     Copy(sets.read, &wanted_read, count);
     Copy(sets.write, &wanted_write, count);
     Copy(sets.except, &wanted_except, count);
@@ -295,7 +302,7 @@ int Correct(int epoll, epoll_event* events, int count) {
         const auto seen = static_cast<short>(events[i].events);
         events[i].events = static_cast<uint32_t>(Corrected(static_cast<short>(wanted), seen, known));
       }
-      if (events[i].events == 0) continue;
+      if (events[i].events == 0 || known == kNowNative) continue;
     }
     events[kept++] = events[i];
   }
@@ -332,6 +339,38 @@ void EnterEpollAsleep(int epoll, int fd, const epoll_event& event) {
   } else {
     WatchStream(fd, Watching::kUntilClosed, false);
   }
+}
+
+bool LeaveEpolls(int fd) {
+  bool any = false;
+  for (const Interest& interest : interests) {
+    const uint64_t key = interest.key.load(std::memory_order_acquire);
+    if (key == 0 || static_cast<uint32_t>(key) != static_cast<uint32_t>(fd)) continue;
+    real::epoll_ctl(static_cast<int>(key >> 32) - 1, EPOLL_CTL_DEL, fd, nullptr);
+    any = true;
+  }
+  return any;
+}
+
+void EnterEpolls(int fd) {
+  for (Interest& interest : interests) {
+    const uint64_t key = interest.key.load(std::memory_order_acquire);
+    if (key == 0 || static_cast<uint32_t>(key) != static_cast<uint32_t>(fd)) continue;
+    epoll_event event{};
+    event.events = interest.events.load(std::memory_order_relaxed);
+    event.data.u64 = interest.data.load(std::memory_order_relaxed);
+    interest.key.store(0, std::memory_order_relaxed);
+    real::epoll_ctl(static_cast<int>(key >> 32) - 1, EPOLL_CTL_ADD, fd, &event);
+  }
+}
+
+bool WatchesAnyStream() {
+  for (const Interest& interest : interests) {
+    const uint64_t key = interest.key.load(std::memory_order_relaxed);
+    if (key != 0 && KindOf(static_cast<int>(static_cast<uint32_t>(key))) == DescriptorKind::kPipeRead)
+      return true;
+  }
+  return false;
 }
 
 void StreamCloses(int fd) {

@@ -117,6 +117,7 @@ struct SessionReport {
   uint64_t forks_remote = 0;  // children that ran on workers, nested ones included
   uint64_t forks_nested = 0;  // of these, forked on a worker
   uint64_t forks_local = 0;   // children that should have run remotely but ran at home
+  uint64_t pipes_moved = 0;   // made at home, and become those of the worker that alone had them
   std::map<std::string, uint64_t> fallbacks;
   std::map<std::string, uint64_t> notes;
   uint64_t bytes_captured = 0;      // sum of image sizes

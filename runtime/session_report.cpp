@@ -59,6 +59,7 @@ std::string SessionReport::ToJson() const {
   number("forks_remote", forks_remote);
   number("forks_nested", forks_nested);
   number("forks_local", forks_local);
+  number("pipes_moved", pipes_moved);
   number("bytes_captured", bytes_captured);
   number("bytes_shipped", bytes_shipped);
   number("bytes_deduplicated", bytes_deduplicated);

@@ -121,6 +121,16 @@ class Bench {
     return good;
   }
 
+  // What stays at home, because a process there has it, too.
+  void ShowKept(const std::string& kind, const char* title) const {
+    Player native({self_, kind, "children"});
+    Player peers({LAUNCHER, "run", "--workers", "1", "--strict", "--", self_, kind, "children"});
+    PlayRounds({&native, &peers});
+    std::printf("%s\n", title);
+    Print("native", native.Median());
+    Print("under elsewhere, both on one worker", peers.Median());
+  }
+
   bool CompareAlone(const std::string& kind, const char* title) const {
     Player native({self_, kind, "nobody"});
     Player elsewhere({LAUNCHER, "run", "--workers", "1", "--", self_, kind, "nobody"});
@@ -152,7 +162,11 @@ int Drive(const std::string& self, const std::vector<std::string>& kinds) {
   if (wanted("semaphores")) good &= bench.Compare("semaphores", "semaphore there and back", 1);
   if (wanted("mutex")) good &= bench.Compare("mutex", "mutex that two want, lock and unlock", 1);
   if (wanted("queues")) good &= bench.Compare("queues", "message there and back, two queues", 64);
-  if (wanted("pipe")) good &= bench.Compare("pipe", "1 KB there and back, two pipes", 1024);
+  if (wanted("pipe")) {
+    good &= bench.Compare("pipe", "1 KB there and back, two pipes", 1024);
+    bench.ShowKept("kept-pipe",
+                   "1 KB there and back, two pipes whose ends the parent at home keeps (no limit)");
+  }
   if (wanted("alone")) {
     good &= bench.CompareAlone("semaphores", "semaphore that nobody else wants, post and wait");
     good &= bench.CompareAlone("mutex", "mutex that nobody else wants, lock and unlock");

@@ -64,11 +64,15 @@ pid_t Fork(const Action& child) {
 }
 
 // `echo` runs until it is killed; `serve` until standard input ends.
-int Play(Pair pair, const Action& echo, const std::function<int()>& serve) {
+// Whoever does not play does `leave` first.
+int Play(
+    Pair pair, const Action& echo, const std::function<int()>& serve, const Action& leave = [] {}) {
   const pid_t other = Fork(echo);
   int status = 0;
   if (pair == Pair::kTwoChildren) {
-    waitpid(Fork([&] { std::_Exit(serve()); }), &status, 0);
+    const pid_t server = Fork([&] { std::_Exit(serve()); });
+    leave();
+    waitpid(server, &status, 0);
   } else {
     status = serve();
   }
@@ -200,7 +204,7 @@ void ReadAll(int fd, char* to, size_t size) {
   }
 }
 
-int Pipes(Pair pair) {
+int Pipes(Pair pair, bool kept) {
   int there[2], back[2];
   if (pipe(there) != 0 || pipe(back) != 0) Die("pipe");
   const int echo_from = there[0], echo_to = back[1], send_to = there[1], receive_from = back[0];
@@ -211,7 +215,7 @@ int Pipes(Pair pair) {
       WriteAll(echo_to, message, sizeof message);
     }
   };
-  return Play(pair, echo, [=] {
+  const auto serve = [=] {
     char message[kPipeMessage] = "";
     return Serve(
         kTurns, [] {},
@@ -219,6 +223,11 @@ int Pipes(Pair pair) {
           WriteAll(send_to, message, sizeof message);
           ReadAll(receive_from, message, sizeof message);
         });
+  };
+  return Play(pair, echo, serve, [=] {
+    for (const int end : {there[0], there[1], back[0], back[1]}) {
+      if (!kept) close(end);
+    }
   });
 }
 
@@ -261,7 +270,8 @@ int RunProgram(std::string_view what, Pair pair) {
   if (what == "semaphores") return Semaphores(pair);
   if (what == "mutex") return Mutex(pair);
   if (what == "queues" && pair != Pair::kNobody) return Queues(pair);
-  if (what == "pipe" && pair != Pair::kNobody) return Pipes(pair);
+  if (what == "pipe" && pair != Pair::kNobody) return Pipes(pair, false);
+  if (what == "kept-pipe" && pair != Pair::kNobody) return Pipes(pair, true);
   return 2;
 }
 

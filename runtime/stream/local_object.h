@@ -64,6 +64,7 @@ class LocalObject {
   const ObjectId& id() const { return id_; }
   // The agent's end; -1 while ShowReadable.
   int agent_end() const { return agent_end_.get(); }
+  Descriptor ReleaseAgentEnd() { return std::move(agent_end_); }
   int socket_type() const { return socket_type_; }
 
   // Bytes given to processes that none of them has read yet.

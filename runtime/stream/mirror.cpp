@@ -138,7 +138,7 @@ void Mirror::Gone(Place* place, bool killed) {
   std::erase_if(places_, [place](const auto& each) { return each.get() == place; });
   if (!places_.empty()) return;
   for (const CallId call : std::exchange(watch_calls_, {})) Complete(call, -1, EBADF);
-  outbox_.Send(origin_, wire::StreamClose{id_, grants_, killed});
+  if (moving_ == nullptr) outbox_.Send(origin_, wire::StreamClose{id_, grants_, killed});
   SetBlocked(false);
   CheckSent();
   closed_(*this);
@@ -150,7 +150,64 @@ void Mirror::ReturnUnread(Place& place) {
   unread.insert(unread.end(), place.backlog.begin(), place.backlog.end());
   place.backlog.clear();
   place.backlog_passed.clear();
-  if (!unread.empty()) agent_.Send(origin_, wire::StreamReturn{id_, std::move(unread), {}});
+  if (!unread.empty()) Return(std::move(unread));
+}
+
+void Mirror::Return(std::vector<uint8_t> bytes) {
+  if (moving_ != nullptr) return moving_->PutBack(bytes);
+  agent_.Send(origin_, wire::StreamReturn{id_, std::move(bytes), {}});
+}
+
+// ---- A pipe that moves here
+
+void Mirror::KeepPlace(int32_t process, bool begin) {
+  if (begin) {
+    ++changing_[process];
+  } else if (const auto found = changing_.find(process); found != changing_.end() && --found->second <= 0) {
+    changing_.erase(found);
+  }
+}
+
+bool Mirror::CanMove(uint32_t grants) const {
+  if (places_.size() != 1 || grants_ != grants || moving_ != nullptr || !changing_.empty()) return false;
+  const Place& place = *places_.front();
+  if (place.output_ended || place.input_ended || !place.backlog.empty() || place.object->agent_end() < 0)
+    return false;
+  if (watched() || !watch_calls_.empty()) return false;
+  return std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) {
+    const Request& request = entry.second;
+    return request.has_call && !request.is_watch && !request.cancelled && !request.withdrawn;
+  });
+}
+
+Descriptor Mirror::Leave() {
+  Unregister(*places_.front());
+  Descriptor pipe = places_.front()->object->ReleaseAgentEnd();
+  places_.clear();
+  acknowledged_ = sent_;
+  SetBlocked(false);
+  CheckSent();
+  closed_(*this);
+  return pipe;
+}
+
+std::unique_ptr<LocalObject> Mirror::EndMove(std::vector<MovedPipe::Request>& requests) {
+  Place& place = *places_.front();
+  Unregister(place);
+  if (!place.backlog.empty()) Return(std::exchange(place.backlog, {}));
+  for (auto& [number, request] : std::exchange(requests_, {})) {
+    if (!request.has_call) continue;
+    if (request.cancelled) {
+      Complete(request.call, -1, EINTR);
+    } else {
+      requests.push_back({request.call, 0, request.wanted, request.waits, request.stays});
+    }
+  }
+  auto object = std::move(place.object);
+  places_.clear();
+  moving_ = nullptr;
+  closed_(*this);
+  return object;
 }
 
 void Mirror::Abandon() {
@@ -380,6 +437,7 @@ bool Mirror::holders_unseen() const {
 }
 
 void Mirror::HolderGone(int32_t process) {
+  changing_.erase(process);
   Disarm(process, true);
   for (Place* place : Places()) {
     if (!place->object->shows_readable() || place->input_ended) continue;

@@ -24,6 +24,7 @@
 
 #include "runtime/agent.h"
 #include "runtime/stream/local_object.h"
+#include "runtime/stream/moved_pipe.h"
 #include "runtime/stream/outbox.h"
 #include "runtime/stream/passing.h"
 #include "shim/wire/stream_message.h"
@@ -79,7 +80,7 @@ class Mirror {
   void OnReady(const wire::StreamReady& ready);
 
   void Pull(CallId call, Incarnation reader, const ObjectId& object, uint64_t bytes, PullMode mode,
-            bool continues);
+            bool continues, bool stays);
   // What is here unread goes back to the origin.
   void GiveBack(const ObjectId& object);
   // `answer`: complete the call only when the origin has said whether it is readable now.
@@ -99,6 +100,22 @@ class Mirror {
   bool holders_unseen() const;
   // No process holds it: known from the table of processes.
   void Abandon();
+
+  // ---- A pipe of home's that moves here (moved_pipe.h)
+
+  // A process changes flags of its description of a write end, between `begin` and its end.
+  void KeepPlace(int32_t process, bool begin);
+  // Is there nothing about this end that only its origin can settle? `grants`: the last one that home made.
+  bool CanMove(uint32_t grants) const;
+  int agent_end() const { return places_.front()->object->agent_end(); }
+  // Write end: the pipe is its own from now on. Ends the mirror, without a word to the origin.
+  Descriptor Leave();
+  // Read end: what is asked from now on is asked of `pipe`, what nobody read goes there. What the origin has
+  // sent meanwhile is answered as ever.
+  void BeginMove(MovedPipe& pipe) { moving_ = &pipe; }
+  const MovedPipe* moving() const { return moving_; }
+  // The origin has sent all. Ends the mirror; returns its object, and the requests that the origin has left.
+  std::unique_ptr<LocalObject> EndMove(std::vector<MovedPipe::Request>& requests);
 
  private:
   struct Place {
@@ -127,7 +144,10 @@ class Mirror {
     bool cancelled = false;
     bool withdrawn = false;  // a cancel was sent
     bool continues = false;  // abi::kPullContinues
+    bool stays = false;      // abi::kPullStays
     uint64_t got = 0;        // bytes for this host's processes
+    uint64_t wanted = 0;
+    bool waits = true;
     std::vector<uint8_t> unwanted;
   };
 
@@ -145,6 +165,7 @@ class Mirror {
   void OnEvent(Place* place, uint32_t events);
   void Gone(Place* place, bool killed);
   void ReturnUnread(Place& place);
+  void Return(std::vector<uint8_t> bytes);
 
   void Forward(Place* place);
   struct Taken {
@@ -197,6 +218,9 @@ class Mirror {
   std::vector<std::pair<CallId, std::chrono::steady_clock::time_point>> counted_;  // calls that wait
   bool shutdown_sent_ = false;
   std::vector<std::pair<uint64_t, std::function<void()>>> waiting_;  // for `sent_` to reach the position
+
+  std::map<int32_t, int> changing_;  // kernel pids, KeepPlace
+  MovedPipe* moving_ = nullptr;
 
   std::map<uint64_t, Request> requests_;
   std::set<int32_t> once_;  // kernel pids that watch

@@ -35,7 +35,7 @@ void Mirror::Withdraw(uint64_t number, Request& request) {
 }
 
 void Mirror::Pull(CallId call, Incarnation reader, const ObjectId& object, uint64_t bytes, PullMode mode,
-                  bool continues) {
+                  bool continues, bool stays) {
   const bool wait = mode != PullMode::kAtOnce && mode != PullMode::kMoreAtOnce;
   const bool more = mode == PullMode::kMore || mode == PullMode::kMoreAtOnce;
   Place* const place = Find(object);
@@ -61,9 +61,13 @@ void Mirror::Pull(CallId call, Incarnation reader, const ObjectId& object, uint6
   }
   const size_t room = place->object->RoomFor(static_cast<size_t>(std::min(bytes, wire::kStreamPullLimit)));
   const uint64_t number = Ask(*place, std::max<uint64_t>(room, 1), wait, false, reader);
-  requests_[number].call = call;
-  requests_[number].has_call = true;
-  requests_[number].continues = continues;
+  Request& request = requests_[number];
+  request.call = call;
+  request.has_call = true;
+  request.continues = continues;
+  request.wanted = bytes;
+  request.waits = wait;
+  request.stays = stays;
 }
 
 void Mirror::GiveBack(const ObjectId& object) {
@@ -110,14 +114,14 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
     request.unwanted.insert(request.unwanted.end(), pulled.bytes.begin(), pulled.bytes.end());
     pulled.bytes.clear();
     if (pulled.last && !request.unwanted.empty()) {
-      agent_.Send(origin_, wire::StreamReturn{id_, std::move(request.unwanted), {}});
+      Return(std::move(request.unwanted));
       pulled.error = EAGAIN;
     }
   }
   request.got += pulled.bytes.size();
   if (!pulled.bytes.empty()) {
     if (request.place == nullptr) {
-      agent_.Send(origin_, wire::StreamReturn{id_, std::move(pulled.bytes), {}});
+      Return(std::move(pulled.bytes));
     } else {
       Give(*request.place, pulled.bytes, std::move(passed));
       if (places_.empty()) return;
@@ -202,7 +206,7 @@ void Mirror::ServeOthers(Place* place, uint64_t got) {
 
 void Mirror::Give(Place& place, std::span<const uint8_t> bytes, std::vector<Descriptor> passed) {
   if (!Hide(place)) {
-    agent_.Send(origin_, wire::StreamReturn{id_, {bytes.begin(), bytes.end()}, {}});
+    Return({bytes.begin(), bytes.end()});
     return Gone(&place, false);
   }
   if (!passed.empty()) {

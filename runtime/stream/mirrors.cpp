@@ -21,6 +21,10 @@ Incarnation HolderKey(Incarnation incarnation, int32_t kernel_pid) {
   return incarnation != 0 ? incarnation : kNeverMoved | static_cast<uint32_t>(kernel_pid);
 }
 
+ObjectId ObjectOf(const Call& call) {
+  return {static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
+}
+
 }  // namespace
 
 template <class M, class Handler>
@@ -70,24 +74,33 @@ Mirrors::Mirrors(Agent& agent, Passing& passing)
   agent_.OnCall(abi::Operation::kAdopt, [this](CallId id, const Call& call) { OnAdopt(id, call); });
   agent_.OnCall(abi::Operation::kPassable, [this](CallId id, const Call& call) { OnPassable(id, call); });
 
+  agent_.OnCall(abi::Operation::kKeepPlace, [this](CallId id, const Call& call) { OnKeepPlace(id, call); });
+  agent_.OnMessage<wire::StreamMove>([this](HostId from, wire::StreamMove&& m) {
+    const wire::MoveAnswer answer = TakePipe(m);
+    agent_.Send(from, wire::StreamMoveAnswer{m.read, m.write, answer});
+  });
+  agent_.OnMessage<wire::StreamMoved>([this](HostId, wire::StreamMoved&& m) { OnMoved(m); });
+
   agent_.OnCall(abi::Operation::kPull, [this](CallId id, const Call& call) {
+    const ObjectId object = ObjectOf(call);
+    if (MovedPipe* moved = MovedOf(object)) return AskMoved(*moved, id, call);
     Mirror* mirror = OfObject(call);
     if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
-    const ObjectId object{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
     if (call.arguments[3] == abi::kPullBack) {
       mirror->GiveBack(object);
       return agent_.Complete(id, 0);
     }
     mirror->Pull(id, call.incarnation, object, static_cast<uint64_t>(std::max<int64_t>(call.arguments[2], 1)),
-                 static_cast<Mirror::PullMode>(call.arguments[3] & ~abi::kPullContinues),
-                 (call.arguments[3] & abi::kPullContinues) != 0);
+                 static_cast<Mirror::PullMode>(call.arguments[3] & ~(abi::kPullContinues | abi::kPullStays)),
+                 (call.arguments[3] & abi::kPullContinues) != 0, (call.arguments[3] & abi::kPullStays) != 0);
   });
   agent_.OnCall(abi::Operation::kWatch, [this](CallId id, const Call& call) {
+    const ObjectId object = ObjectOf(call);
+    if (MovedPipe* moved = MovedOf(object)) return WatchMoved(*moved, id, call);
     Mirror* mirror = OfObject(call);
     if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
-    const ObjectId object{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
     mirror->Watch(id, call, object, static_cast<Mirror::WatchMode>(call.arguments[2]),
-                  call.arguments[3] != 0);
+                  (call.arguments[3] & abi::kWatchAnswers) != 0);
   });
   using wire::StreamOperation;
   agent_.OnCall(abi::Operation::kSeek,
@@ -108,8 +121,7 @@ Mirror* Mirrors::OfStream(StreamId id) {
 }
 
 Mirror* Mirrors::OfObject(const Call& call) {
-  const auto found = by_object_.find(
-      ObjectId{static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])});
+  const auto found = by_object_.find(ObjectOf(call));
   return found == by_object_.end() ? nullptr : found->second;
 }
 
@@ -150,6 +162,7 @@ void Mirrors::Forget(Mirror& mirror) {
   const auto found = mirrors_.find(mirror.id());
   if (found == mirrors_.end()) return;
   if (mirror.unacknowledged()) unsettled_.insert(mirror.id());
+  if (mirror.moving() != nullptr) AbandonMove(mirror.id());
   std::shared_ptr<Mirror> last_owner = std::move(found->second);
   mirrors_.erase(found);
   agent_.loop().Defer([last_owner] {});
@@ -279,6 +292,7 @@ void Mirrors::ProcessRegistered(const Process& process, const Process* parent) {
 }
 
 void Mirrors::OnAdopt(CallId id, const Call& call) {
+  if (MovedOf(ObjectOf(call)) != nullptr) return agent_.Complete(id, 0);
   Mirror* mirror = OfObject(call);
   if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
   in_transit_.erase(mirror->id());
@@ -393,6 +407,7 @@ std::vector<StreamId> Mirrors::Unacknowledged(const StreamSet& streams) {
 }
 
 void Mirrors::ProcessGone(const Process& process) {
+  for (const auto& [id, moved] : moved_) moved->ProcessGone(process.kernel_pid);
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return;
   streams_of_process_.erase(HolderKey(process.incarnation, process.kernel_pid));
@@ -418,14 +433,16 @@ bool Mirrors::IsHeld(StreamId id) const {
 // ---- Calls ----
 
 void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation operation) {
-  Mirror* mirror = OfObject(call);
+  MovedPipe* const moved = MovedOf(ObjectOf(call));
+  Mirror* const mirror = moved != nullptr ? nullptr : OfObject(call);
   wire::StreamControl control;
   // A plain file's description has its locks at its origin; the process names its number.
   const bool locks = operation == wire::StreamOperation::kCall &&
                      call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kLock);
-  control.stream = mirror != nullptr ? mirror->id()
-                   : locks           ? files_.StreamOf(call.kernel_pid, static_cast<int>(call.arguments[4]))
-                                     : 0;
+  control.stream = moved != nullptr    ? moved->name()
+                   : mirror != nullptr ? mirror->id()
+                   : locks             ? files_.StreamOf(call.kernel_pid, static_cast<int>(call.arguments[4]))
+                                       : 0;
   if (control.stream == 0) return agent_.Complete(id, -1, EBADF);
   control.request = numbers_.Next();
   control.operation = operation;
@@ -439,6 +456,7 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
     control.second = call.arguments[3];
   }
   control.payload = call.payload;
+  if (moved != nullptr) return moved->Control(id, control);
   controls_[control.request] = Control{id};
   const HostId origin = NextHop(control.stream);
   const auto send = [this, control, origin] { agent_.Send(origin, control); };
@@ -455,6 +473,7 @@ void Mirrors::CallCancelled(CallId call) {
     return agent_.Complete(call, -1, EINTR);
   }
   for (auto& [id, mirror] : mirrors_) mirror->CallCancelled(call);
+  for (auto& [id, moved] : moved_) moved->CallCancelled(call);
 }
 
 void Mirrors::CallDropped(CallId call) {
@@ -462,11 +481,14 @@ void Mirrors::CallDropped(CallId call) {
     if (control.call == call) control.dropped = true;
   }
   for (auto& [id, mirror] : mirrors_) mirror->CallDropped(call);
+  for (auto& [id, moved] : moved_) moved->CallDropped(call);
 }
 
 void Mirrors::Clear() {
   by_object_.clear();
   mirrors_.clear();
+  moved_by_object_.clear();
+  moved_.clear();
   files_.Clear();
   controls_.clear();
 }

@@ -33,6 +33,9 @@ class Mirrors {
   StreamId StreamOf(const ObjectId& object) const;
   // What its origin said of a stream; nullptr: nobody here holds it.
   const wire::JobDescriptor* EntryOf(StreamId id);
+  // The descriptor is what stood for the read end of a pipe that has moved here: the pipe's own, and what
+  // comes before its bytes. Empty: it is not.
+  Descriptor OpenMoved(int descriptor, std::shared_ptr<FirstBytes>* first);
   uint64_t NextRequest() { return numbers_.Next(); }
   // Runs `done` when what the process wrote has been sent, or will never be, or nobody should wait for it any
   // longer (StreamDrain).
@@ -77,6 +80,17 @@ class Mirrors {
   using Once = std::shared_ptr<std::function<void()>>;
   void AskWhetherStuck(StreamId id, const Once& done);
 
+  // mirror_moves.cpp
+  bool IsOnItsWay(StreamId id) const;
+  wire::MoveAnswer TakePipe(const wire::StreamMove& offer);
+  void OnMoved(const wire::StreamMoved& message);
+  void AbandonMove(StreamId id);
+  void ForgetMoved(MovedPipe& moved);
+  MovedPipe* MovedOf(const ObjectId& object) const;
+  void AskMoved(MovedPipe& moved, CallId id, const Call& call);
+  void WatchMoved(MovedPipe& moved, CallId id, const Call& call);
+  void OnKeepPlace(CallId id, const Call& call);
+
   void OnControl(CallId id, const Call& call, wire::StreamOperation operation);
   template <class M, class Handler>
   void Route(Handler handler);
@@ -87,6 +101,8 @@ class Mirrors {
   RequestNumbers numbers_;
   std::unordered_map<StreamId, std::unique_ptr<Mirror>> mirrors_;
   std::unordered_map<ObjectId, Mirror*, ObjectIdHash> by_object_;
+  std::unordered_map<StreamId, std::unique_ptr<MovedPipe>> moved_;  // by home's name of the read end
+  std::unordered_map<ObjectId, MovedPipe*, ObjectIdHash> moved_by_object_;
   PlainFiles files_;
   std::unordered_set<Mirror*> narrators_;      // what other streams let go first
   std::unordered_set<StreamId> unsettled_;     // closed here before all their bytes were acknowledged

@@ -31,6 +31,12 @@ Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer, std::vector<Desc
     returned_.erase(returned_.begin(), returned_.begin() + static_cast<ptrdiff_t>(taken));
     return taken;
   }
+  if (first_ != nullptr && first_->awaited) return Error{EAGAIN, "home's bytes come first"};
+  if (first_ != nullptr && !first_->bytes.empty()) {
+    const std::vector<uint8_t> taken = first_->Take(buffer.size());
+    std::copy(taken.begin(), taken.end(), buffer.begin());
+    return taken.size();
+  }
   ssize_t taken;
   do {
     if (kind_ == Kind::kSocket) {
@@ -49,6 +55,8 @@ Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer, std::vector<Desc
 
 short OriginStream::ReadableNow() const {
   if (!returned_.empty() || !returned_connections_.empty()) return POLLIN;
+  if (first_ != nullptr && (first_->awaited || !first_->bytes.empty()))
+    return first_->awaited ? short{0} : short{POLLIN};
   return PollNow(pump(), POLLIN);
 }
 
@@ -77,7 +85,7 @@ void OriginStream::OnPull(const wire::StreamPull& pull) {
   const Request request{pull.stream, pull.request, bytes, room, wait, pull.ahead, pull.reader};
   if (MustWaitForTurn(request)) return RefuseOrPark(request);
   requests_.push_back(request);
-  ++pulls_;
+  if (++pulls_ >= next_look_) LookForReaders();
   EnlargePipe(pull.bytes);
   ServeRequests();
   UpdateInterest();
@@ -97,11 +105,15 @@ void OriginStream::EnlargePipe(uint64_t wanted) {
 // A shell reads a pipe byte by byte, because it must not take what others should read. Where nobody else can,
 // a request need not be answered that sparingly. Nobody can get a read end any more once only one host has
 // it: a process inherits it from one that has it. Looking is expensive, so it is done ever more rarely.
-bool OriginStream::MayReadAhead() {
-  if (kind_ != Kind::kPipeRead || shares_.size() != 1) return false;
-  if (sole_reader_ || pulls_ < next_look_) return sole_reader_;
+bool OriginStream::MayReadAhead() const {
+  return kind_ == Kind::kPipeRead && shares_.size() == 1 && sole_reader_;
+}
+
+void OriginStream::LookForReaders() {
+  if (kind_ != Kind::kPipeRead || shares_.size() != 1 || first_ != nullptr) return;
   next_look_ = pulls_ * 2;
-  return sole_reader_ = !HasOtherReaders(descriptor_.get());
+  sole_reader_ = sole_reader_ || !HasOtherReaders(descriptor_.get());
+  if (sole_reader_) events_.unread(*this);
 }
 
 // A terminal's input is its foreground group's. Who reads from the background is refused, and its preload
@@ -373,7 +385,9 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
     } else if (control.operation == wire::StreamOperation::kSeek) {
       answer = RunSeek(descriptor_.get(), control);
     } else if (control.operation == wire::StreamOperation::kAvailable) {
-      answer = {control.request, static_cast<int64_t>(returned_.size() + BytesWaiting(pump())), 0, {}};
+      const size_t first = first_ != nullptr ? first_->bytes.size() : 0;
+      answer = {
+          control.request, static_cast<int64_t>(returned_.size() + first + BytesWaiting(pump())), 0, {}};
     } else {
       answer = RunIoctl(pump(), control);
     }
@@ -388,6 +402,7 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
 // them out of their order.
 void OriginStream::PutBack() {
   if (returned_.empty() || kind_ != Kind::kPipeRead || closed_) return;
+  if (first_ != nullptr && !first_->bytes.empty()) return first_->Put(std::exchange(returned_, {}));
   const auto writer = OpenAgain(descriptor_.get(), O_WRONLY | O_NONBLOCK);
   if (!writer) return;
   const size_t before = returned_.size();
@@ -399,6 +414,18 @@ void OriginStream::PutBack() {
   returned_.resize(before + static_cast<size_t>(std::max<ssize_t>(taken, 0)));
   const ssize_t put = write(writer->get(), returned_.data(), returned_.size());
   returned_.erase(returned_.begin(), returned_.begin() + std::max<ssize_t>(put, 0));
+}
+
+void OriginStream::SetFirst(std::shared_ptr<FirstBytes> first) {
+  if (first_ == first) return;
+  first_ = std::move(first);
+  sole_reader_ = false;
+  first_->on_more.push_back([this, alive = std::weak_ptr(alive_)] {
+    if (alive.expired() || closed_) return;
+    ServeRequests();
+    ServeWatchers();
+    UpdateInterest();
+  });
 }
 
 int64_t OriginStream::OffsetNow() const {

@@ -18,23 +18,22 @@
 namespace elsewhere::runtime::stream {
 
 Result<std::unique_ptr<OriginStream>> OriginStream::Create(Agent& agent, Passing& passing, Kind kind,
-                                                           Descriptor descriptor, int flags,
-                                                           std::function<void(OriginStream&)> unused) {
+                                                           Descriptor descriptor, int flags, Events events) {
   std::unique_ptr<OriginStream> stream(
-      new OriginStream(agent, passing, kind, std::move(descriptor), flags, std::move(unused)));
+      new OriginStream(agent, passing, kind, std::move(descriptor), flags, std::move(events)));
   if (auto opened = stream->OpenPump(); !opened) return opened.error();
   stream->UpdateInterest();
   return stream;
 }
 
 OriginStream::OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor descriptor, int flags,
-                           std::function<void(OriginStream&)> unused)
+                           Events events)
     : agent_(agent),
       passing_(passing),
       kind_(kind),
       descriptor_(std::move(descriptor)),
       flags_(flags),
-      unused_(std::move(unused)) {
+      events_(std::move(events)) {
   readable_ =
       kind == Kind::kPipeRead || kind == Kind::kSocket || kind == Kind::kTerminal || AnswersCalls(kind);
   writable_ = kind != Kind::kPipeRead && !CarriesOffset(kind) && kind != Kind::kListener;
@@ -133,12 +132,17 @@ void OriginStream::Withdraw(StreamId id, uint32_t grant) {
   MaybeClosing(id, found->second, false);
 }
 
-// The share ends when its host closed it after the last grant that it will ever see.
-void OriginStream::MaybeClosing(StreamId id, Share& share, bool killed) {
+// The last one that its host will ever see.
+uint32_t OriginStream::LastGrant(const Share& share) {
   uint32_t last = share.granted;
   while (last > 0 && std::find(share.withdrawn.begin(), share.withdrawn.end(), last) != share.withdrawn.end())
     --last;
-  if (share.closed < last) return;
+  return last;
+}
+
+// The share ends when its host closed it after the last grant that it will ever see.
+void OriginStream::MaybeClosing(StreamId id, Share& share, bool killed) {
+  if (share.closed < LastGrant(share)) return;
   share.closing = true;
   if (killed) DropBlocked(id);
   EndIfWritten(id);
@@ -190,7 +194,7 @@ void OriginStream::EndIfWritten(StreamId id) {
   if (shares_.empty()) {
     PutBack();
     CloseEverything();
-    unused_(*this);
+    events_.unused(*this);
   } else {
     UpdateInterest();
   }
@@ -204,6 +208,41 @@ void OriginStream::CloseEverything() {
   closed_ = true;
   pump_.Reset();
   descriptor_.Reset();
+}
+
+std::optional<OriginStream::Sole> OriginStream::SoleShare() const {
+  const bool pipe = kind_ == Kind::kPipeRead || kind_ == Kind::kPipeWrite;
+  if (!pipe || closed_ || broken_ != 0 || hung_up_ || first_ != nullptr || shares_.size() != 1)
+    return std::nullopt;
+  if (shares_.begin()->second.closing) return std::nullopt;
+  if ((fcntl(descriptor_.get(), F_GETFL) & (O_DIRECT | O_ASYNC)) != 0) return std::nullopt;
+  const auto& [id, share] = *shares_.begin();
+  return Sole{id, share.host, LastGrant(share)};
+}
+
+std::vector<uint8_t> OriginStream::TakeAll() {
+  std::vector<uint8_t> all = kind_ == Kind::kPipeWrite ? queue_.TakeAll() : std::exchange(returned_, {});
+  std::vector<Descriptor> none;
+  for (bool more = kind_ == Kind::kPipeRead; more;) {
+    const size_t at = all.size();
+    all.resize(at + wire::kStreamPart);
+    const auto taken = ReadNow(std::span(all).subspan(at), none);
+    all.resize(at + (taken ? *taken : 0));
+    more = taken && *taken > 0;
+  }
+  return all;
+}
+
+void OriginStream::Leave() {
+  std::vector<Action> ready;
+  for (auto& [id, share] : std::exchange(shares_, {})) {
+    for (auto& [position, action] : share.waiting) ready.push_back(std::move(action));
+  }
+  requests_.clear();
+  watchers_.clear();
+  CloseEverything();
+  events_.unused(*this);
+  for (const Action& action : ready) action(false);
 }
 
 namespace {

@@ -27,6 +27,7 @@
 #include "runtime/stream/classify.h"
 #include "runtime/stream/descriptor.h"
 #include "runtime/stream/local_object.h"
+#include "runtime/stream/moved_pipe.h"
 #include "runtime/stream/write_queue.h"
 #include "shim/wire/stream_message.h"
 
@@ -37,11 +38,15 @@ class Passing;
 
 class OriginStream {
  public:
-  // `descriptor`: a dup of the description. `unused` is called when the last share has ended; everything is
-  // closed by then. It must not destroy the stream at once.
+  struct Events {
+    // The last share has ended; everything is closed by then.
+    std::function<void(OriginStream&)> unused;
+    // A pipe that no process of this host reads was asked for input.
+    std::function<void(OriginStream&)> unread;
+  };
+  // `descriptor`: a dup of the description. `events` must not destroy the stream at once.
   static Result<std::unique_ptr<OriginStream>> Create(Agent& agent, Passing& passing, Kind kind,
-                                                      Descriptor descriptor, int flags,
-                                                      std::function<void(OriginStream&)> unused);
+                                                      Descriptor descriptor, int flags, Events events);
   ~OriginStream();
 
   Kind kind() const { return kind_; }
@@ -79,6 +84,25 @@ class OriginStream {
   using Action = std::function<void(bool stuck)>;
   void WhenWritten(StreamId id, Action action);
 
+  // ---- A pipe that moves to the one host that has it (pipe_moves.h)
+
+  struct Sole {
+    StreamId id;
+    HostId host;
+    uint32_t grant;  // the last that its host will see
+  };
+  // The share, if it is the only one and what there is to be known of the pipe is its bytes, its size and
+  // whether reading waits.
+  std::optional<Sole> SoleShare() const;
+  // How many this class has open.
+  size_t descriptors() const { return pump_ ? 2 : 1; }
+  // What is in the pipe, or on its way into it.
+  std::vector<uint8_t> TakeAll();
+  // Ends all shares, whose hosts know.
+  void Leave();
+  // What comes before the pipe's own bytes, for readers on this host, too (moved_pipe.h).
+  void SetFirst(std::shared_ptr<FirstBytes> first);
+
  private:
   struct Share {
     HostId host = 0;
@@ -110,8 +134,7 @@ class OriginStream {
     uint64_t request;
   };
 
-  OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor descriptor, int flags,
-               std::function<void(OriginStream&)> unused);
+  OriginStream(Agent& agent, Passing& passing, Kind kind, Descriptor descriptor, int flags, Events events);
   Status OpenPump();
   bool Pollable() const { return kind_ != Kind::kOutputFile && !CarriesOffset(kind_); }
   // An output file that is a mapped one; nullptr: it is what the kernel knows.
@@ -130,6 +153,7 @@ class OriginStream {
   void Written(StreamId id, uint64_t bytes);
   void SendCredit(StreamId id, Share& share, bool last);
   void EndIfWritten(StreamId id);
+  static uint32_t LastGrant(const Share& share);
   void MaybeClosing(StreamId id, Share& share, bool killed);
   void CloseEverything();
   void NoteProgress(bool any);
@@ -146,7 +170,8 @@ class OriginStream {
   };
   void Answer(const Request& request, int error, bool last, bool end, Part part);
   void EnlargePipe(uint64_t wanted);
-  bool MayReadAhead();
+  bool MayReadAhead() const;
+  void LookForReaders();
   bool MustWaitForTurn(const Request& request) const;
   void RefuseOrPark(const Request& request);
   void PutBack();
@@ -162,7 +187,7 @@ class OriginStream {
   const int flags_;
   bool is_mapped_ = false;
   ObjectId object_{};
-  std::function<void(OriginStream&)> unused_;
+  const Events events_;
   bool readable_ = false;
   bool writable_ = false;
   bool no_wait_reads_ = false;  // could not be opened again: every call says RWF_NOWAIT
@@ -178,6 +203,7 @@ class OriginStream {
   std::vector<Request> parked_;  // of a terminal that is another group's; until their process is continued
   std::vector<Watcher> watchers_;
   std::vector<uint8_t> returned_;  // comes before what the object has
+  std::shared_ptr<FirstBytes> first_;
   std::deque<Part> returned_connections_;
   int32_t broken_ = 0;
   bool hung_up_ = false;
@@ -188,6 +214,7 @@ class OriginStream {
   bool sole_reader_ = false;  // no process of this host can read the pipe any more
   uint64_t pulls_ = 0;
   uint64_t next_look_ = 16;  // at which pull to look for readers
+  const std::shared_ptr<const bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace elsewhere::runtime::stream

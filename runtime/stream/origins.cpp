@@ -33,7 +33,8 @@ void Origins::Route(Handler handler) {
   });
 }
 
-Origins::Origins(Agent& agent, Passing& passing) : agent_(agent), passing_(passing) {
+Origins::Origins(Agent& agent, Passing& passing)
+    : agent_(agent), passing_(passing), moves_(agent, *this, passing) {
   agent_.OnMessage<wire::StreamData>([this](HostId, wire::StreamData&& m) {
     const auto pulls = std::exchange(m.pulls, {});
     if (OriginStream* stream = OfShare(m.stream)) {
@@ -85,13 +86,25 @@ OriginStream* Origins::Find(const Key& key, Kind kind, int held) {
 Result<OriginStream*> Origins::Adopt(const Key& key, Kind kind, int& held, int flags) {
   if (held < 0) return Error{EBADF, "a descriptor of the process was not handed over"};
   auto created = OriginStream::Create(agent_, passing_, kind, Descriptor(std::exchange(held, -1)), flags,
-                                      [this](OriginStream& stream) { Forget(stream); });
+                                      {.unused = [this](OriginStream& stream) { Forget(stream); },
+                                       .unread = [this](OriginStream& stream) { Unread(stream); }});
   if (!created) return created.error();
   OriginStream* stream = created->get();
   entries_[stream] = Entry{std::move(*created), key};
   if (CarriesOffset(kind)) carrying_.insert(stream);
   by_key_.emplace(key, stream);
   return stream;
+}
+
+void Origins::Unread(OriginStream& stream) {
+  const auto found = entries_.find(&stream);
+  if (found == entries_.end()) return;
+  const auto write = by_key_.find(Key{found->second.key.object, O_WRONLY});
+  moves_.Consider(stream, write == by_key_.end() ? nullptr : write->second);
+}
+
+void Origins::SetFirst(StreamId share, std::shared_ptr<FirstBytes> first) {
+  if (OriginStream* stream = OfShare(share)) stream->SetFirst(std::move(first));
 }
 
 // Called by the stream itself: it is found no more from now on, and deleted when nobody is inside it.

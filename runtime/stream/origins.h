@@ -14,6 +14,7 @@
 #include "runtime/agent.h"
 #include "runtime/stream/classify.h"
 #include "runtime/stream/origin_stream.h"
+#include "runtime/stream/pipe_moves.h"
 #include "shim/wire/image.h"
 
 namespace elsewhere::runtime::stream {
@@ -31,6 +32,10 @@ class Origins {
   Descriptor Open(StreamId share);
   // `share` is another name of it for `host`. False: `stream` has ended.
   bool AddShare(StreamId stream, StreamId share, HostId host);
+  // The bytes that a pipe which moved here has before its own.
+  void SetFirst(StreamId share, std::shared_ptr<FirstBytes> first);
+  // nullptr: there is no such share (any more).
+  OriginStream* OfShare(StreamId id);
   // Takes back what Grant gave for this entry.
   void Withdraw(const wire::JobDescriptor& descriptor);
 
@@ -62,13 +67,14 @@ class Origins {
   OriginStream* Find(const Key& key, Kind kind, int held);
   Result<OriginStream*> Adopt(const Key& key, Kind kind, int& held, int flags);
   StreamId ShareFor(OriginStream& stream, HostId target);
-  OriginStream* OfShare(StreamId id);
+  void Unread(OriginStream& stream);
   void Forget(OriginStream& stream);
   template <class M, class Handler>
   void Route(Handler handler);
 
   Agent& agent_;
   Passing& passing_;
+  PipeMoves moves_;
   std::unordered_map<OriginStream*, Entry> entries_;
   std::unordered_multimap<Key, OriginStream*, KeyHash> by_key_;
   std::unordered_map<StreamId, OriginStream*> by_share_;

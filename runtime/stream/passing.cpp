@@ -71,11 +71,17 @@ std::vector<wire::JobDescriptor> Passing::Pack(HostId to, std::vector<Descriptor
 }
 
 Result<wire::JobDescriptor> Passing::PackOne(HostId to, Descriptor descriptor) {
+  std::shared_ptr<FirstBytes> first;
+  if (Descriptor moved = mirrors_->OpenMoved(descriptor.get(), &first); first != nullptr) {
+    if (!moved) return Error{EMFILE, "a pipe cannot be opened again"};
+    descriptor = std::move(moved);
+  }
   if (const StreamId known = mirrors_->StreamOf(descriptor.get()); known != 0) {
     if (agent_.is_home() && wire::HostOf(known) != to) return Share(known, to);
     wire::JobDescriptor reference;
     reference.kind = static_cast<uint32_t>(Kind::kReference);
     reference.stream = known;
+    ++references_[known];
     return reference;
   }
   const auto entry = EntryOf(descriptor.get());
@@ -94,6 +100,7 @@ Result<wire::JobDescriptor> Passing::PackOne(HostId to, Descriptor descriptor) {
   int held = descriptor.Release();
   auto granted = origins_->Grant(to, *entry, link, held);
   if (held >= 0) close(held);
+  if (granted && first != nullptr) origins_->SetFirst(granted->stream, std::move(first));
   return granted;
 }
 
@@ -123,6 +130,7 @@ std::vector<Descriptor> Passing::Unpack(const std::vector<wire::JobDescriptor>& 
 
 Result<Descriptor> Passing::UnpackOne(const wire::JobDescriptor& entry) {
   if (entry.kind != static_cast<uint32_t>(Kind::kReference)) return mirrors_->OpenPassed(entry);
+  ++references_[entry.stream];
   if (auto own = origins_->Open(entry.stream)) return own;
   if (!IsRelayed(entry.stream)) return Error{EBADF, "its object is gone"};
   auto shared = Share(entry.stream, wire::kHome);

@@ -76,6 +76,12 @@ class Passing {
   // Asks the next host on the way to these streams' origin.
   void DrainAt(HostId host, std::vector<StreamId> streams, Drained done);
   void OnDrained(const wire::StreamDrained& drained);
+  // How often the stream was passed home by its name at home, as far as it was sent (a worker) or came
+  // (home).
+  uint64_t references(StreamId stream) const {
+    const auto found = references_.find(stream);
+    return found == references_.end() ? 0 : found->second;
+  }
   bool IsRelayed(StreamId stream) const { return relays_.count(stream) != 0; }
 
   void OnShare(HostId from, const wire::StreamShare& share);
@@ -100,6 +106,7 @@ class Passing {
   std::unordered_map<StreamId, Relay> relays_;
   std::unordered_map<uint64_t, Asker> controls_;
   std::unordered_map<uint64_t, Drained> drains_;
+  std::unordered_map<StreamId, uint64_t> references_;
   uint64_t last_share_ = 0;
 };
 

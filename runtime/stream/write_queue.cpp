@@ -21,6 +21,14 @@ size_t WriteQueue::Drop(wire::StreamId share) {
   return dropped;
 }
 
+std::vector<uint8_t> WriteQueue::TakeAll() {
+  std::vector<uint8_t> all;
+  for (const Piece& piece : pieces_)
+    all.insert(all.end(), piece.bytes.begin() + static_cast<ptrdiff_t>(piece.done), piece.bytes.end());
+  pieces_.clear();
+  return all;
+}
+
 size_t WriteQueue::NextBatch(const Piece& piece, Borders borders) {
   if (borders == Borders::kNone || piece.record >= piece.records.size())
     return piece.bytes.size() - piece.done;

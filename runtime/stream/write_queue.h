@@ -39,6 +39,9 @@ class WriteQueue {
   // Throws away what `share` has here; returns how many bytes that was.
   size_t Drop(wire::StreamId share);
 
+  // What is left of all bytes, in order; empty afterwards.
+  std::vector<uint8_t> TakeAll();
+
   // Writes until empty (true) or full (false). An error other than EAGAIN is returned, with the queue as it
   // is.
   Result<bool> Flush(Borders borders, const Write& write, const Written& written);

@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 19;
+inline constexpr uint32_t kAbiVersion = 20;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -84,18 +84,20 @@ enum class Operation : uint32_t {
   // Descriptor family. A description is named by the (device, inode) of the local kernel object that stands
   // for it.
   kPull = 16,   // arguments: dev, ino, bytes wanted, 1 = do not wait, 2 = more than is here, 3 = both; with
-                // kPullContinues or without; or kPullBack alone. result: bytes now readable here, 0 at end of
-                // file.
-  kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask; 1 =
-                // wait for the origin's answer. result: POLL* bits. Readable at its origin -> readable here.
+                // kPullContinues, kPullStays or without; or kPullBack alone. result: bytes now readable here,
+                // 0 at end of file; error wire::kPipeHasMoved, payload wire::MovedPipe.
+  kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask;
+                // kWatchAnswers, kWatchStays. result: POLL* bits. Readable at its origin -> readable here.
   kSeek =
       19,  // arguments: dev, ino, offset, whence: lseek on a file that is drained to home. result: offset.
   kStat = 20,   // arguments: dev, ino. payload: struct stat of the object at its origin.
   kIoctl = 21,  // arguments: dev, ino, request; payload: argument in and out (terminal attributes and size).
-  kAtOrigin = 22,  // arguments: dev, ino, wire::StreamCall, then its three arguments.
-  kAdopt = 23,     // arguments: dev, ino: the caller got this descriptor from another process.
-  kPassable = 24,  // payload: int32_t descriptors of the caller. -1: one of them cannot be passed to another
-                   // host; error says why.
+  kAtOrigin = 22,   // arguments: dev, ino, wire::StreamCall, then its three arguments.
+  kAdopt = 23,      // arguments: dev, ino: the caller got this descriptor from another process.
+  kPassable = 24,   // payload: int32_t descriptors of the caller. -1: one of them cannot be passed to another
+                    // host; error says why.
+  kKeepPlace = 25,  // arguments: dev, ino, 1 = begin, 0 = end: while a process changes flags of its
+                    // description of a pipe's write end, the pipe is not moved.
   // IPC family. Semaphores: argument 0 is the object id found in the promoted word.
   kSemOpen = 32,    // arguments: flags, mode, value; payload: name. result: index of the cell.
   kSemClose = 33,   // arguments: cell.
@@ -154,6 +156,11 @@ enum class Operation : uint32_t {
 
 // A pull that goes on where the caller's last one ended: cancelled, it keeps bytes that came nevertheless.
 inline constexpr int64_t kPullContinues = 4;
+// The caller cannot replace its descriptor: where the pipe has moved here, its bytes come as before.
+inline constexpr int64_t kPullStays = 16;
+// What kWatch's last argument has: wait for the origin's answer; as kPullStays.
+inline constexpr int64_t kWatchAnswers = 1;
+inline constexpr int64_t kWatchStays = 2;
 // In place of a pull: bytes of a pipe that are here unread go back to their origin.
 inline constexpr int64_t kPullBack = 8;
 

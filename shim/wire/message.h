@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 12;
+inline constexpr uint16_t kMessageVersion = 13;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -85,6 +85,9 @@ enum class MessageType : uint16_t {
   kStreamLast = 62,
   kStreamOffset = 63,
   kStreamShare = 64,
+  kStreamMove = 65,
+  kStreamMoveAnswer = 66,
+  kStreamMoved = 67,
   kStreamOffsetNow = 72,
   kSegmentDiff = 80,  // 80 to 95: shim/wire/memory_message.h
   kSemaphoreGrant = 81,

@@ -2,6 +2,7 @@
 // call says, in the order of its arguments. Included by freestanding code.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 
 namespace elsewhere::wire {
@@ -41,5 +42,15 @@ struct Accepted {
   uint8_t address[128];  // struct sockaddr_storage
 };
 static_assert(sizeof(Accepted) == 144);
+
+// The answer to kPull and kWatch, with the error kPipeHasMoved: the descriptor that the caller asked about,
+// of this device and inode, is replaced by the one offered.
+struct MovedPipe {
+  uint64_t token;  // abi::Role::kFetch
+  uint64_t device;
+  uint64_t inode;
+};
+static_assert(sizeof(MovedPipe) == 24);
+inline constexpr int kPipeHasMoved = EREMCHG;
 
 }  // namespace elsewhere::wire

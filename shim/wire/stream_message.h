@@ -228,6 +228,47 @@ struct StreamShare {
     return std::tie(s.stream, s.share);
   }
 };
+// Home to the one host whose processes hold both ends of a pipe of home's: let it be yours. Taken, the pipe
+// is that host's from its answer on; home sends what is still in it, in order, by StreamMoved, and forgets
+// it. What either side knew when it said so, so that nothing that names the pipe is on its way: the last
+// grant of each end, and how many references to it have come home (runtime/stream/passing.h).
+struct StreamMove {
+  static constexpr MessageType kType = MessageType::kStreamMove;
+  StreamId read = 0;
+  StreamId write = 0;
+  uint32_t read_grants = 0;
+  uint32_t write_grants = 0;
+  uint64_t references = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.read, s.write, s.read_grants, s.write_grants, s.references);
+  }
+};
+enum class MoveAnswer : uint32_t { kTaken = 0, kNotNow = 1, kNever = 2 };
+// Everything that its host says about the pipe as home's is said before kTaken.
+struct StreamMoveAnswer {
+  static constexpr MessageType kType = MessageType::kStreamMoveAnswer;
+  StreamId read = 0;
+  StreamId write = 0;
+  MoveAnswer answer{};
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.read, s.write, s.answer);
+  }
+};
+struct StreamMoved {
+  static constexpr MessageType kType = MessageType::kStreamMoved;
+  StreamId read = 0;
+  std::vector<uint8_t> bytes;
+  bool last = false;
+  int32_t status_flags = 0;  // of the read end
+  int32_t capacity = 0;      // bytes
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.read, s.bytes, s.last, s.status_flags, s.capacity);
+  }
+};
+
 // The shared offset of a plain file that was opened again by name (runtime/stream/plain_files.h): moved by
 // processes of the sender since it was `before`; and, from the origin, where it is now.
 struct StreamOffset {

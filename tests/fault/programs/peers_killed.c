@@ -1,7 +1,7 @@
 /* Processes that use one object are killed at random under load, all on other hosts than the next one.
  *
  * Usage: peers_killed OBJECT KILLS SEED
- * OBJECT: pipe, mq, msg, sem, mutex (robust), plain (a mutex, whose waiters are killed), semop (with
+ * OBJECT: pipe, moved (a pipe that one child and its children alone have), mq, msg, sem, mutex (robust), plain (a mutex, whose waiters are killed), semop (with
  * SEM_UNDO). Ends with status 0 and one line; with status 1 and what is wrong; or never, where somebody
  * hangs.
  *
@@ -56,8 +56,11 @@ static unsigned char* received[kMostWriters];
 static int Is(const char* name) {
   return strcmp(object, name) == 0;
 }
+static int IsPipe(void) {
+  return Is("pipe") || Is("moved");
+}
 static int HasMessages(void) {
-  return Is("pipe") || Is("mq") || Is("msg");
+  return IsPipe() || Is("mq") || Is("msg");
 }
 
 static void Tell(char what, struct message message) {
@@ -88,7 +91,7 @@ static int Hear(void) {
 
 /* Of the object: 0 done, -1 interrupted. */
 static int Send(struct message message) {
-  if (Is("pipe")) return write(ends[1], &message, sizeof message) == sizeof message ? 0 : -1;
+  if (IsPipe()) return write(ends[1], &message, sizeof message) == sizeof message ? 0 : -1;
   if (Is("mq")) return mq_send(queue, (char*)&message, sizeof message, 0);
   struct {
     long type;
@@ -97,7 +100,7 @@ static int Send(struct message message) {
   return msgsnd(queue_id, &packet, sizeof message, 0);
 }
 static int Receive(struct message* message) {
-  if (Is("pipe")) return read(ends[0], message, sizeof *message) == sizeof *message ? 0 : -1;
+  if (IsPipe()) return read(ends[0], message, sizeof *message) == sizeof *message ? 0 : -1;
   if (Is("mq")) return mq_receive(queue, (char*)message, sizeof *message, NULL) == sizeof *message ? 0 : -1;
   struct {
     long type;
@@ -202,7 +205,7 @@ static void Make(void) {
   if (Is("mutex")) pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
   pthread_mutex_init(&shared->mutex, &attributes);
   sem_init(&shared->semaphore, 1, 1);
-  if (pipe(told) != 0 || pipe(ends) != 0) exit(7);
+  if (pipe(told) != 0) exit(7);
   if (Is("mq")) {
     char name[40];
     struct mq_attr limits = {.mq_maxmsg = 5, .mq_msgsize = sizeof(struct message)};
@@ -239,6 +242,15 @@ int main(int count, char** arguments) {
   object = arguments[1];
   const int kills = atoi(arguments[2]);
   srandom((unsigned)atoi(arguments[3]));
+  if (pipe(ends) != 0) return 7;
+  const pid_t inner = Is("moved") ? fork() : 0;
+  if (inner != 0) {
+    int status = 0;
+    close(ends[0]);
+    close(ends[1]);
+    waitpid(inner, &status, 0);
+    return status != 0;
+  }
   Make();
   pid_t children[kPeers];
   int writers = 0, numbers[kPeers], readers_killed = 0, killed_right = 0;

@@ -80,6 +80,21 @@ std::vector<uint8_t> Manifest(const std::vector<int>& descriptors) {
 void TestAgent::SendEncoded(HostId to, std::vector<uint8_t> message) {
   ASSERT_EQ(to, other_->host_);
   if (before_send) before_send();
+  const auto opened = wire::OpenEnvelope(message);
+  ASSERT_TRUE(opened.ok());
+  if (holds() || opened->envelope.type == hold_from_) {
+    held_.push_back(std::move(message));
+  } else {
+    Deliver(std::move(message));
+  }
+}
+
+void TestAgent::Release() {
+  hold_from_.reset();
+  for (auto& message : std::exchange(held_, {})) Deliver(std::move(message));
+}
+
+void TestAgent::Deliver(std::vector<uint8_t> message) {
   TestAgent* const other = other_;
   const HostId from = host_;
   loop_.Defer([other, from, message = std::move(message)] {

@@ -41,6 +41,12 @@ class TestAgent : public Agent {
     EXPECT_EQ(answers_.count(id.slot), 0U) << "completed twice";
     answers_[id.slot] = Answer{result, error, {payload.begin(), payload.end()}};
   }
+  using Agent::Offer;
+  uint64_t Offer(store::UniqueFd descriptor, CallId) override {
+    offers_[++last_offer_] = std::move(descriptor);
+    return last_offer_;
+  }
+  store::UniqueFd TakeOffer(uint64_t token) { return std::move(offers_.extract(token).mapped()); }
   const Process* FindProcess(Incarnation) const override { return nullptr; }
   const Process* FindKernelPid(int32_t) const override { return nullptr; }
   const Process* FindSessionPid(int32_t) const override { return nullptr; }
@@ -65,6 +71,10 @@ class TestAgent : public Agent {
     return found == answers_.end() ? nullptr : &found->second;
   }
   size_t messages() const { return sequence_; }
+  // From the first message of that type on, what this agent sends stays under way until Release.
+  void HoldFrom(wire::MessageType type) { hold_from_ = type; }
+  bool holds() const { return !held_.empty(); }
+  void Release();
 
  protected:
   uint64_t NextSequence() override { return ++sequence_; }
@@ -85,6 +95,11 @@ class TestAgent : public Agent {
   std::map<abi::Operation, CallHandler> calls_;
   std::map<wire::MessageType, MessageHandler> handlers_;
   std::map<uint32_t, Answer> answers_;
+  void Deliver(std::vector<uint8_t> message);
+  std::optional<wire::MessageType> hold_from_;
+  std::deque<std::vector<uint8_t>> held_;
+  std::map<uint64_t, store::UniqueFd> offers_;
+  uint64_t last_offer_ = 0;
   uint32_t next_call_ = 1;
   uint64_t sequence_ = 0;
 };
