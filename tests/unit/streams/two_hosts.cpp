@@ -78,8 +78,12 @@ std::vector<uint8_t> Manifest(const std::vector<int>& descriptors) {
 }  // namespace
 
 void TestAgent::SendEncoded(HostId to, std::vector<uint8_t> message) {
-  ASSERT_EQ(to, other_->host_);
   if (before_send) before_send();
+  SendEncodedAhead(to, std::move(message));
+}
+
+void TestAgent::SendEncodedAhead(HostId to, std::vector<uint8_t> message) {
+  ASSERT_EQ(to, other_->host_);
   const auto opened = wire::OpenEnvelope(message);
   ASSERT_TRUE(opened.ok());
   if (holds() || opened->envelope.type == hold_from_) {

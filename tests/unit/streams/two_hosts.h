@@ -79,7 +79,7 @@ class TestAgent : public Agent {
  protected:
   uint64_t NextSequence() override { return ++sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override;
-  void SendEncodedAhead(HostId, std::vector<uint8_t>) override { std::abort(); }  // streams have no need
+  void SendEncodedAhead(HostId to, std::vector<uint8_t> message) override;
   void SetMessageHandler(wire::MessageType type, MessageHandler handler) override {
     handlers_[type] = std::move(handler);
   }
