@@ -120,7 +120,7 @@ pid_t wait3(int* status, int options, struct rusage* usage) {
   return hooks::wait4(-1, status, options, usage);
 }
 pid_t wait(int* status) {
-  return WaitOnWorker(-1, status, 0, nullptr);
+  return hooks::wait4(-1, status, 0, nullptr);
 }
 pid_t waitpid(pid_t pid, int* status, int options) {
   return hooks::wait4(pid, status, options, nullptr);

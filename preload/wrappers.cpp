@@ -2,6 +2,7 @@
 // that libc's own declarations (attributes, redirections, macros) cannot conflict with the definitions here.
 #include "preload/descriptor.h"
 #include "preload/files.h"
+#include "preload/fork.h"
 #include "preload/home_queue.h"
 #include "preload/hooks.h"
 #include "preload/memory.h"
