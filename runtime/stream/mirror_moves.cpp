@@ -77,7 +77,7 @@ void Mirrors::OnMoved(const wire::StreamMoved& message) {
   Mirror* const mirror = OfStream(message.read);
   std::vector<MovedPipe::Request> requests;
   std::unique_ptr<LocalObject> stand_in = mirror == nullptr ? nullptr : mirror->EndMove(requests);
-  moved.Open(std::move(stand_in), std::move(requests), message);
+  moved.Open(std::move(stand_in), requests, message);
 }
 
 // A read end that moves, and nobody has it here any more. Where it was passed on meanwhile, home's bytes are

@@ -54,7 +54,7 @@ void MovedPipe::PutBack(std::span<const uint8_t> returned) {
   }
 }
 
-void MovedPipe::Open(std::unique_ptr<LocalObject> stand_in, std::vector<Request> requests,
+void MovedPipe::Open(std::unique_ptr<LocalObject> stand_in, const std::vector<Request>& requests,
                      const wire::StreamMoved& moved) {
   stand_in_ = std::move(stand_in);
   fcntl(read_end_.get(), F_SETFL, moved.status_flags & O_NONBLOCK);

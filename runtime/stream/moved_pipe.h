@@ -63,7 +63,7 @@ class MovedPipe {
   void OnMoved(std::span<const uint8_t> bytes) { home_.insert(home_.end(), bytes.begin(), bytes.end()); }
   void PutBack(std::span<const uint8_t> returned);
   // Home's bytes are there. `stand_in`: nullptr after Abandon. `requests`: what waited for home.
-  void Open(std::unique_ptr<LocalObject> stand_in, std::vector<Request> requests,
+  void Open(std::unique_ptr<LocalObject> stand_in, const std::vector<Request>& requests,
             const wire::StreamMoved& moved);
   // No process has the stand-in any more, before that. True: nobody awaits home's bytes.
   bool Abandon();
