@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +16,8 @@
 #include <optional>
 #include <string>
 
+#include "runtime/stream/descriptor.h"
+
 namespace elsewhere::runtime::stream {
 namespace {
 
@@ -28,13 +29,6 @@ struct CloseFile {
   void operator()(FILE* file) const { fclose(file); }
 };
 using File = std::unique_ptr<FILE, CloseFile>;
-
-std::string LinkOf(int descriptor) {
-  char text[PATH_MAX];
-  const std::string own = "/proc/self/fd/" + std::to_string(descriptor);
-  const ssize_t size = readlink(own.c_str(), text, sizeof text);
-  return size <= 0 ? "" : std::string(text, static_cast<size_t>(size));
-}
 
 struct Facts {
   char state = 'X';
