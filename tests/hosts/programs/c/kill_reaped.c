@@ -43,15 +43,21 @@ static int reap(pid_t child, int how, sigset_t* ended) {
   return WIFSIGNALED(status) ? WTERMSIG(status) : -2;
 }
 
+/* A signal that was left by an earlier end would be taken for the next one. */
+static void forget_ends(sigset_t* ended) {
+  while (sigtimedwait(ended, NULL, &(struct timespec){0}) > 0) continue;
+}
+
 static void sleep_ms(long time) {
   nanosleep(&(struct timespec){.tv_nsec = time * 1000000}, NULL);
 }
 
-/* 1: nobody has the lock that the child waited for when it was killed. */
-static int is_free_afterwards(pthread_mutex_t* lock, int how, sigset_t* ended) {
+/* Whether nobody has the lock that the child waited for when it was killed. */
+static void print_whether_free(pthread_mutex_t* lock, int how, sigset_t* ended) {
   int began[2];
   char word;
   pipe(began);
+  forget_ends(ended);
   pid_t child = fork();
   if (child == 0) {
     write(began[1], "b", 1);
@@ -64,7 +70,7 @@ static int is_free_afterwards(pthread_mutex_t* lock, int how, sigset_t* ended) {
   pthread_mutex_lock(lock);
   sleep_ms(2); /* it usually waits by then */
   kill(child, SIGKILL);
-  reap(child, how, ended);
+  const int signal = reap(child, how, ended);
   pthread_mutex_unlock(lock);
   sleep_ms(20); /* time for whoever is not dead */
   struct timespec until;
@@ -74,7 +80,7 @@ static int is_free_afterwards(pthread_mutex_t* lock, int how, sigset_t* ended) {
   if (taken) pthread_mutex_unlock(lock);
   close(began[0]);
   close(began[1]);
-  return taken;
+  printf("%d %s\n", signal, taken ? "free" : "lost");
 }
 
 int main(void) {
@@ -87,6 +93,7 @@ int main(void) {
   sigaddset(&ended, SIGCHLD);
   sigprocmask(SIG_BLOCK, &ended, NULL);
   for (int i = 0; i < 12; ++i) {
+    forget_ends(&ended);
     pid_t child = fork();
     if (child == 0) {
       for (;;) write(file, "x", 1);
@@ -98,8 +105,6 @@ int main(void) {
     const off_t before = size_of(file);
     sleep_ms(50);
     printf("%d %s\n", signal, size_of(file) == before ? "quiet" : "goes on");
-    struct timespec none = {0, 0};
-    while (sigtimedwait(&ended, NULL, &none) > 0) continue;
   }
   unlink(name);
   pthread_mutex_t* lock = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -107,6 +112,6 @@ int main(void) {
   pthread_mutexattr_init(&shared);
   pthread_mutexattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
   pthread_mutex_init(lock, &shared);
-  for (int i = 0; i < 12; ++i) printf("free %d\n", is_free_afterwards(lock, i % kWays, &ended));
+  for (int i = 0; i < 12; ++i) print_whether_free(lock, i % kWays, &ended);
   return 0;
 }
