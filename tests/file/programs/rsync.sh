@@ -10,9 +10,9 @@ rsync -aic $L/a/ b; echo c $?
 echo changed >> $L/a/sub/seq; touch -d 2020-06-06 $L/a/sub/seq; rm $L/a/f4; mkdir $L/a/new; echo n > $L/a/new/n; touch -d 2020-07-07 $L/a/new/n $L/a/new $L/a
 rsync -ai --delete $L/a/ b; echo $?
 sed -i 's/^500$/five hundred/' $L/a/sub/seq; touch -d 2020-06-07 $L/a/sub/seq
-rsync -ai --inplace --no-whole-file $L/a/ b; echo $?
+rsync -ai --checksum-seed=1 --inplace --no-whole-file $L/a/ b; echo $?
 sed -i 's/^600$/six hundred/' $L/a/sub/seq; touch -d 2020-06-08 $L/a/sub/seq
-rsync -ai --no-whole-file --partial --partial-dir=.p --stats $L/a/ b | grep -E 'Matched|Literal|^>'; echo $?
+rsync -ai --checksum-seed=1 --no-whole-file --partial --partial-dir=.p --stats $L/a/ b | grep -E 'Matched|Literal|^>'; echo $?
 rsync -a --delete b/ $L/back; diff -r --no-dereference --exclude=fifo $L/a $L/back && echo same
 rsync -ain --delete b/ $L/a; echo n $?
 rsync -a --append-verify $L/a/ c; rsync -ai --backup --suffix=.old --delete $L/a/f1 b/f2 ; ls b
