@@ -38,6 +38,9 @@
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
+
+constinit std::atomic<abi::Table*> connected_table{nullptr};
+
 namespace {
 
 enum State : uint32_t { kNone, kConnecting, kReady, kFailed };
@@ -147,11 +150,16 @@ long Register() {
   return 0;
 }
 
+void SetState(State state) {
+  connected_table.store(state == kReady ? connection.table : nullptr, std::memory_order_release);
+  connection.state.store(state, std::memory_order_release);
+}
+
 void ConnectOnce() {
   const uint64_t before = BlockSignals();
   uint32_t expected = kNone;
   if (connection.state.compare_exchange_strong(expected, kConnecting)) {
-    connection.state.store(Register() == 0 ? kReady : kFailed, std::memory_order_release);
+    SetState(Register() == 0 ? kReady : kFailed);
     FutexWakeAll(&connection.state);
   }
   RestoreSignals(before);
@@ -294,10 +302,6 @@ int ConnectToAgent(const char* path) {
   return MoveToOwn(static_cast<int>(socket));
 }
 
-abi::Table* ConnectedTable() {
-  return connection.state.load(std::memory_order_acquire) == kReady ? connection.table : nullptr;
-}
-
 abi::Table* MapAgentTable(int descriptor) {
   if (connection.table == nullptr) connection.table = MapTable(descriptor);
   if (connection.table == nullptr) return nullptr;
@@ -419,7 +423,7 @@ void ForgetAgentAfterFork() {
   if (connection.doorbell >= 0) CloseOwn(connection.doorbell);
   connection.socket = -1;
   connection.doorbell = -1;
-  connection.state.store(kNone, std::memory_order_relaxed);
+  SetState(kNone);
 }
 
 void TakeAgentAfterRestore(int doorbell) {
@@ -428,7 +432,7 @@ void TakeAgentAfterRestore(int doorbell) {
   connection.socket = -1;
   connection.doorbell = doorbell;
   MarkOwn(doorbell);
-  connection.state.store(connection.table != nullptr ? kReady : kNone, std::memory_order_relaxed);
+  SetState(connection.table != nullptr ? kReady : kNone);
 }
 
 }  // namespace elsewhere::preload

@@ -7,6 +7,7 @@
 // process too; waits need no timeout.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -20,7 +21,10 @@ namespace elsewhere::preload {
 abi::Table* AgentTable();
 
 // The table if this process is connected already, else nullptr. Never connects.
-abi::Table* ConnectedTable();
+extern constinit std::atomic<abi::Table*> connected_table;
+inline abi::Table* ConnectedTable() {
+  return connected_table.load(std::memory_order_acquire);
+}
 
 enum class Interruption {
   kNone,     // a signal handler runs, the call goes on

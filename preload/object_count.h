@@ -15,11 +15,14 @@
 namespace elsewhere::preload {
 
 extern constinit std::atomic<bool> counts_objects;
+inline bool CountsObjects() {
+  return counts_objects.load(std::memory_order_relaxed);
+}
 
 class Counted {
  public:
   Counted(abi::ObjectKind kind, const void* object) {
-    if (counts_objects.load(std::memory_order_relaxed)) [[unlikely]]
+    if (CountsObjects()) [[unlikely]]
       Begin(kind, object);
   }
   ~Counted() {

@@ -2,16 +2,14 @@
 
 #include <errno.h>
 
-#include "preload/agent.h"
 #include "preload/ipc.h"
-#include "preload/self.h"
-#include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
-namespace {
 
 constinit thread_local uint32_t this_thread = 0;
+
+namespace {
 
 int64_t Call(uint64_t object, wire::SharedAction action, uint64_t argument,
              const wire::SharedDeadline& deadline, bool unheard) {
@@ -26,21 +24,12 @@ int64_t Call(uint64_t object, wire::SharedAction action, uint64_t argument,
 
 }  // namespace
 
-wire::SharedThread ThisThread() {
-  if (this_thread == 0) this_thread = static_cast<uint32_t>(raw::Syscall(SYS_gettid));
-  return {self.host.load(std::memory_order_relaxed), this_thread};
+uint32_t LookUpThisThread() {
+  return this_thread = static_cast<uint32_t>(raw::Syscall(SYS_gettid));
 }
 
 void ForgetThisThread() {
   this_thread = 0;
-}
-
-abi::Table* LeaseTable() {
-  return ConnectedTable();
-}
-
-bool MustSendFirst() {
-  return OnWorker() && MayHaveUnsentOutput();
 }
 
 void NoteForeign(const void* object, const char* reason) {

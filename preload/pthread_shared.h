@@ -9,7 +9,10 @@
 
 #include <pthread.h>
 
+#include "preload/agent.h"
 #include "preload/memory.h"
+#include "preload/self.h"
+#include "preload/stream.h"
 #include "shim/wire/shared_action.h"
 #include "shim/wire/shared_barrier.h"
 #include "shim/wire/shared_condition.h"
@@ -53,7 +56,12 @@ inline bool MayBeOurs(pthread_spinlock_t* object) {
 }
 
 // This thread, as the host's agent names it.
-wire::SharedThread ThisThread();
+extern constinit thread_local uint32_t this_thread;  // 0: not known yet
+uint32_t LookUpThisThread();
+inline wire::SharedThread ThisThread() {
+  const uint32_t known = this_thread;
+  return {self.host.load(std::memory_order_relaxed), known != 0 ? known : LookUpThisThread()};
+}
 // After a fork in the child and after a restore: it has another number.
 void ForgetThisThread();
 
@@ -66,14 +74,15 @@ bool FindShared(const void* object, wire::SharedKind kind, SharedPlace* place);
 // when it is initialised already.
 int64_t MakeShared(wire::SharedKind kind, const SharedPlace& place, uint32_t flags, uint32_t count);
 
-abi::Table* LeaseTable();
-bool MustSendFirst();
+inline bool MustSendFirst() {
+  return OnWorker() && MayHaveUnsentOutput();
+}
 // Where this host has a promoted object; nullptr: home has it. One that it does not have any more is
 // promoted.
 template <class Object>
 Object* LeaseOf(const Object* promoted) {
   const uint64_t object = promoted->object.load(std::memory_order_acquire);
-  return wire::LeaseOf<Object>(LeaseTable(), object | wire::kSharedName);
+  return wire::LeaseOf<Object>(ConnectedTable(), object | wire::kSharedName);
 }
 // The same for who releases with it: nullptr also where what this process wrote must leave before others may
 // go on, which the agent sees to.

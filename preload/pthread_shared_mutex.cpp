@@ -143,6 +143,19 @@ int Lock(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
   return LockPromoted(mutex, blocking, deadline);
 }
 
+// What most calls come to, without a frame: a plain mutex that is free, here or where this host has it.
+inline bool LockAtOnce(Mutex* mutex) {
+  if (!wire::IsPlain(mutex) || CountsObjects()) return false;
+  if (wire::IsPromoted(mutex)) mutex = LeaseOf(mutex);
+  return mutex != nullptr && wire::MutexLockAtOnce(mutex, ThisThread().thread);
+}
+
+inline bool UnlockAtOnce(Mutex* mutex) {
+  if (!wire::IsPlain(mutex) || CountsObjects()) return false;
+  if (wire::IsPromoted(mutex)) mutex = MustSendFirst() ? nullptr : LeaseOf(mutex);
+  return mutex != nullptr && wire::MutexUnlockAtOnce(mutex);
+}
+
 int LockCounted(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
   const Counted counted(abi::ObjectKind::kMutex, mutex);
   return Lock(mutex, blocking, deadline);
@@ -154,6 +167,18 @@ int Unlock(Mutex* mutex) {
   if (result != wire::kPromoted) [[likely]]
     return result;
   return UnlockPromoted(mutex);
+}
+
+[[gnu::noinline]] int LockGiven(pthread_mutex_t* mutex) {
+  if (wire::IsOurs(Ours(mutex))) return LockCounted(Ours(mutex), Blocking::kWait, {});
+  NoteForeign(mutex, kForeign);
+  return real::pthread_mutex_lock(mutex);
+}
+
+[[gnu::noinline]] int UnlockGiven(pthread_mutex_t* mutex) {
+  if (!wire::IsOurs(Ours(mutex))) return real::pthread_mutex_unlock(mutex);
+  const Counted counted(abi::ObjectKind::kMutex, mutex);
+  return Unlock(Ours(mutex));
 }
 
 uint32_t FlagsOf(const pthread_mutexattr_t* attributes) {
@@ -220,10 +245,7 @@ int pthread_mutex_destroy(pthread_mutex_t* mutex) {
 }
 
 int pthread_mutex_lock(pthread_mutex_t* mutex) {
-  if (wire::IsOurs(Ours(mutex))) [[likely]]
-    return LockCounted(Ours(mutex), Blocking::kWait, {});
-  NoteForeign(mutex, kForeign);
-  return real::pthread_mutex_lock(mutex);
+  return LockAtOnce(Ours(mutex)) ? 0 : LockGiven(mutex);
 }
 
 int pthread_mutex_trylock(pthread_mutex_t* mutex) {
@@ -248,10 +270,7 @@ int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, const times
 }
 
 int pthread_mutex_unlock(pthread_mutex_t* mutex) {
-  if (!wire::IsOurs(Ours(mutex))) [[unlikely]]
-    return real::pthread_mutex_unlock(mutex);
-  const Counted counted(abi::ObjectKind::kMutex, mutex);
-  return Unlock(Ours(mutex));
+  return UnlockAtOnce(Ours(mutex)) ? 0 : UnlockGiven(mutex);
 }
 
 int pthread_mutex_consistent(pthread_mutex_t* mutex) {

@@ -77,6 +77,10 @@ inline int LockAgain(Mutex* mutex, uint64_t* state, Blocking blocking, bool* dec
 inline bool IsOurs(const Mutex* mutex) {
   return (mutex->kind & kMutexMagicMask) == kMutexMagic;
 }
+// Ours, normal and not robust.
+inline bool IsPlain(const Mutex* mutex) {
+  return mutex->kind == (kMutexMagic | kMutexNormal);
+}
 inline bool IsPromoted(const Mutex* mutex) {
   return (mutex->state.load(std::memory_order_acquire) & mutex_detail::kMark) != 0;
 }
@@ -89,6 +93,19 @@ inline void MutexInit(Mutex* mutex, uint32_t flags) {
   mutex->state.store(0, std::memory_order_relaxed);
   mutex->kind = kMutexMagic | flags;
   std::atomic_thread_fence(std::memory_order_release);
+}
+
+// The usual case alone: a normal mutex that is not robust and is free, or has nobody waiting for it. False:
+// nothing was done, and the functions below decide.
+inline bool MutexLockAtOnce(Mutex* mutex, uint32_t thread) {
+  uint64_t state = 0;
+  return mutex->state.compare_exchange_strong(state, thread, std::memory_order_acquire,
+                                              std::memory_order_relaxed);
+}
+inline bool MutexUnlockAtOnce(Mutex* mutex) {
+  uint64_t state = mutex->state.load(std::memory_order_relaxed);
+  return (state & ~uint64_t{mutex_detail::kThread}) == 0 &&
+         mutex->state.compare_exchange_strong(state, 0, std::memory_order_release, std::memory_order_relaxed);
 }
 
 // Of a robust mutex the caller keeps its robust list, around this.
