@@ -80,4 +80,11 @@ int ActOnLock(uint64_t object, wire::SharedAction action, wire::SharedAction try
   return error == EBUSY ? EINVAL : error;
 }
 
+int DestroyPromoted(uint64_t object) {
+  for (;;) {
+    const int result = Act(object, wire::SharedAction::kDestroy);
+    if (result != wire::kNotDone) return result;
+  }
+}
+
 }  // namespace elsewhere::preload

@@ -39,6 +39,12 @@ inline wire::SpinLock* Ours(pthread_spinlock_t* object) {
   return reinterpret_cast<wire::SpinLock*>(const_cast<int*>(object));
 }
 
+// The number of a promoted object; of spin locks it is wire::ObjectOf.
+template <class Object>
+uint64_t ObjectOf(const Object* promoted) {
+  return promoted->object.load(std::memory_order_acquire);
+}
+
 inline bool MayBeOurs(pthread_mutex_t* object) {
   return (Ours(object)->kind & wire::kMutexSharedBit) != 0;
 }
@@ -81,8 +87,11 @@ inline bool MustSendFirst() {
 // promoted.
 template <class Object>
 Object* LeaseOf(const Object* promoted) {
-  const uint64_t object = promoted->object.load(std::memory_order_acquire);
-  return wire::LeaseOf<Object>(ConnectedTable(), object | wire::kSharedName);
+  return wire::LeaseOf<Object>(ConnectedTable(), ObjectOf(promoted) | wire::kSharedName);
+}
+inline wire::SpinLock* LeaseOf(const wire::SpinLock* promoted) {
+  auto* lease = wire::LeaseOf<wire::LentSpinLock>(ConnectedTable(), ObjectOf(promoted) | wire::kSharedName);
+  return lease != nullptr ? &lease->lock : nullptr;
 }
 // The same for who releases with it: nullptr also where what this process wrote must leave before others may
 // go on, which the agent sees to.
@@ -99,6 +108,30 @@ int ActUnheard(uint64_t object, wire::SharedAction action);
 // Waits for a lock: what POSIX says of a deadline that is no time is said only if it must be waited for.
 int ActOnLock(uint64_t object, wire::SharedAction action, wire::SharedAction try_action,
               wire::Blocking blocking, const wire::SharedDeadline& deadline);
+// An operation on a promoted object, where it is: `here` makes it on this host's, if that may be done, and
+// may answer wire::kPromoted; `there` asks.
+template <class Object, class Find, class Here, class There>
+int ActWhereItIs(const Object* promoted, const Find& find, const Here& here, const There& there) {
+  for (;;) {
+    int result = wire::kPromoted;
+    if (Object* lease = find(promoted)) result = here(lease);
+    if (result != wire::kPromoted) return result;
+    result = there(ObjectOf(promoted));
+    if (result != wire::kNotDone) return result;
+  }
+}
+template <class Object, class Here, class There>
+int Take(const Object* promoted, const Here& here, const There& there) {
+  return ActWhereItIs(
+      promoted, [](auto* object) { return LeaseOf(object); }, here, there);
+}
+template <class Object, class Here, class There>
+int Release(const Object* promoted, const Here& here, const There& there) {
+  return ActWhereItIs(
+      promoted, [](auto* object) { return LeaseToRelease(object); }, here, there);
+}
+// 0 or an errno value.
+int DestroyPromoted(uint64_t object);
 
 // For condition variables: a mutex of ours or libc's.
 int LockMutex(pthread_mutex_t* mutex);

@@ -160,8 +160,7 @@ int pthread_cond_destroy(pthread_cond_t* condition) {
   if (!wire::IsOurs(ours)) return real::pthread_cond_destroy(condition);
   const int result = wire::ConditionDestroy(ours);
   if (result != wire::kPromoted) return result;
-  while (Act(ours->object.load(), SharedAction::kDestroy) == wire::kNotDone) {
-  }
+  DestroyPromoted(ObjectOf(ours));
   ours->magic.store(0, std::memory_order_relaxed);
   ours->flags = 0;
   return 0;

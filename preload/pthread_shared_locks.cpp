@@ -22,18 +22,26 @@ constexpr char kForeignBarrier[] =
 
 int Read(wire::ReadWriteLock* lock, Blocking blocking, const SharedDeadline& deadline) {
   const Counted counted(abi::ObjectKind::kReadWriteLock, lock);
-  const int result = wire::ReadLock(lock, ThisThread(), blocking, deadline);
+  const auto here = [&](wire::ReadWriteLock* at) {
+    return wire::ReadLock(at, ThisThread(), blocking, deadline);
+  };
+  const int result = here(lock);
   if (result != wire::kPromoted) return result;
-  return ActOnLock(lock->object.load(), SharedAction::kReadLock, SharedAction::kTryReadLock, blocking,
-                   deadline);
+  return Take(lock, here, [&](uint64_t object) {
+    return ActOnLock(object, SharedAction::kReadLock, SharedAction::kTryReadLock, blocking, deadline);
+  });
 }
 
 int Write(wire::ReadWriteLock* lock, Blocking blocking, const SharedDeadline& deadline) {
   const Counted counted(abi::ObjectKind::kReadWriteLock, lock);
-  const int result = wire::WriteLock(lock, ThisThread(), blocking, deadline);
+  const auto here = [&](wire::ReadWriteLock* at) {
+    return wire::WriteLock(at, ThisThread(), blocking, deadline);
+  };
+  const int result = here(lock);
   if (result != wire::kPromoted) return result;
-  return ActOnLock(lock->object.load(), SharedAction::kWriteLock, SharedAction::kTryWriteLock, blocking,
-                   deadline);
+  return Take(lock, here, [&](uint64_t object) {
+    return ActOnLock(object, SharedAction::kWriteLock, SharedAction::kTryWriteLock, blocking, deadline);
+  });
 }
 
 bool IsClock(clockid_t clock) {
@@ -56,9 +64,12 @@ int WaitAtAgent(wire::Barrier* barrier) {
 
 int Spin(wire::SpinLock* lock, Blocking blocking) {
   const Counted counted(abi::ObjectKind::kSpinLock, lock);
-  const int result = wire::SpinLockNow(lock, blocking);
+  const auto here = [blocking](wire::SpinLock* at) { return wire::SpinLockNow(at, blocking); };
+  const int result = here(lock);
   if (result != wire::kPromoted) return result;
-  return Act(wire::ObjectOf(lock), blocking == Blocking::kTry ? SharedAction::kTryLock : SharedAction::kLock);
+  return Take(lock, here, [blocking](uint64_t object) {
+    return Act(object, blocking == Blocking::kTry ? SharedAction::kTryLock : SharedAction::kLock);
+  });
 }
 
 }  // namespace
@@ -88,7 +99,7 @@ int pthread_rwlock_destroy(pthread_rwlock_t* lock) {
   if (!wire::IsOurs(Ours(lock))) return real::pthread_rwlock_destroy(lock);
   int result = wire::ReadWriteDestroy(Ours(lock));
   if (result != wire::kPromoted) return result;
-  result = Act(Ours(lock)->object.load(), SharedAction::kDestroy);
+  result = DestroyPromoted(ObjectOf(Ours(lock)));
   if (result != 0) return result;
   Ours(lock)->magic = 0;
   Ours(lock)->shared = 0;
@@ -136,7 +147,9 @@ int pthread_rwlock_unlock(pthread_rwlock_t* lock) {
   const Counted counted(abi::ObjectKind::kReadWriteLock, lock);
   const int result = wire::ReadWriteUnlock(Ours(lock));
   if (result != wire::kPromoted) return result;
-  return ActUnheard(Ours(lock)->object.load(), SharedAction::kReadWriteUnlock);
+  return Release(
+      Ours(lock), [](wire::ReadWriteLock* lease) { return wire::ReadWriteUnlock(lease); },
+      [](uint64_t object) { return ActUnheard(object, SharedAction::kReadWriteUnlock); });
 }
 
 // ---- Barriers ----
@@ -193,7 +206,7 @@ int pthread_spin_init(pthread_spinlock_t* lock, int shared) {
 
 int pthread_spin_destroy(pthread_spinlock_t* lock) {
   if (wire::SpinDestroy(Ours(lock)) != wire::kPromoted) return 0;
-  Act(wire::ObjectOf(Ours(lock)), SharedAction::kDestroy);
+  DestroyPromoted(ObjectOf(Ours(lock)));
   Ours(lock)->word.store(0);
   return 0;
 }
@@ -209,7 +222,9 @@ int pthread_spin_trylock(pthread_spinlock_t* lock) {
 int pthread_spin_unlock(pthread_spinlock_t* lock) {
   const Counted counted(abi::ObjectKind::kSpinLock, const_cast<int*>(lock));
   if (wire::SpinUnlock(Ours(lock)) != wire::kPromoted) return 0;
-  return ActUnheard(wire::ObjectOf(Ours(lock)), SharedAction::kUnlock);
+  return Release(
+      Ours(lock), [](wire::SpinLock* lease) { return wire::SpinUnlock(lease); },
+      [](uint64_t object) { return ActUnheard(object, SharedAction::kUnlock); });
 }
 
 }  // namespace hooks

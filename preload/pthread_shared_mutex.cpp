@@ -109,27 +109,23 @@ int UnlockRobust(Mutex* mutex) {
 }
 
 int LockPromoted(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
-  for (;;) {
-    int result = wire::kPromoted;
-    if (Mutex* lease = LeaseOf(mutex)) result = wire::MutexLock(lease, ThisThread(), blocking, deadline);
-    if (result != wire::kPromoted) return result;
-    result = ActOnLock(mutex->object.load(), SharedAction::kLock, SharedAction::kTryLock, blocking, deadline);
-    if (result != wire::kNotDone) return AfterPromotedLock(mutex, result);
-  }
+  return Take(
+      mutex, [&](Mutex* lease) { return wire::MutexLock(lease, ThisThread(), blocking, deadline); },
+      [&](uint64_t object) {
+        return AfterPromotedLock(
+            mutex, ActOnLock(object, SharedAction::kLock, SharedAction::kTryLock, blocking, deadline));
+      });
 }
 
 int UnlockPromoted(Mutex* mutex) {
   BeforePromotedUnlock(mutex);
-  const uint64_t object = mutex->object.load();
-  for (;;) {
-    int result = wire::kPromoted;
-    if (Mutex* lease = LeaseToRelease(mutex)) result = wire::MutexUnlock(lease, ThisThread());
-    if (result != wire::kPromoted) return result;
-    // Only mutexes that ask for their owner have something to say.
-    result = wire::mutex_detail::IsChecked(mutex->kind) ? Act(object, SharedAction::kUnlock)
-                                                        : ActUnheard(object, SharedAction::kUnlock);
-    if (result != wire::kNotDone) return result;
-  }
+  return Release(
+      mutex, [](Mutex* lease) { return wire::MutexUnlock(lease, ThisThread()); },
+      [mutex](uint64_t object) {
+        // Only mutexes that ask for their owner have something to say.
+        return wire::mutex_detail::IsChecked(mutex->kind) ? Act(object, SharedAction::kUnlock)
+                                                          : ActUnheard(object, SharedAction::kUnlock);
+      });
 }
 
 int Lock(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
@@ -237,9 +233,7 @@ int pthread_mutex_destroy(pthread_mutex_t* mutex) {
   if (!wire::IsOurs(Ours(mutex))) return real::pthread_mutex_destroy(mutex);
   int result = wire::MutexDestroy(Ours(mutex));
   if (result != wire::kPromoted) return result;
-  do {
-    result = Act(Ours(mutex)->object.load(), SharedAction::kDestroy);
-  } while (result == wire::kNotDone);
+  result = DestroyPromoted(ObjectOf(Ours(mutex)));
   if (result == 0) Ours(mutex)->kind = 0xffffffff;
   return result;
 }

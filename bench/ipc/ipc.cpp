@@ -1,7 +1,7 @@
 // What objects cost that two processes share: by a program under `elsewhere run`, natively, and by two bare
 // clients of a Redis of their own that hand over by LPUSH and BLPOP, all in the same run.
 //
-//   bench_ipc [KIND...]   the driver; semaphores, mutex, queues, pipe, alone; all without arguments
+//   bench_ipc [KIND...]   the driver; semaphores, mutex, locks, queues, pipe, alone; all without arguments
 //   bench_ipc WHAT PAIR   the program (programs.h); PAIR: child, children, nobody
 //   bench_ipc bare SOCKET SIZE   the two clients
 //
@@ -121,8 +121,8 @@ class Bench {
     return good;
   }
 
-  // What stays at home, because a process there has it, too.
-  void ShowKept(const std::string& kind, const char* title) const {
+  // Native and on one worker alone.
+  void ShowPeers(const std::string& kind, const char* title) const {
     Player native({self_, kind, "children"});
     Player peers({LAUNCHER, "run", "--workers", "1", "--strict", "--", self_, kind, "children"});
     PlayRounds({&native, &peers});
@@ -161,11 +161,15 @@ int Drive(const std::string& self, const std::vector<std::string>& kinds) {
   bool good = true;
   if (wanted("semaphores")) good &= bench.Compare("semaphores", "semaphore there and back", 1);
   if (wanted("mutex")) good &= bench.Compare("mutex", "mutex that two want, lock and unlock", 1);
+  if (wanted("locks")) {
+    bench.ShowPeers("readers", "read-write lock that two read, lock and unlock (no limit)");
+    bench.ShowPeers("spin", "spin lock that two want, lock and unlock (no limit)");
+  }
   if (wanted("queues")) good &= bench.Compare("queues", "message there and back, two queues", 64);
   if (wanted("pipe")) {
     good &= bench.Compare("pipe", "1 KB there and back, two pipes", 1024);
-    bench.ShowKept("kept-pipe",
-                   "1 KB there and back, two pipes whose ends the parent at home keeps (no limit)");
+    bench.ShowPeers("kept-pipe",
+                    "1 KB there and back, two pipes whose ends the parent at home keeps (no limit)");
   }
   if (wanted("alone")) {
     good &= bench.CompareAlone("semaphores", "semaphore that nobody else wants, post and wait");

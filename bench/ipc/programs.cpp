@@ -114,6 +114,8 @@ int Semaphores(Pair pair) {
 
 struct Locks {
   pthread_mutex_t mutex;
+  pthread_rwlock_t read_write;
+  pthread_spinlock_t spin;
   pthread_barrier_t start;
 };
 
@@ -123,6 +125,11 @@ Locks* MakeLocks() {
   pthread_mutexattr_init(&attributes);
   pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
   pthread_mutex_init(&locks->mutex, &attributes);
+  pthread_rwlockattr_t read_write;
+  pthread_rwlockattr_init(&read_write);
+  pthread_rwlockattr_setpshared(&read_write, PTHREAD_PROCESS_SHARED);
+  pthread_rwlock_init(&locks->read_write, &read_write);
+  pthread_spin_init(&locks->spin, PTHREAD_PROCESS_SHARED);
   pthread_barrierattr_t barrier;
   pthread_barrierattr_init(&barrier);
   pthread_barrierattr_setpshared(&barrier, PTHREAD_PROCESS_SHARED);
@@ -130,13 +137,9 @@ Locks* MakeLocks() {
   return locks;
 }
 
-// Both lock and unlock one mutex as fast as they can: it goes from one to the other.
-int Mutex(Pair pair) {
-  Locks* locks = MakeLocks();
-  const auto turn = [locks] {
-    pthread_mutex_lock(&locks->mutex);
-    pthread_mutex_unlock(&locks->mutex);
-  };
+// Both make turns, each a lock and its unlock, as fast as they can: it goes from one to the other.
+template <class Turn>
+int PlayLock(Pair pair, Locks* locks, const Turn& turn) {
   if (pair == Pair::kNobody)
     return Serve(
         kTurnsAlone, [] {}, turn);
@@ -148,6 +151,30 @@ int Mutex(Pair pair) {
     }
   };
   return Play(pair, echo, [=] { return Serve(kTurnsTogether, start, turn); });
+}
+
+int Mutex(Pair pair) {
+  Locks* locks = MakeLocks();
+  return PlayLock(pair, locks, [locks] {
+    pthread_mutex_lock(&locks->mutex);
+    pthread_mutex_unlock(&locks->mutex);
+  });
+}
+
+int Readers(Pair pair) {
+  Locks* locks = MakeLocks();
+  return PlayLock(pair, locks, [locks] {
+    pthread_rwlock_rdlock(&locks->read_write);
+    pthread_rwlock_unlock(&locks->read_write);
+  });
+}
+
+int Spinning(Pair pair) {
+  Locks* locks = MakeLocks();
+  return PlayLock(pair, locks, [locks] {
+    pthread_spin_lock(&locks->spin);
+    pthread_spin_unlock(&locks->spin);
+  });
 }
 
 // ---- Message queues and pipes
@@ -269,6 +296,8 @@ class BareClient {
 int RunProgram(std::string_view what, Pair pair) {
   if (what == "semaphores") return Semaphores(pair);
   if (what == "mutex") return Mutex(pair);
+  if (what == "readers") return Readers(pair);
+  if (what == "spin") return Spinning(pair);
   if (what == "queues" && pair != Pair::kNobody) return Queues(pair);
   if (what == "pipe" && pair != Pair::kNobody) return Pipes(pair, false);
   if (what == "kept-pipe" && pair != Pair::kNobody) return Pipes(pair, true);

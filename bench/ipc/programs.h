@@ -13,8 +13,8 @@ enum class Pair {
   kNobody,       // one process alone: what nobody else wants
 };
 
-// `what`: semaphores, mutex, queues, pipe (whose ends only who plays has), kept-pipe (the parent has all).
-// The exit status; 2: there is no such program.
+// `what`: semaphores, mutex, readers (of a read-write lock), spin (lock), queues, pipe (whose ends only who
+// plays has), kept-pipe (the parent has all). The exit status; 2: there is no such program.
 int RunProgram(std::string_view what, Pair pair);
 
 // Two bare clients of the Redis at `path` hand `size` bytes over by LPUSH and BLPOP.

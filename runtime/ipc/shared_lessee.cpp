@@ -14,10 +14,50 @@ using wire::SharedOrder;
 SharedLessee::SharedLessee(Agent& agent, const Processes& processes, AskCallback ask)
     : agent_(agent), processes_(processes), ask_(std::move(ask)) {}
 
-template <class Object>
-Object* SharedLessee::Cell(uint64_t object) {
-  return wire::LeaseCell<Object>(&agent_.table(), object | wire::kSharedName);
+// Of a kind that is lent.
+template <class Use>
+auto SharedLessee::WithCell(SharedKind kind, uint64_t object, const Use& use) {
+  abi::Table* table = &agent_.table();
+  const uint64_t name = object | wire::kSharedName;
+  switch (kind) {
+    case SharedKind::kCondition:
+      return use(wire::LeaseCell<wire::Condition>(table, name));
+    case SharedKind::kReadWriteLock:
+      return use(wire::LeaseCell<wire::ReadWriteLock>(table, name));
+    case SharedKind::kSpinLock:
+      return use(wire::LeaseCell<wire::LentSpinLock>(table, name));
+    default:
+      return use(wire::LeaseCell<wire::Mutex>(table, name));
+  }
 }
+
+namespace {
+
+struct Unlock {
+  wire::SharedThread thread;
+  int operator()(wire::Mutex* mutex) const { return wire::MutexUnlock(mutex, thread); }
+  int operator()(wire::ReadWriteLock* lock) const { return wire::ReadWriteUnlock(lock); }
+  int operator()(wire::LentSpinLock* spin) const { return wire::SpinUnlock(&spin->lock); }
+  int operator()(wire::Condition*) const { return EINVAL; }
+};
+
+// What waits in a lock's own word.
+struct WakeWaiters {
+  static void Wake(const std::atomic<uint64_t>& state) {
+    wire::shared_detail::FutexWake(&state, wire::shared_detail::kEverybody);
+  }
+  void operator()(wire::Mutex* mutex) const { Wake(mutex->state); }
+  void operator()(wire::ReadWriteLock* lock) const { Wake(lock->state); }
+  void operator()(auto*) const {}
+};
+
+struct Signal {
+  bool everybody;
+  int operator()(wire::Condition* condition) const { return wire::ConditionSignal(condition, everybody); }
+  int operator()(auto*) const { return EINVAL; }
+};
+
+}  // namespace
 
 void SharedLessee::OnOrder(const SharedOrder& order) {
   switch (order.what) {
@@ -33,13 +73,14 @@ void SharedLessee::OnOrder(const SharedOrder& order) {
 
 std::optional<int> SharedLessee::Act(SharedAction action, uint64_t object, uint64_t argument,
                                      uint32_t thread) {
-  if (lent_.contains(object)) {
+  if (const auto found = lent_.find(object); found != lent_.end()) {
     switch (action) {
       case SharedAction::kUnlock:
-        return wire::MutexUnlock(Cell<wire::Mutex>(object), {agent_.host(), thread});
+      case SharedAction::kReadWriteUnlock:
+        return WithCell(found->second, object, Unlock{{agent_.host(), thread}});
       case SharedAction::kSignal:
       case SharedAction::kBroadcast:
-        return wire::ConditionSignal(Cell<wire::Condition>(object), action == SharedAction::kBroadcast);
+        return WithCell(found->second, object, Signal{action == SharedAction::kBroadcast});
       case SharedAction::kDestroy:
         Return(object);
         return std::nullopt;
@@ -59,9 +100,8 @@ bool SharedLessee::Take(const SharedOrder& order) {
   state.count = order.count;
   state.owner = order.holder;
   state.held = order.holder != 0;
-  if (order.kind == static_cast<uint32_t>(SharedKind::kMutex))
-    return wire::TakeLease(Cell<wire::Mutex>(order.object), order.object, state, agent_.host());
-  return wire::TakeLease(Cell<wire::Condition>(order.object), order.object, state, agent_.host());
+  return WithCell(static_cast<SharedKind>(order.kind), order.object,
+                  [&](auto* cell) { return wire::TakeLease(cell, order.object, state, agent_.host()); });
 }
 
 void SharedLessee::Lend(const SharedOrder& order) {
@@ -91,17 +131,14 @@ void SharedLessee::Return(uint64_t object) {
   const auto found = lent_.extract(object);
   if (found.empty()) return;  // it is on its way home
   wire::SharedObjectState state;
-  if (found.mapped() == SharedKind::kMutex) {
-    wire::EndLease(Cell<wire::Mutex>(object), &state);
-  } else {
-    wire::EndLease(Cell<wire::Condition>(object), &state);
-  }
+  WithCell(found.mapped(), object, [&](auto* cell) { wire::EndLease(cell, &state); });
   Say(object, state, 0);
 }
 
 void SharedLessee::Forget(uint64_t object) {
-  auto* cell = Cell<wire::Mutex>(object);  // the name is where every kind has it
-  if (cell->object.load() == (object | wire::kSharedName)) cell->object.store(0);
+  const uint64_t name = object | wire::kSharedName;
+  auto* cell = wire::LeaseCell<wire::Mutex>(&agent_.table(), name);  // the name is where every kind has it
+  if (cell->object.load() == name) cell->object.store(0);
 }
 
 void SharedLessee::ReturnAll() {
@@ -111,10 +148,7 @@ void SharedLessee::ReturnAll() {
 }
 
 void SharedLessee::WakeAll() {
-  for (const auto& [object, kind] : lent_) {
-    if (kind == SharedKind::kMutex)
-      wire::shared_detail::FutexWake(&Cell<wire::Mutex>(object)->state, wire::shared_detail::kEverybody);
-  }
+  for (const auto& [object, kind] : lent_) WithCell(kind, object, WakeWaiters{});
 }
 
 }  // namespace elsewhere::runtime

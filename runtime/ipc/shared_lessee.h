@@ -1,4 +1,4 @@
-// The mutexes and condition variables that are lent to this host (shim/wire/shared_lease.h). Its processes
+// The process-shared pthread objects that are lent to this host (shim/wire/shared_lease.h). Its processes
 // operate on their cells; the agent does so for processes that have output to be sent first, and for the
 // dead. A lease ends when home asks, and before the last process of a worker is said to have ended.
 //
@@ -33,8 +33,8 @@ class SharedLessee {
   void WakeAll();
 
  private:
-  template <class Object>
-  Object* Cell(uint64_t object);
+  template <class Use>
+  auto WithCell(wire::SharedKind kind, uint64_t object, const Use& use);
   bool Take(const wire::SharedOrder& order);
   void Lend(const wire::SharedOrder& order);
   void Return(uint64_t object);

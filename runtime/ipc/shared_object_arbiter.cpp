@@ -223,19 +223,12 @@ void SharedObjectArbiter::ActOnReadWriteLock(Object& lock, const Waiter& waiter)
   switch (waiter.action) {
     case SharedAction::kReadLock:
     case SharedAction::kTryReadLock:
-      if (MayRead(lock)) {
-        ++lock.count;
-        return Reply(waiter, 0);
-      }
+      if (MayRead(lock)) return GrantReadWriteLock(lock, waiter);
       if (waiter.action == SharedAction::kTryReadLock) return Reply(waiter, EBUSY);
       break;
     case SharedAction::kWriteLock:
     case SharedAction::kTryWriteLock:
-      if (!lock.held && lock.count == 0) {
-        lock.held = true;
-        lock.owner = waiter.who;
-        return Reply(waiter, 0);
-      }
+      if (!lock.held && lock.count == 0) return GrantReadWriteLock(lock, waiter);
       if (waiter.action == SharedAction::kTryWriteLock) return Reply(waiter, EBUSY);
       break;
     case SharedAction::kReadWriteUnlock:
@@ -260,26 +253,33 @@ int SharedObjectArbiter::ReadWriteUnlock(Object& lock) {
   return 0;
 }
 
-void SharedObjectArbiter::ServeReadWriteLock(Object& lock) {
-  if (MayRead(lock)) {
-    std::deque<Waiter> writers;
-    std::deque<Waiter> readers;
-    for (const Waiter& waiter : lock.waiting)
-      (waiter.action == SharedAction::kReadLock ? readers : writers).push_back(waiter);
-    lock.waiting = std::move(writers);
-    lock.count += static_cast<uint32_t>(readers.size());
-    for (const Waiter& reader : readers) Reply(reader, 0);
+void SharedObjectArbiter::GrantReadWriteLock(Object& lock, const Waiter& waiter) {
+  if (waiter.action == SharedAction::kWriteLock || waiter.action == SharedAction::kTryWriteLock) {
+    lock.held = true;
+    lock.owner = waiter.who;
+  } else {
+    ++lock.count;
   }
-  if (lock.held || lock.count > 0) return;
-  const auto writer = std::find_if(lock.waiting.begin(), lock.waiting.end(), [](const Waiter& waiter) {
-    return waiter.action == SharedAction::kWriteLock;
-  });
-  if (writer == lock.waiting.end()) return;
-  const Waiter next = *writer;
-  lock.waiting.erase(writer);
-  lock.held = true;
-  lock.owner = next.who;
-  Reply(next, 0);
+  if (MayBeLent(lock, waiter)) Lend(lock, waiter);
+  Reply(waiter, 0);
+}
+
+// Whoever waits longest for this. False: nobody does.
+bool SharedObjectArbiter::ServeNext(Object& lock, SharedAction action) {
+  const auto found = std::find_if(lock.waiting.begin(), lock.waiting.end(),
+                                  [action](const Waiter& waiter) { return waiter.action == action; });
+  if (found == lock.waiting.end()) return false;
+  const Waiter next = *found;
+  lock.waiting.erase(found);
+  GrantReadWriteLock(lock, next);
+  return true;
+}
+
+// With a grant it may have gone to another host.
+void SharedObjectArbiter::ServeReadWriteLock(Object& lock) {
+  while (!lock.lent && MayRead(lock) && ServeNext(lock, SharedAction::kReadLock)) {
+  }
+  if (!lock.lent && !lock.held && lock.count == 0) ServeNext(lock, SharedAction::kWriteLock);
 }
 
 // ---- Condition variables ----

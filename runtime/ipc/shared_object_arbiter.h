@@ -15,9 +15,10 @@
 // Death of an owner: robust mutexes go to the next with EOWNERDEAD; everything else stays held for ever, as
 // POSIX has it. What a thread was given and did not live to hear of goes back (kReturn).
 //
-// Leases: a mutex that one host's threads alone have asked for lately goes to that host with a grant, held by
-// who got it: then no unlock of it can be on its way here. A condition variable goes when a signal leaves
-// nobody waiting for it. What the lessee asked before it knew is not done here but answered wire::kNotDone,
+// Leases: a lock that one host's threads alone have asked for lately goes to that host with a grant, held by
+// who got it and by nobody else: then no unlock of it can be on its way here. A condition variable goes when
+// a signal leaves nobody waiting for it. What the lessee asked before it knew is not done here but answered
+// wire::kNotDone,
 // to be tried again there. What others ask waits for the lease to come back, in its order. Robust mutexes
 // stay, since their owners' deaths must be known here; so does what has waiters elsewhere, and a mutex that
 // threads in kWait are about to lock. A kWait that is over while its mutex is away is answered without it
@@ -112,6 +113,8 @@ class SharedObjectArbiter {
 
   void ActOnReadWriteLock(Object& lock, const Waiter& waiter);
   bool MayRead(const Object& lock) const;
+  void GrantReadWriteLock(Object& lock, const Waiter& waiter);
+  bool ServeNext(Object& lock, wire::SharedAction action);
   void ServeReadWriteLock(Object& lock);
   int ReadWriteUnlock(Object& lock);
 
@@ -121,7 +124,7 @@ class SharedObjectArbiter {
   void ActOnBarrier(Object& barrier, const Waiter& waiter);
   // In shared_object_leases.cpp.
   bool IsAway(Object& object, const Waiter& waiter, const Request& request);
-  bool MayBeLent(const Object& mutex, const Waiter& granted) const;
+  bool MayBeLent(const Object& lock, const Waiter& granted) const;
   void Lend(Object& object, const Waiter& to);
   void Recall(Object& object);
   void Returned(HostId from, const Request& request);

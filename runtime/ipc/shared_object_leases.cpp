@@ -1,4 +1,4 @@
-// Leases of promoted mutexes and condition variables: rules in shared_object_arbiter.h.
+// Leases of promoted process-shared pthread objects: rules in shared_object_arbiter.h.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -26,18 +26,18 @@ bool SharedObjectArbiter::IsAway(Object& object, const Waiter& waiter, const Req
   return true;
 }
 
-bool SharedObjectArbiter::MayBeLent(const Object& mutex, const Waiter& granted) const {
-  const auto locks = [](SharedAction action) {
-    return action == SharedAction::kLock || action == SharedAction::kTryLock;
-  };
+// `granted` holds it.
+bool SharedObjectArbiter::MayBeLent(const Object& lock, const Waiter& granted) const {
   const HostId host = granted.who.host;
-  return mutex.kind == SharedKind::kMutex && (mutex.flags & wire::kMutexRobust) == 0 &&
-         locks(granted.action) && mutex.history.Deserves(host) &&
-         std::all_of(mutex.waiting.begin(), mutex.waiting.end(),
-                     [&](const Waiter& waiter) { return locks(waiter.action) && waiter.who.host == host; });
+  const bool robust = lock.kind == SharedKind::kMutex && (lock.flags & wire::kMutexRobust) != 0;
+  return !robust && (lock.held || lock.count == 1) && granted.action != SharedAction::kWait &&
+         lock.history.Deserves(host) &&
+         std::all_of(lock.waiting.begin(), lock.waiting.end(), [host](const Waiter& waiter) {
+           return waiter.action != SharedAction::kWait && waiter.who.host == host;
+         });
 }
 
-// A mutex is held by `to`, a condition variable has no waiters.
+// A lock is held by `to`, a condition variable has no waiters.
 void SharedObjectArbiter::Lend(Object& object, const Waiter& to) {
   object.lent = true;
   object.recalled = false;
@@ -46,7 +46,7 @@ void SharedObjectArbiter::Lend(Object& object, const Waiter& to) {
   object.history.Began();
   order_(object.lessee,
          SharedOrder{SharedOrder::What::kLend, object.number, static_cast<uint32_t>(object.kind),
-                     object.flags, object.count, object.kind == SharedKind::kMutex ? to.who.thread : 0});
+                     object.flags, object.count, object.held ? to.who.thread : 0});
   for (const Waiter& waiter : std::exchange(object.waiting, {})) Reply(waiter, wire::kNotDone);
 }
 

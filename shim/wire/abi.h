@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 20;
+inline constexpr uint32_t kAbiVersion = 21;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------

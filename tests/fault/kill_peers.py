@@ -16,7 +16,7 @@ import time
 import kill_one
 import leftovers
 
-OBJECTS = ["mq", "msg", "sem", "mutex", "plain", "semop", "pipe", "moved"]
+OBJECTS = ["mq", "msg", "sem", "mutex", "plain", "rwlock", "spin", "semop", "pipe", "moved"]
 SECONDS = 60
 
 

@@ -1,9 +1,9 @@
 /* Processes that use one object are killed at random under load, all on other hosts than the next one.
  *
  * Usage: peers_killed OBJECT KILLS SEED
- * OBJECT: pipe, moved (a pipe that one child and its children alone have), mq, msg, sem, mutex (robust), plain (a mutex, whose waiters are killed), semop (with
- * SEM_UNDO). Ends with status 0 and one line; with status 1 and what is wrong; or never, where somebody
- * hangs.
+ * OBJECT: pipe, moved (a pipe that one child and its children alone have), mq, msg, sem, mutex (robust),
+ * plain (a mutex, whose waiters are killed), rwlock and spin (likewise), semop (with SEM_UNDO). Ends with
+ * status 0 and one line; with status 1 and what is wrong; or never, where somebody hangs.
  *
  * Messages carry who wrote them and a number. Nothing may arrive twice, and of what writers that lived sent
  * nothing may be missing, except what a reader had taken when it was killed: one message for each such
@@ -40,6 +40,8 @@ struct word {
 struct shared {
   pthread_mutex_t mutex;
   sem_t semaphore;
+  pthread_rwlock_t rwlock;
+  pthread_spinlock_t spin;
   volatile int inside;
 };
 
@@ -148,6 +150,8 @@ static int Lock(void) {
   if (Is("semop")) Semop(-1);
   if (Is("sem"))
     while (sem_wait(&shared->semaphore) != 0) continue;
+  if (Is("rwlock")) pthread_rwlock_wrlock(&shared->rwlock);
+  if (Is("spin")) pthread_spin_lock(&shared->spin);
   if (!Is("mutex") && !Is("plain")) return 0;
   const int error = pthread_mutex_lock(&shared->mutex);
   if (error == EOWNERDEAD) pthread_mutex_consistent(&shared->mutex);
@@ -157,12 +161,21 @@ static int Lock(void) {
 static void Unlock(void) {
   if (Is("semop")) Semop(1);
   if (Is("sem")) sem_post(&shared->semaphore);
+  if (Is("rwlock")) pthread_rwlock_unlock(&shared->rwlock);
+  if (Is("spin")) pthread_spin_unlock(&shared->spin);
   if (Is("mutex") || Is("plain")) pthread_mutex_unlock(&shared->mutex);
+}
+
+static void LookInside(void) {
+  pthread_rwlock_rdlock(&shared->rwlock);
+  if (shared->inside != 0) Tell('!', (struct message){0, 0});
+  pthread_rwlock_unlock(&shared->rwlock);
 }
 
 static void GoThrough(void) {
   const struct message nothing = {0, 0};
   while (!ending) {
+    if (Is("rwlock")) LookInside();
     const int recovered = Lock();
     /* What the dead had written arrives with SEM_UNDO, too, but nobody says that it died. */
     if (shared->inside != 0 && !recovered && !Is("semop")) Tell('!', nothing);
@@ -205,6 +218,11 @@ static void Make(void) {
   if (Is("mutex")) pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
   pthread_mutex_init(&shared->mutex, &attributes);
   sem_init(&shared->semaphore, 1, 1);
+  pthread_rwlockattr_t rwlock;
+  pthread_rwlockattr_init(&rwlock);
+  pthread_rwlockattr_setpshared(&rwlock, PTHREAD_PROCESS_SHARED);
+  pthread_rwlock_init(&shared->rwlock, &rwlock);
+  pthread_spin_init(&shared->spin, PTHREAD_PROCESS_SHARED);
   if (pipe(told) != 0) exit(7);
   if (Is("mq")) {
     char name[40];
@@ -226,10 +244,10 @@ static void Remove(void) {
 }
 
 /* Natively a lock whose owner is killed stays locked: its waiters are killed while the parent has it, which
- * nobody else can have then. Of a semaphore likewise. */
+ * nobody else can have then. Of the others that have no owner whose death anybody hears of, likewise. */
 static int Kill(pid_t child) {
   int status = 0;
-  const int owns = Is("plain") || Is("sem");
+  const int owns = Is("plain") || Is("sem") || Is("rwlock") || Is("spin");
   if (owns) Lock();
   kill(child, SIGKILL);
   waitpid(child, &status, 0);

@@ -397,6 +397,61 @@ TEST_F(Leases, WhoeverElseWaitsKeepsItHere) {
   EXPECT_EQ(Answers(), "2:2, 1:3");
 }
 
+TEST_F(Leases, ALockForReadingGoesWithItsOnlyReader) {
+  const uint64_t lock = Make(SharedKind::kReadWriteLock);
+  Ask(1, 1, 10, SharedAction::kReadLock, lock);
+  for (uint64_t i = 0; i < kMany; ++i) {
+    Ask(2, 1, 11, SharedAction::kReadLock, lock);  // the other one's unlock may be on its way
+    EXPECT_EQ(Answers(), i == 0 ? "1:1, 1:2" : "1:2");
+    Ask(0, 1, 11, SharedAction::kReadWriteUnlock, lock);
+  }
+  Ask(0, 1, 10, SharedAction::kReadWriteUnlock, lock);
+  Ask(3, 1, 11, SharedAction::kReadLock, lock);
+  EXPECT_EQ(Answers(), "1 lend =1, 1:3");
+  Ask(4, 1, 10, SharedAction::kReadLock, lock);
+  Ask(5, 2, 10, SharedAction::kTryWriteLock, lock);
+  Ask(6, 2, 11, SharedAction::kReadLock, lock);
+  EXPECT_EQ(Answers(), "1:4 NotDone, 1 recall");
+  Ask(0, 1, 0, SharedAction::kReturnLease, lock, 2);
+  EXPECT_EQ(Answers(), "2:5 EBUSY, 2:6");
+  Ask(7, 2, 10, SharedAction::kWriteLock, lock);
+  for (const wire::HostId host : {1U, 1U, 2U}) Ask(0, host, 10, SharedAction::kReadWriteUnlock, lock);
+  EXPECT_EQ(Answers(), "2:7");
+}
+
+TEST_F(Leases, ALockForWritingGoesWithWhoeverWaitedForIt) {
+  const uint64_t lock = Make(SharedKind::kReadWriteLock);
+  Ask(1, 1, 10, SharedAction::kWriteLock, lock);
+  Ask(2, 1, 11, SharedAction::kWriteLock, lock);
+  Ask(3, 1, 12, SharedAction::kReadLock, lock);
+  for (uint64_t i = 0; i < kMany; ++i) Ask(0, 1, 13, SharedAction::kTryReadLock, lock);
+  answers_.clear();
+  Ask(0, 1, 10, SharedAction::kReadWriteUnlock, lock);
+  EXPECT_EQ(Answers(), "1 lend =1, 1:2 NotDone, 1:3");
+  Ask(4, 2, 10, SharedAction::kTryReadLock, lock);
+  Ask(0, 1, 11, SharedAction::kReturnLease, lock, 0, wire::kReturnedHeld);
+  EXPECT_EQ(Answers(), "1 recall, 2:4 EBUSY");
+  Ask(5, 1, 11, SharedAction::kReadLock, lock);
+  EXPECT_EQ(Answers(), "1:5 EDEADLK");
+  Ask(0, 1, 11, SharedAction::kReadWriteUnlock, lock);
+  Ask(6, 2, 10, SharedAction::kTryWriteLock, lock);
+  EXPECT_EQ(Answers(), "2:6");
+}
+
+TEST_F(Leases, ASpinLockGoesWithItsHolder) {
+  const uint64_t spin = Make(SharedKind::kSpinLock);
+  std::string answers;
+  for (int i = 0; i < kMany && !answers.starts_with("1 lend"); ++i) {
+    Ask(1, 1, 10, SharedAction::kLock, spin);
+    answers = Answers();
+    if (!answers.starts_with("1 lend")) Ask(0, 1, 10, SharedAction::kUnlock, spin);
+  }
+  EXPECT_EQ(answers, "1 lend by 10, 1:1");
+  Ask(2, 2, 10, SharedAction::kTryLock, spin);
+  Ask(0, 1, 0, SharedAction::kReturnLease, spin);
+  EXPECT_EQ(Answers(), "1 recall, 2:2");
+}
+
 TEST_F(Leases, RobustMutexesStay) {
   EXPECT_EQ(LendMutex(wire::kMutexRobust), 0);
 }
