@@ -101,6 +101,22 @@ int accept(int fd, sockaddr* from, socklen_t* size) {
   return hooks::accept4(fd, from, size, 0);
 }
 
+// Of a socket elsewhere the stand-in is shut down for those who write without libc. What the real one still
+// has is read first, also after SHUT_RD: so the stand-in's input ends when the origin says so.
+int shutdown(int fd, int how) {
+  bool stranger = true;
+  int result = 0;
+  if (IsSocketElsewhere(fd))
+    result = static_cast<int>(CallAtOrigin(fd, wire::StreamCall::kShutDown, {how}, {}, &stranger));
+  if (!stranger) return result != 0 || how == SHUT_RD ? result : real::shutdown(fd, SHUT_WR);
+  result = real::shutdown(fd, how);
+  const int before = errno;
+  const abi::Table* const table = result == 0 ? AgentTable() : nullptr;
+  if (table != nullptr && table->header.shared_sockets.load() != 0) CallAgent(abi::Operation::kShutDown, {});
+  errno = before;
+  return result;
+}
+
 int getsockname(int fd, sockaddr* name, socklen_t* size) {
   bool stranger;
   const int result = Name(fd, false, name, size, &stranger);

@@ -91,6 +91,8 @@ class Mirror {
   // Runs `action` once everything that processes wrote so far has been sent. It will be, whoever is killed
   // meanwhile.
   void WhenSent(std::function<void()> action);
+  // The window is full.
+  bool blocked() const { return blocked_; }
   bool unacknowledged() const { return acknowledged_ < sent_; }
   // A holder was killed: if it was the last, what it wrote and what would block is thrown away.
   void HolderKilled();

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -463,7 +464,17 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   if (mirror == nullptr) return send();
   if (WaitsForBytes(mirror->kind())) return mirror->WhenSent(send);
   mirror->ForwardAll();
-  send();
+  if (control.call != static_cast<int64_t>(wire::StreamCall::kShutDown) || !mirror->blocked()) return send();
+  // What was written and has no room yet goes first: the end of it says the rest (Mirror::Forward).
+  if (control.first == SHUT_RDWR) {
+    control.first = SHUT_RD;
+    agent_.Send(origin, control);
+  } else if (control.first == SHUT_RD) {
+    send();
+  } else {
+    controls_.erase(control.request);
+    agent_.Complete(id, 0);
+  }
 }
 
 void Mirrors::CallCancelled(CallId call) {

@@ -187,6 +187,8 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
                         static_cast<socklen_t>(control.payload.size()));
     case StreamCall::kRemoveAttribute:
       return fremovexattr(descriptor, NameOf(control).c_str());
+    case StreamCall::kShutDown:
+      break;  // OriginStream::ShutDown
   }
   errno = ENOSYS;
   return -1;

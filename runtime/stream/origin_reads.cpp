@@ -16,6 +16,7 @@
 #include "runtime/stream/origin_stream.h"
 #include "runtime/stream/passing.h"
 #include "runtime/stream/readers.h"
+#include "shim/wire/stream_call.h"
 
 namespace elsewhere::runtime::stream {
 namespace {
@@ -375,6 +376,10 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
     if (!closed_ && mapped() != nullptr &&
         mapped()->TakeCall(object_.device, object_.inode, descriptor_.get(), control, send))
       return;
+    if (!closed_ && control.call == static_cast<int64_t>(wire::StreamCall::kShutDown)) {
+      const int error = ShutDown(static_cast<int>(control.first));
+      return send({control.request, error == 0 ? 0 : -1, error, {}});
+    }
     if (!closed_ && control.operation == wire::StreamOperation::kCall) {
       return RunCall(agent_.loop(), descriptor_.get(), control, send);
     }

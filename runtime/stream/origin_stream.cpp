@@ -66,6 +66,7 @@ Status OriginStream::OpenPump() {
     int domain = 0;
     size = sizeof domain;
     passes_ = getsockopt(descriptor_.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+    if (!CanWrite()) broken_ = EPIPE;
     return Ok{};
   }
   if (!Pollable() || kind_ == Kind::kListener) return Ok{};
@@ -180,10 +181,6 @@ void OriginStream::EndIfWritten(StreamId id) {
   if (found == shares_.end()) return;
   Share& share = found->second;
   if (share.written < share.received) return;
-  if (share.shut && kind_ == Kind::kSocket) {
-    share.shut = false;
-    shutdown(descriptor_.get(), SHUT_WR);
-  }
   if (!share.closing) return;
   if (share.credited < share.written) SendCredit(id, share, true);
   auto waiting = std::move(share.waiting);
@@ -291,13 +288,6 @@ void OriginStream::OnData(wire::StreamData&& data) {
   Flush();
 }
 
-void OriginStream::OnShutdown(const wire::StreamShutdown& message) {
-  const auto found = shares_.find(message.stream);
-  if (found == shares_.end()) return;
-  found->second.shut = true;
-  EndIfWritten(message.stream);
-}
-
 Result<size_t> OriginStream::WriteNow(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
   ssize_t written;
   if (IsCounter(kind_)) return AddToEvent(bytes);
@@ -367,6 +357,7 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
   if (found == shares_.end()) return;
   Share& share = found->second;
   share.written += bytes;
+  ShutIfWritten();
   if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4)
     SendCredit(id, share, false);
   std::vector<Action> ready;

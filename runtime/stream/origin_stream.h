@@ -43,6 +43,8 @@ class OriginStream {
     std::function<void(OriginStream&)> unused;
     // A pipe that no process of this host reads was asked for input.
     std::function<void(OriginStream&)> unread;
+    // A socket was shut down for another host: it and its peer may not be written any more.
+    std::function<void()> shut_down;
   };
   // `descriptor`: a dup of the description. `events` must not destroy the stream at once.
   static Result<std::unique_ptr<OriginStream>> Create(Agent& agent, Passing& passing, Kind kind,
@@ -64,6 +66,8 @@ class OriginStream {
   void OnData(wire::StreamData&& data);
   void OnClose(const wire::StreamClose& close);
   void OnShutdown(const wire::StreamShutdown& shutdown);
+  // Of a socket: tells the hosts that have it if it cannot be written any more.
+  void LookForShutdown();
   void OnPull(const wire::StreamPull& pull);
   void OnReturn(wire::StreamReturn&& returned);
   void OnWatch(const wire::StreamWatch& watch);
@@ -111,7 +115,7 @@ class OriginStream {
     std::vector<uint32_t> withdrawn;  // grants that their host never sees
     uint32_t closed = 0;              // the last grant that its host had seen when it closed
     bool closing = false;
-    bool shut = false;        // shutdown(SHUT_WR) follows the bytes
+    uint64_t shut_at = 0;     // shutdown(SHUT_WR) follows what was received up to here
     uint32_t generation = 0;  // of the host's mirror
     uint64_t base = 0;        // what was received of earlier generations
     uint64_t received = 0;    // positions, over all generations
@@ -152,6 +156,10 @@ class OriginStream {
   void Break(int error);
   void Written(StreamId id, uint64_t bytes);
   void SendCredit(StreamId id, Share& share, bool last);
+  int ShutDown(int how);
+  void ShutWriting();
+  void ShutIfWritten();
+  bool CanWrite() const;
   void EndIfWritten(StreamId id);
   static uint32_t LastGrant(const Share& share);
   void MaybeClosing(StreamId id, Share& share, bool killed);
@@ -205,6 +213,7 @@ class OriginStream {
   std::vector<uint8_t> returned_;  // comes before what the object has
   std::shared_ptr<FirstBytes> first_;
   std::deque<Part> returned_connections_;
+  bool shutting_ = false;  // behind Share::shut_at of all
   int32_t broken_ = 0;
   bool hung_up_ = false;
   bool added_ = false;

@@ -62,6 +62,10 @@ Origins::Origins(Agent& agent, Passing& passing)
     if (passing_.ForwardControl(from, m)) return;
     agent_.Send(from, wire::StreamControlled{m.request, -1, EBADF, {}});
   });
+  agent_.OnCall(abi::Operation::kShutDown, [this](CallId id, const Call&) {
+    LookForShutdowns();
+    agent_.Complete(id, 0);
+  });
   agent_.OnMessage<wire::StreamDrain>([this](HostId from, wire::StreamDrain&& m) {
     WhenWritten(m.streams, [this, from, request = m.request](bool stuck) {
       agent_.Send(from, wire::StreamDrained{request, stuck});
@@ -87,11 +91,13 @@ Result<OriginStream*> Origins::Adopt(const Key& key, Kind kind, int& held, int f
   if (held < 0) return Error{EBADF, "a descriptor of the process was not handed over"};
   auto created = OriginStream::Create(agent_, passing_, kind, Descriptor(std::exchange(held, -1)), flags,
                                       {.unused = [this](OriginStream& stream) { Forget(stream); },
-                                       .unread = [this](OriginStream& stream) { Unread(stream); }});
+                                       .unread = [this](OriginStream& stream) { Unread(stream); },
+                                       .shut_down = [this] { LookForShutdowns(); }});
   if (!created) return created.error();
   OriginStream* stream = created->get();
   entries_[stream] = Entry{std::move(*created), key};
   if (CarriesOffset(kind)) carrying_.insert(stream);
+  if (kind == Kind::kSocket) agent_.table().header.shared_sockets.store(1);
   by_key_.emplace(key, stream);
   return stream;
 }
@@ -244,20 +250,26 @@ void Origins::DropBlocked(const std::vector<StreamId>& streams) {
   }
 }
 
-void Origins::HostGone(HostId host) {
+template <class Action>
+void Origins::ForEach(Action action) {
   std::vector<OriginStream*> all;
   for (const auto& [stream, entry] : entries_) all.push_back(stream);
   for (OriginStream* stream : all) {
-    if (entries_.count(stream) != 0) stream->HostGone(host);
+    if (entries_.count(stream) != 0) action(*stream);
   }
 }
 
+void Origins::HostGone(HostId host) {
+  ForEach([host](OriginStream& stream) { stream.HostGone(host); });
+}
+
 void Origins::ProcessContinued(Incarnation process) {
-  std::vector<OriginStream*> all;
-  for (const auto& [stream, entry] : entries_) all.push_back(stream);
-  for (OriginStream* stream : all) {
-    if (entries_.count(stream) != 0) stream->ProcessContinued(process);
-  }
+  ForEach([process](OriginStream& stream) { stream.ProcessContinued(process); });
+}
+
+// Which socket is whose peer is not known.
+void Origins::LookForShutdowns() {
+  ForEach([](OriginStream& stream) { stream.LookForShutdown(); });
 }
 
 void Origins::Clear() {

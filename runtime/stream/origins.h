@@ -68,6 +68,10 @@ class Origins {
   Result<OriginStream*> Adopt(const Key& key, Kind kind, int& held, int flags);
   StreamId ShareFor(OriginStream& stream, HostId target);
   void Unread(OriginStream& stream);
+  void LookForShutdowns();
+  // `action` may end streams.
+  template <class Action>
+  void ForEach(Action action);
   void Forget(OriginStream& stream);
   template <class M, class Handler>
   void Route(Handler handler);

@@ -98,6 +98,8 @@ enum class Operation : uint32_t {
                     // host; error says why.
   kKeepPlace = 25,  // arguments: dev, ino, 1 = begin, 0 = end: while a process changes flags of its
                     // description of a pipe's write end, the pipe is not moved.
+  kShutDown = 26,   // the caller has shut down a socket of this host. Returns when the hosts that have it, or
+                    // its peer, were told.
   // IPC family. Semaphores: argument 0 is the object id found in the promoted word.
   kSemOpen = 32,    // arguments: flags, mode, value; payload: name. result: index of the cell.
   kSemClose = 33,   // arguments: cell.
@@ -225,6 +227,7 @@ struct alignas(4096) TableHeader {
   // 1: before and behind flock of a mapped file the agent is asked, for other hosts lock such files, too.
   std::atomic<uint32_t> flocks_ask;
   std::atomic<uint32_t> queues_stay;  // 1: there are more message queues at home than cells, so none is lent
+  std::atomic<uint32_t> shared_sockets;  // 1: other hosts have or had sockets of this one
   alignas(64)
       std::atomic<uint64_t> pending_summary[kSlotCount / 64 / 64];  // bit: that word of `pending` may be set
   std::atomic<uint64_t> pending[kSlotCount / 64];

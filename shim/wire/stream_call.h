@@ -32,6 +32,7 @@ enum class StreamCall : int64_t {
   kGetTimer = 22,         // answer: struct itimerspec
   kGetOption = 23,        // level, option, room; answer: value. result: its size
   kSetOption = 24,        // level, option; payload: value
+  kShutDown = 25,         // SHUT_*: of writing, when what other hosts sent before is in
 };
 
 // The answer to a process that accepted a connection on a socket elsewhere.
