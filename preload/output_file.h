@@ -23,6 +23,11 @@ bool OpenOutputFile(int* fd, int of, int flags);
 
 // Record locks of this process: fcntl's commands.
 int LockOutputFile(int fd, int command, struct flock* lock);
+// A lock that belongs to the description (F_OFD_*), which is another host's. False: it is this one's.
+bool LockAtOrigin(int* result, int fd, int command, struct flock* lock);
+inline bool IsDescriptionLock(int command) {
+  return command == F_OFD_GETLK || command == F_OFD_SETLK || command == F_OFD_SETLKW;
+}
 // `fd` is about to be closed or replaced.
 void OutputFileCloses(int fd);
 // In another process: they are not its own. `close`: the descriptors are there.

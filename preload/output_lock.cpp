@@ -1,10 +1,10 @@
-// Record locks (fcntl, lockf) on files that are written at home.
+// Record locks (fcntl, lockf) on files that are written at home, and on others whose description is there.
 //
-// They belong to a process and a file, not to a description, so this process takes them on the file itself,
-// which hosts that share the file system have under the same name, and all hosts if it is mapped: by a
-// descriptor of ours, opened when the first lock is asked for and closed when the program closes any of its
-// own of that file, which ends the locks as natively. Where there is no such file, and for locks that belong
-// to the description: ENOLCK.
+// Those that belong to the description (F_OFD_*) are made on it. The others belong to a process and a file,
+// not to a description, so this process takes them on the file itself, which hosts that share the file system
+// have under the same name, and all hosts if it is mapped: by a descriptor of ours, opened when the first
+// lock is asked for and closed when the program closes any of its own of that file, which ends the locks as
+// natively. Where there is no such file: ENOLCK.
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -17,6 +17,7 @@
 #include "preload/hooks.h"
 #include "preload/output_file.h"
 #include "preload/real.h"
+#include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
 namespace elsewhere::preload {
@@ -65,28 +66,50 @@ int FileOf(int fd) {
   return -1;
 }
 
+// The offset of another description is not this one's.
+struct flock FromStart(int fd, const struct flock& lock) {
+  struct flock there = lock;
+  if (there.l_whence != SEEK_CUR) return there;
+  there.l_whence = SEEK_SET;
+  there.l_start += hooks::lseek(fd, 0, SEEK_CUR);
+  return there;
+}
+
+void Tell(const struct flock& found, struct flock* lock) {
+  const bool is_free = found.l_type == F_UNLCK;
+  if (is_free) {
+    lock->l_type = F_UNLCK;
+  } else {
+    *lock = found;
+  }
+}
+
 }  // namespace
+
+bool LockAtOrigin(int* result, int fd, int command, struct flock* lock) {
+  if (!IsReadable(lock, sizeof *lock)) return false;
+  struct flock there = FromStart(fd, *lock);
+  bool stranger;
+  *result = static_cast<int>(CallAtOrigin(
+      fd, wire::StreamCall::kRecordLock, {command, fd}, {&there, sizeof there, &there, sizeof there},
+      &stranger, command == F_OFD_SETLKW ? Interruption::kAllowed : Interruption::kNone));
+  if (!stranger && *result == 0 && command == F_OFD_GETLK) Tell(there, lock);
+  return !stranger;
+}
 
 int LockOutputFile(int fd, int command, struct flock* lock) {
   if (IsMappedFile(fd)) return LockMappedFile(fd, command, lock);
-  const int file = command == F_GETLK || command == F_SETLK || command == F_SETLKW ? FileOf(fd) : -1;
+  int result;
+  if (IsDescriptionLock(command))
+    return LockAtOrigin(&result, fd, command, lock) ? result : real::fcntl(fd, command, lock);
+  const int file = FileOf(fd);
   if (file < 0) {
     errno = ENOLCK;
     return -1;
   }
-  struct flock there = *lock;
-  if (there.l_whence == SEEK_CUR) {
-    there.l_whence = SEEK_SET;
-    there.l_start += hooks::lseek(fd, 0, SEEK_CUR);
-  }
-  const int result = HasMaps() ? LockMappedFile(file, command, &there) : real::fcntl(file, command, &there);
-  if (result != 0 || command != F_GETLK) return result;
-  const bool is_free = there.l_type == F_UNLCK;
-  if (is_free) {
-    lock->l_type = F_UNLCK;
-  } else {
-    *lock = there;
-  }
+  struct flock there = FromStart(fd, *lock);
+  result = HasMaps() ? LockMappedFile(file, command, &there) : real::fcntl(file, command, &there);
+  if (result == 0 && command == F_GETLK) Tell(there, lock);
   return result;
 }
 

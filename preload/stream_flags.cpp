@@ -105,6 +105,11 @@ int fcntl(int fd, int command, void* argument) {
     return LockOutputFile(fd, command, static_cast<struct flock*>(argument));
   if (IsMappedFile(fd) && IsRecordLock(command))
     return LockMappedFile(fd, command, static_cast<struct flock*>(argument));
+  // A plain file of this host may stand for a description of another one's, which has the lock.
+  int locked;
+  if (IsDescriptionLock(command) && OnWorker() && KindOf(fd) == DescriptorKind::kNothing &&
+      LockAtOrigin(&locked, fd, command, static_cast<struct flock*>(argument)))
+    return locked;
   if (!IsElsewhere(fd) || !IsOfDescription(fd, command)) {
     const StreamNumbers held(command == F_SETFD && MayBeReplaced(fd));
     const bool by_pid = OnWorker() && CommandNamesProcess(command) && !IsMapped(fd);

@@ -439,7 +439,8 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   wire::StreamControl control;
   // A plain file's description has its locks at its origin; the process names its number.
   const bool locks = operation == wire::StreamOperation::kCall &&
-                     call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kLock);
+                     (call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kLock) ||
+                      call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kRecordLock));
   control.stream = moved != nullptr    ? moved->name()
                    : mirror != nullptr ? mirror->id()
                    : locks             ? files_.StreamOf(call.kernel_pid, static_cast<int>(call.arguments[4]))
@@ -458,7 +459,7 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   }
   control.payload = call.payload;
   if (moved != nullptr) return moved->Control(id, control);
-  controls_[control.request] = Control{id};
+  controls_[control.request] = Control{id, control.stream};
   const HostId origin = NextHop(control.stream);
   const auto send = [this, control, origin] { agent_.Send(origin, control); };
   if (mirror == nullptr) return send();
@@ -477,11 +478,22 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   }
 }
 
+// The origin takes it back, or has made it by then: a lock that is there must be known here. Behind the call,
+// which may still wait for bytes to be sent.
+void Mirrors::CancelControl(uint64_t request, StreamId stream) {
+  wire::StreamControl cancel;
+  cancel.stream = stream;
+  cancel.request = request;
+  cancel.operation = wire::StreamOperation::kCancel;
+  const auto send = [this, cancel] { agent_.Send(NextHop(cancel.stream), cancel); };
+  Mirror* const mirror = OfStream(stream);
+  if (mirror != nullptr && WaitsForBytes(mirror->kind())) return mirror->WhenSent(send);
+  send();
+}
+
 void Mirrors::CallCancelled(CallId call) {
-  for (auto& [request, control] : controls_) {
-    if (control.call != call || control.dropped) continue;
-    control.dropped = true;
-    return agent_.Complete(call, -1, EINTR);
+  for (const auto& [request, control] : controls_) {
+    if (control.call == call && !control.dropped) return CancelControl(request, control.stream);
   }
   for (auto& [id, mirror] : mirrors_) mirror->CallCancelled(call);
   for (auto& [id, moved] : moved_) moved->CallCancelled(call);
@@ -489,7 +501,10 @@ void Mirrors::CallCancelled(CallId call) {
 
 void Mirrors::CallDropped(CallId call) {
   for (auto& [request, control] : controls_) {
-    if (control.call == call) control.dropped = true;
+    if (control.call != call) continue;
+    control.dropped = true;
+    CancelControl(request, control.stream);
+    break;
   }
   for (auto& [id, mirror] : mirrors_) mirror->CallDropped(call);
   for (auto& [id, moved] : moved_) moved->CallDropped(call);

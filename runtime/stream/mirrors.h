@@ -55,6 +55,7 @@ class Mirrors {
   using StreamSet = std::shared_ptr<const std::vector<StreamId>>;
   struct Control {
     CallId call;
+    StreamId stream = 0;
     bool dropped = false;
   };
 
@@ -92,6 +93,7 @@ class Mirrors {
   void OnKeepPlace(CallId id, const Call& call);
 
   void OnControl(CallId id, const Call& call, wire::StreamOperation operation);
+  void CancelControl(uint64_t request, StreamId stream);
   template <class M, class Handler>
   void Route(Handler handler);
 

@@ -1,6 +1,7 @@
 #include "runtime/stream/origin_call.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -116,6 +117,18 @@ int64_t GetOption(int descriptor, const wire::StreamControl& control, wire::Stre
   return size;
 }
 
+int64_t LockRecord(int descriptor, const wire::StreamControl& control, wire::StreamControlled& answer) {
+  struct flock lock {};
+  if (control.payload.size() != sizeof lock) {
+    errno = EFAULT;
+    return -1;
+  }
+  std::memcpy(&lock, control.payload.data(), sizeof lock);
+  const int result = fcntl(descriptor, static_cast<int>(control.first), &lock);
+  SetAnswer(answer, lock);
+  return result;
+}
+
 int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamControlled& answer) {
   const int64_t first = control.first, second = control.second, third = control.third;
   switch (static_cast<StreamCall>(control.call)) {
@@ -187,6 +200,8 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
                         static_cast<socklen_t>(control.payload.size()));
     case StreamCall::kRemoveAttribute:
       return fremovexattr(descriptor, NameOf(control).c_str());
+    case StreamCall::kRecordLock:
+      return LockRecord(descriptor, control, answer);
     case StreamCall::kShutDown:
       break;  // OriginStream::ShutDown
   }
@@ -209,22 +224,73 @@ bool MayWait(const wire::StreamControl& control) {
       return true;
     case StreamCall::kLock:
       return (control.first & (LOCK_NB | LOCK_UN)) == 0;
+    case StreamCall::kRecordLock:
+      return control.first == F_OFD_SETLKW;
     default:
       return false;
   }
 }
 
+// Ends a system call with EINTR: a handler that does nothing.
+int InterruptSignal() {
+  static const int signal = [] {
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    sigaction(SIGRTMIN, &action, nullptr);
+    return SIGRTMIN;
+  }();
+  return signal;
+}
+
 }  // namespace
 
-void RunCall(EventLoop& loop, int descriptor, const wire::StreamControl& control,
-             std::function<void(wire::StreamControlled)> done) {
+void WaitingCall::Start() {
+  std::thread([self = shared_from_this()] { self->Run(); }).detach();
+}
+
+void WaitingCall::Run() {
+  sigset_t interrupt;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, InterruptSignal());
+  pthread_sigmask(SIG_UNBLOCK, &interrupt, nullptr);
+  bool cancelled;
+  {
+    const std::lock_guard guard(mutex_);
+    thread_ = pthread_self();
+    cancelled = cancelled_;
+    runs_ = !cancelled;
+  }
+  const wire::StreamControlled answer = cancelled ? wire::StreamControlled{control_.request, -1, EINTR, {}}
+                                                  : Answer(descriptor_.get(), control_);
+  {
+    const std::lock_guard guard(mutex_);
+    runs_ = false;
+  }
+  descriptor_.Reset();
+  loop_.Post([self = shared_from_this(), answer] { self->done_(answer); });
+}
+
+// A signal that comes before the thread is in its system call is lost, so it is sent until the call has
+// ended.
+void WaitingCall::Cancel() {
+  constexpr std::chrono::milliseconds kAgain{1};
+  const std::lock_guard guard(mutex_);
+  cancelled_ = true;
+  if (!runs_) return;
+  pthread_kill(thread_, InterruptSignal());
+  loop_.After(kAgain, [self = shared_from_this()] { self->Cancel(); });
+}
+
+std::shared_ptr<WaitingCall> RunCall(EventLoop& loop, int descriptor, const wire::StreamControl& control,
+                                     WaitingCall::Done done) {
   auto apart = MayWait(control) ? Duplicate(descriptor) : Result<Descriptor>(Error{0, ""});
-  if (!apart) return done(Answer(descriptor, control));
-  std::thread([&loop, kept = std::make_shared<Descriptor>(std::move(*apart)), control,
-               done = std::move(done)] {
-    const auto answer = Answer(kept->get(), control);
-    loop.Post([done, answer] { done(answer); });
-  }).detach();
+  if (!apart) {
+    done(Answer(descriptor, control));
+    return nullptr;
+  }
+  auto call = std::make_shared<WaitingCall>(loop, std::move(*apart), control, std::move(done));
+  call->Start();
+  return call;
 }
 
 }  // namespace elsewhere::runtime::stream

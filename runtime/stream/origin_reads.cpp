@@ -369,37 +369,53 @@ wire::StreamControlled RunSeek(int descriptor, const wire::StreamControl& contro
 void OriginStream::OnControl(const wire::StreamControl& control) {
   const auto share = shares_.find(control.stream);
   if (share == shares_.end()) return;
-  const HostId host = share->second.host;
-  const auto make = [this, control, host] {
-    wire::StreamControlled answer;
-    const auto send = [&agent = agent_, host](const wire::StreamControlled& made) { agent.Send(host, made); };
-    if (!closed_ && mapped() != nullptr &&
-        mapped()->TakeCall(object_.device, object_.inode, descriptor_.get(), control, send))
-      return;
-    if (!closed_ && control.call == static_cast<int64_t>(wire::StreamCall::kShutDown)) {
-      const int error = ShutDown(static_cast<int>(control.first));
-      return send({control.request, error == 0 ? 0 : -1, error, {}});
-    }
-    if (!closed_ && control.operation == wire::StreamOperation::kCall) {
-      return RunCall(agent_.loop(), descriptor_.get(), control, send);
-    }
-    if (closed_) {
-      answer = {control.request, -1, EBADF, {}};
-    } else if (control.operation == wire::StreamOperation::kStat) {
-      answer = RunStat(descriptor_.get(), control);
-    } else if (control.operation == wire::StreamOperation::kSeek) {
-      answer = RunSeek(descriptor_.get(), control);
-    } else if (control.operation == wire::StreamOperation::kAvailable) {
-      const size_t first = first_ != nullptr ? first_->bytes.size() : 0;
-      answer = {
-          control.request, static_cast<int64_t>(returned_.size() + first + BytesWaiting(pump())), 0, {}};
-    } else {
-      answer = RunIoctl(pump(), control);
-    }
-    agent_.Send(host, answer);
+  const auto make = [this, control, host = share->second.host] {
+    if (control.operation == wire::StreamOperation::kCancel) return CancelCall(host, control);
+    MakeCall(host, control);
   };
   if (WaitsForBytes(kind_)) return WhenWritten(control.stream, [make](bool) { make(); });
   make();
+}
+
+void OriginStream::MakeCall(HostId host, const wire::StreamControl& control) {
+  wire::StreamControlled answer;
+  const auto send = [&agent = agent_, host](const wire::StreamControlled& made) { agent.Send(host, made); };
+  if (!closed_ && mapped() != nullptr &&
+      mapped()->TakeCall(object_.device, object_.inode, descriptor_.get(), control, send))
+    return;
+  if (!closed_ && control.call == static_cast<int64_t>(wire::StreamCall::kShutDown)) {
+    const int error = ShutDown(static_cast<int>(control.first));
+    return send({control.request, error == 0 ? 0 : -1, error, {}});
+  }
+  if (!closed_ && control.operation == wire::StreamOperation::kCall) {
+    const auto key = std::pair(control.stream, control.request);
+    const auto done = [this, alive = std::weak_ptr(alive_), key, send](const wire::StreamControlled& made) {
+      if (!alive.expired()) calls_.erase(key);
+      send(made);
+    };
+    if (auto waits = RunCall(agent_.loop(), descriptor_.get(), control, done)) calls_[key] = std::move(waits);
+    return;
+  }
+  if (closed_) {
+    answer = {control.request, -1, EBADF, {}};
+  } else if (control.operation == wire::StreamOperation::kStat) {
+    answer = RunStat(descriptor_.get(), control);
+  } else if (control.operation == wire::StreamOperation::kSeek) {
+    answer = RunSeek(descriptor_.get(), control);
+  } else if (control.operation == wire::StreamOperation::kAvailable) {
+    const size_t first = first_ != nullptr ? first_->bytes.size() : 0;
+    answer = {control.request, static_cast<int64_t>(returned_.size() + first + BytesWaiting(pump())), 0, {}};
+  } else {
+    answer = RunIoctl(pump(), control);
+  }
+  send(answer);
+}
+
+// One that is not here was answered, or is another component's, which does not take it back.
+void OriginStream::CancelCall(HostId host, const wire::StreamControl& control) {
+  const auto call = calls_.find({control.stream, control.request});
+  if (call != calls_.end()) return call->second->Cancel();
+  agent_.Send(host, wire::StreamControlled{control.request, -1, EINTR, {}});
 }
 
 // Bytes came back and no other host is there to read them: into the pipe again, so that a reader here finds

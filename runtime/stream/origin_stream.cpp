@@ -188,6 +188,11 @@ void OriginStream::EndIfWritten(StreamId id) {
   std::erase_if(requests_, [id](const Request& request) { return request.share == id; });
   std::erase_if(parked_, [id](const Request& request) { return request.share == id; });
   std::erase_if(watchers_, [id](const Watcher& watcher) { return watcher.share == id; });
+  std::erase_if(calls_, [id](const auto& call) {
+    if (call.first.first != id) return false;
+    call.second->Cancel();
+    return true;
+  });
   if (shares_.empty()) {
     PutBack();
     CloseEverything();

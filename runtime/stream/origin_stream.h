@@ -28,6 +28,7 @@
 #include "runtime/stream/descriptor.h"
 #include "runtime/stream/local_object.h"
 #include "runtime/stream/moved_pipe.h"
+#include "runtime/stream/origin_call.h"
 #include "runtime/stream/write_queue.h"
 #include "shim/wire/stream_message.h"
 
@@ -155,6 +156,8 @@ class OriginStream {
   void Flush();
   void Break(int error);
   void Written(StreamId id, uint64_t bytes);
+  void MakeCall(HostId host, const wire::StreamControl& control);
+  void CancelCall(HostId host, const wire::StreamControl& control);
   void SendCredit(StreamId id, Share& share, bool last);
   int ShutDown(int how);
   void ShutWriting();
@@ -210,6 +213,7 @@ class OriginStream {
   std::deque<Request> requests_;
   std::vector<Request> parked_;  // of a terminal that is another group's; until their process is continued
   std::vector<Watcher> watchers_;
+  std::map<std::pair<StreamId, uint64_t>, std::shared_ptr<WaitingCall>> calls_;  // by share and request
   std::vector<uint8_t> returned_;  // comes before what the object has
   std::shared_ptr<FirstBytes> first_;
   std::deque<Part> returned_connections_;

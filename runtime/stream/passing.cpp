@@ -201,8 +201,16 @@ void Passing::ForwardPulled(wire::StreamPulled&& pulled) {
 bool Passing::ForwardControl(HostId from, const wire::StreamControl& control) {
   if (!IsRelayed(control.stream)) return false;
   wire::StreamControl forwarded = control;
-  forwarded.request = mirrors_->NextRequest();
-  controls_[forwarded.request] = Asker{from, control.request};
+  if (control.operation == wire::StreamOperation::kCancel) {
+    const auto asked = std::find_if(controls_.begin(), controls_.end(), [&](const auto& each) {
+      return each.second.host == from && each.second.request == control.request;
+    });
+    if (asked == controls_.end()) return true;  // answered
+    forwarded.request = asked->first;
+  } else {
+    forwarded.request = mirrors_->NextRequest();
+    controls_[forwarded.request] = Asker{from, control.request};
+  }
   agent_.Send(wire::HostOf(control.stream), forwarded);
   return true;
 }

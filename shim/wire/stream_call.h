@@ -33,6 +33,7 @@ enum class StreamCall : int64_t {
   kGetOption = 23,        // level, option, room; answer: value. result: its size
   kSetOption = 24,        // level, option; payload: value
   kShutDown = 25,         // SHUT_*: of writing, when what other hosts sent before is in
+  kRecordLock = 26,       // fcntl's F_OFD_*: command, number; payload and answer: struct flock
 };
 
 // The answer to a process that accepted a connection on a socket elsewhere.

@@ -157,7 +157,15 @@ struct StreamReady {
 };
 
 // A call on the object itself. Of a file or a terminal it is made after the bytes that were sent before.
-enum class StreamOperation : uint32_t { kSeek = 1, kStat = 2, kIoctl = 3, kAvailable = 4, kCall = 5 };
+// kCancel: an earlier one, of the same number, is answered soon, with EINTR unless it was done by then.
+enum class StreamOperation : uint32_t {
+  kSeek = 1,
+  kStat = 2,
+  kIoctl = 3,
+  kAvailable = 4,
+  kCall = 5,
+  kCancel = 6
+};
 struct StreamControl {
   static constexpr MessageType kType = MessageType::kStreamControl;
   StreamId stream = 0;
