@@ -97,7 +97,7 @@ class Files final : public Component {
         InBackground([this, file] { return open_.SetUnseen(*file); },
                      [this, id](const Status& done) { Complete(id, done); });
       };
-      call.arguments[2] == MAP_SHARED ? locks_.FindElsewhere(file, call.kernel_pid, fetch) : fetch(false);
+      call.arguments[2] == MAP_SHARED ? locks_.Maps(file, call.kernel_pid, fetch) : fetch(false);
     });
     OnFileBlocking(Operation::kFileSetMode, [this](OpenFile& file, const Call& call) {
       return FilesOf(file).SetMode(file.object, static_cast<mode_t>(call.arguments[2]));

@@ -45,15 +45,12 @@ FileLocks::FileLocks(Agent& agent, OpenFiles& open, Store store, std::function<v
       open_(open),
       store_(std::move(store)),
       changed_(std::move(changed)),
-      arbiter_(
-          [this](HostId host, const wire::FileLockAnswer& answer) {
-            host == wire::kHome ? OnAnswer(answer) : agent_.Send(host, answer);
-          },
-          [this](HostId host, const wire::FileLockWanted& wanted) {
-            if (host != wire::kHome) return agent_.Send(host, wanted);
-            // The arbiter is in the middle of something.
-            agent_.loop().Post([this, wanted] { OnWanted(wanted); });
-          }) {
+      arbiter_([this](HostId host, const wire::FileLockAnswer& answer) { AnswerTo(host, answer); },
+               [this](HostId host, const wire::FileLockWanted& wanted) {
+                 if (host != wire::kHome) return agent_.Send(host, wanted);
+                 // The arbiter is in the middle of something.
+                 agent_.loop().Post([this, wanted] { OnWanted(wanted); });
+               }) {
   link_->locks = this;
   if (!agent.is_home()) agent.table().header.flocks_ask.store(1);
   agent.OnCall(abi::Operation::kFileLock, [this](CallId id, const Call& call) { OnLock(id, call); });
@@ -84,13 +81,14 @@ void FileLocks::OnLock(CallId id, const Call& call) {
   lock.from = static_cast<uint64_t>(call.arguments[5]);
   lock.to = static_cast<uint64_t>(call.arguments[6]);
   const bool gives_up = lock.command != FileLockCommand::kGet && lock.type != FileLockType::kExclusive;
-  if (lock.kind != FileLockKind::kProcess || !gives_up || lock.command == FileLockCommand::kClose) {
-    if (lock.command != FileLockCommand::kClose) open_.SetLocked(*file, lock.kind == FileLockKind::kProcess);
+  const bool closes = lock.command == FileLockCommand::kClose;
+  if (lock.kind != FileLockKind::kProcess || !gives_up || (closes && !file->memory)) {
+    if (!closes) open_.SetLocked(*file, lock.kind == FileLockKind::kProcess);
     return Send(id, file, lock, [this, id](const wire::FileLockAnswer& answer) { Complete(id, answer, 0); });
   }
   // An exclusive lock that becomes a shared one gives up, too.
-  open_.SetLocked(*file, true);
-  store_(file, [this, id, file, lock](const Status& stored) {
+  if (!closes) open_.SetLocked(*file, true);
+  StoreAround(file, [this, id, file, lock](const Status& stored) {
     const int error = stored ? 0 : stored.error().code;
     Send(id, file, lock,
          [this, id, error](const wire::FileLockAnswer& answer) { Complete(id, answer, error); });
@@ -108,8 +106,53 @@ void FileLocks::Complete(CallId id, const wire::FileLockAnswer& answer, int erro
 void FileLocks::Take(HostId host, const wire::FileLock& lock) {
   if (lock.command == FileLockCommand::kGet && lock.kind == FileLockKind::kFlock)
     return TellOfOthers(host, lock);
-  arbiter_.Take(host, lock);
+  const bool takes = lock.command == FileLockCommand::kTry || lock.command == FileLockCommand::kWait;
+  if (takes && lock.kind == FileLockKind::kProcess && lock.type != FileLockType::kNone &&
+      IsMemoryOfOthers(host, lock))
+    return AnswerTo(host, {.number = lock.number,
+                           .file = lock.file,
+                           .error = lock.command == FileLockCommand::kTry ? EAGAIN : ENOLCK});
+  wire::FileLock known = lock;
+  known.mapped = memories_.contains({lock.map, lock.key}) ? 1 : 0;
+  arbiter_.Take(host, known);
   changed_();
+}
+
+void FileLocks::AnswerTo(HostId host, wire::FileLockAnswer answer) {
+  host == wire::kHome ? OnAnswer(answer) : agent_.Send(host, answer);
+}
+
+// Of those that are gone, whose locks go when what they wrote is stored, too.
+HostId FileLocks::HostOf(int32_t pid) const {
+  if (const Process* process = agent_.FindSessionPid(pid)) return process->runs_on;
+  const auto left = left_.find(pid);
+  return left == left_.end() ? wire::kHome : left->second;
+}
+
+bool FileLocks::IsMemoryOfOthers(HostId host, const wire::FileLock& lock) {
+  const std::pair name{lock.map, lock.key};
+  if (lock.mapped != 0) memories_.insert(name);
+  if (lock.key.empty() || !memories_.contains(name)) return false;
+  const auto lockers = arbiter_.Lockers(host, lock);
+  return std::any_of(lockers.begin(), lockers.end(), [&](int32_t pid) { return HostOf(pid) != host; });
+}
+
+// What is written under a lock on memory is in the files beside it.
+void FileLocks::StoreAround(const std::shared_ptr<OpenFile>& file, std::function<void(const Status&)> done) {
+  if (!file->memory) return store_(file, std::move(done));
+  auto all = open_.Beside(*file);
+  all.push_back(file);
+  struct Waiting {
+    size_t count;
+    Status first = Ok{};
+  };
+  auto waiting = std::make_shared<Waiting>(Waiting{all.size()});
+  for (const auto& each : all) {
+    store_(each, [waiting, done](const Status& stored) {
+      if (!stored && waiting->first) waiting->first = stored;
+      if (--waiting->count == 0) done(waiting->first);
+    });
+  }
 }
 
 void FileLocks::Send(std::optional<CallId> call, std::shared_ptr<OpenFile> file, wire::FileLock lock,
@@ -118,6 +161,7 @@ void FileLocks::Send(std::optional<CallId> call, std::shared_ptr<OpenFile> file,
   lock.map = static_cast<uint32_t>(file->map);
   lock.file = file->lock;
   lock.key = file->object->unlinked() ? "" : file->object->key();
+  lock.mapped = file->mapped ? 1 : 0;
   waiting_[lock.number] = {call, std::move(file), std::move(answered)};
   agent_.is_home() ? Take(wire::kHome, lock) : agent_.Send(wire::kHome, lock);
 }
@@ -128,6 +172,10 @@ void FileLocks::OnAnswer(const wire::FileLockAnswer& answer) {
   const Waiting waiting = std::move(found->second);
   waiting_.erase(found);
   waiting.file->lock = answer.file;
+  if (answer.memory != 0) {
+    waiting.file->memory = true;
+    for (const auto& beside : open_.Beside(*waiting.file)) open_.SetLocked(*beside, false);
+  }
   waiting.answered(answer);
 }
 
@@ -184,31 +232,40 @@ void FileLocks::AskForFlock(const std::shared_ptr<OpenFile>& file, int operation
        [done = std::move(done)](const wire::FileLockAnswer& answer) { done(answer.error); });
 }
 
-void FileLocks::FindElsewhere(const std::shared_ptr<OpenFile>& file, int32_t kernel_pid,
-                              std::function<void(bool)> done) {
+void FileLocks::Maps(const std::shared_ptr<OpenFile>& file, int32_t kernel_pid,
+                     std::function<void(bool)> done) {
   const Process* process = agent_.FindKernelPid(kernel_pid);
-  if (process == nullptr || (agent_.is_home() && arbiter_.empty())) return done(false);
+  if (process == nullptr || (agent_.is_home() && arbiter_.empty())) {
+    file->mapped = true;
+    return done(false);
+  }
   wire::FileLock lock;
   lock.pid = process->session_pid;
   lock.command = FileLockCommand::kGet;
   lock.kind = FileLockKind::kFlock;
-  Send(std::nullopt, file, lock, [done = std::move(done)](const wire::FileLockAnswer& answer) {
-    done(answer.type != FileLockType::kNone);
+  Send(std::nullopt, file, lock, [this, file, done = std::move(done)](const wire::FileLockAnswer& answer) {
+    const bool elsewhere = answer.type != FileLockType::kNone;
+    if (elsewhere)
+      ++agent_.report()
+            .notes[file->object->key() + " was not mapped: processes of another host have locks on it"];
+    file->mapped = file->mapped || !elsewhere;
+    done(elsewhere);
   });
 }
 
-// FindElsewhere asks so: nobody wants to know a flock's owner.
+// Maps asks so: nobody wants to know a flock's owner.
 void FileLocks::TellOfOthers(HostId host, const wire::FileLock& lock) {
   wire::FileLockAnswer answer;
   answer.number = lock.number;
   answer.file = lock.file;
-  for (const int32_t pid : arbiter_.OthersWithLocks(host, lock)) {
-    const Process* process = agent_.FindSessionPid(pid);
-    if (process == nullptr || process->runs_on == host) continue;
+  for (const int32_t pid : arbiter_.Lockers(host, lock)) {
+    answer.memory = 1;
+    if (HostOf(pid) == host) continue;
     answer.type = FileLockType::kExclusive;
     answer.pid = pid;
   }
-  host == wire::kHome ? OnAnswer(answer) : agent_.Send(host, answer);
+  if (answer.memory != 0 && !lock.key.empty()) memories_.insert({lock.map, lock.key});
+  AnswerTo(host, answer);
 }
 
 // The steps of preload/file_locks.cpp.

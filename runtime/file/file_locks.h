@@ -12,6 +12,13 @@
 // process has: nobody has to tell of unlocks and closes. As long as no other host has asked for any flock,
 // home's processes do not ask either (TableHeader::flocks_ask).
 //
+// Memory that has locks: a file that is mapped writable on one host and has record locks, as the index of
+// SQLite's write-ahead log, cannot be the same memory on another one, and what it tells of are the files
+// beside it. So it is one host's at a time: as long as a process there has a record lock on it, mapping it
+// elsewhere is ENODEV, and so is locking it EAGAIN, also before it is mapped again, or ENOLCK for who would
+// wait. The host that gives its locks up has all files that it has open to be changed in that directory in
+// the store first, and who gets a lock looks at the store before it reads them.
+//
 // Locks order what is in the file: an unlock, and a right that is given away, is told of when everything that
 // was written here is in the store, and who gets a lock looks at the store before it reads.
 //
@@ -48,9 +55,8 @@ class FileLocks {
   void LockOutput(const std::shared_ptr<OpenFile>& file, const std::shared_ptr<store::UniqueFd>& descriptor,
                   int operation, std::function<void(int error)> done);
 
-  // Has a process of another host a record lock on the file? Then it is no memory that both could share.
-  void FindElsewhere(const std::shared_ptr<OpenFile>& file, int32_t kernel_pid,
-                     std::function<void(bool)> done);
+  // It is to be mapped writable. `done`: whether it is locked elsewhere, and so cannot be.
+  void Maps(const std::shared_ptr<OpenFile>& file, int32_t kernel_pid, std::function<void(bool)> done);
 
   void CallDropped(CallId id) { Cancel(id); }
   void CallCancelled(CallId id) { Cancel(id); }
@@ -80,6 +86,10 @@ class FileLocks {
   void Complete(CallId id, const wire::FileLockAnswer& answer, int error);
   void Take(HostId host, const wire::FileLock& lock);
   void TellOfOthers(HostId host, const wire::FileLock& lock);
+  bool IsMemoryOfOthers(HostId host, const wire::FileLock& lock);
+  HostId HostOf(int32_t pid) const;
+  void AnswerTo(HostId host, wire::FileLockAnswer answer);
+  void StoreAround(const std::shared_ptr<OpenFile>& file, std::function<void(const Status&)> done);
   void OnAnswer(const wire::FileLockAnswer& answer);
   void Cancel(CallId id);
   // `work`, which may block, then `done` with its result on the loop's thread, or never where all has ended.
@@ -100,7 +110,8 @@ class FileLocks {
   OpenFiles& open_;
   const Store store_;
   const std::function<void()> changed_;
-  LockArbiter arbiter_;  // home's
+  LockArbiter arbiter_;                                  // home's
+  std::set<std::pair<uint32_t, std::string>> memories_;  // home: locked memory, by name, also that it was
   std::shared_ptr<Link> link_ = std::make_shared<Link>();
   std::map<uint64_t, Waiting> waiting_;  // calls of this host
   uint64_t last_ = 0;

@@ -49,8 +49,10 @@ uint64_t LockArbiter::FileOf(HostId host, const wire::FileLock& lock) {
 }
 
 void LockArbiter::AnswerTo(const Request& request, int error) {
-  wire::FileLockAnswer answer{
-      .number = request.lock.number, .file = request.wanted.file & ~uint64_t{1}, .error = error};
+  wire::FileLockAnswer answer{.number = request.lock.number,
+                              .file = request.wanted.file & ~uint64_t{1},
+                              .error = error,
+                              .memory = request.lock.mapped};
   if (request.lock.command == FileLockCommand::kGet && error == 0) {
     if (const auto conflict = table_.Find(request.wanted)) {
       answer.type = static_cast<abi::FileLockType>(conflict->type);
@@ -66,7 +68,7 @@ void LockArbiter::Take(HostId host, const wire::FileLock& lock) {
   const uint64_t file = FileOf(host, lock);
   if (lock.command == FileLockCommand::kClose) {
     table_.ReleaseOnClose(static_cast<uint64_t>(lock.pid), file);
-    answer_(host, {.number = lock.number, .file = file});
+    answer_(host, {.number = lock.number, .file = file, .memory = lock.mapped});
     return Settle();
   }
   Request request{host, lock, {}};
@@ -113,13 +115,13 @@ void LockArbiter::Ask(HostId host, const Request& request, uint64_t for_whom) {
                .wait = for_whom == 0});
 }
 
-std::vector<int32_t> LockArbiter::OthersWithLocks(HostId host, wire::FileLock lock) {
+std::vector<int32_t> LockArbiter::Lockers(HostId host, wire::FileLock lock) {
   lock.kind = FileLockKind::kProcess;
-  const LockOwner asker{LockKind::kProcess, static_cast<uint64_t>(lock.pid)};
-  std::vector<int32_t> others;
-  for (const LockOwner& owner : table_.Blockers({FileOf(host, lock), asker, LockType::kExclusive, {}}))
-    if (owner.kind == LockKind::kProcess) others.push_back(static_cast<int32_t>(owner.id));
-  return others;
+  constexpr LockOwner kNobody{LockKind::kProcess, 0};
+  std::vector<int32_t> lockers;
+  for (const LockOwner& owner : table_.Blockers({FileOf(host, lock), kNobody, LockType::kExclusive, {}}))
+    if (owner.kind == LockKind::kProcess) lockers.push_back(static_cast<int32_t>(owner.id));
+  return lockers;
 }
 
 void LockArbiter::Decide(Request request) {

@@ -32,8 +32,8 @@ class LockArbiter {
   void Cancel(wire::HostId host, uint64_t number);
   void Given(wire::HostId host, uint64_t number, bool given);
 
-  // The other processes that have a record lock on the file.
-  std::vector<int32_t> OthersWithLocks(wire::HostId host, wire::FileLock lock);
+  // The processes that have a record lock on the file.
+  std::vector<int32_t> Lockers(wire::HostId host, wire::FileLock lock);
   bool HoldsAny(int32_t pid) const { return table_.Holds(static_cast<uint64_t>(pid)); }
   void ReleaseProcess(int32_t pid);
   void HostGone(wire::HostId host);

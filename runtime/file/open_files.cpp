@@ -4,9 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -15,25 +12,9 @@
 namespace elsewhere::runtime {
 namespace {
 
-constexpr size_t kHashedBlock = 64 << 10;
-
 uint64_t LocalSize(const OpenFile& file) {
   struct stat status;
   return fstat(file.object->fd(), &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
-}
-
-// Hash of what is there of the block, 0 behind the end.
-uint64_t HashBlock(int fd, uint64_t offset, std::vector<char>& buffer) {
-  buffer.resize(kHashedBlock);
-  size_t filled = 0;
-  while (filled < kHashedBlock) {
-    const ssize_t got =
-        pread(fd, buffer.data() + filled, kHashedBlock - filled, static_cast<off_t>(offset + filled));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    filled += static_cast<size_t>(got);
-  }
-  return filled == 0 ? 0 : XXH3_64bits(buffer.data(), filled);
 }
 
 }  // namespace
@@ -159,20 +140,11 @@ Status OpenFiles::Truncate(OpenFile& file, uint64_t size) {
   return cut;
 }
 
-void OpenFiles::Hash(OpenFile& file) {
-  std::vector<char> buffer;
-  file.hashed_size = LocalSize(file);
-  file.hashes.clear();
-  for (uint64_t at = 0; at < file.hashed_size; at += kHashedBlock)
-    file.hashes.push_back(HashBlock(file.object->fd(), at, buffer));
-}
-
 Status OpenFiles::SetUnseen(OpenFile& file) {
   if (auto fetched = Fetch(file, 0, UINT64_MAX); !fetched) return fetched;
+  if (auto kept = file.object->KeepTwin(); !kept) return kept;
   std::lock_guard lock(file.mutex);
-  if (file.unseen) return Ok{};
   file.unseen = true;
-  Hash(file);
   return Ok{};
 }
 
@@ -191,6 +163,19 @@ void OpenFiles::SetLocked(OpenFile& file, bool records) {
   file.shared = true;
   ++file.told;
   PublishLocked(file);
+}
+
+std::vector<std::shared_ptr<OpenFile>> OpenFiles::Beside(const OpenFile& file) {
+  const auto directory_of = [](const std::string& key) { return key.substr(0, key.rfind('/') + 1); };
+  const std::string directory = directory_of(file.object->key());
+  std::vector<std::shared_ptr<OpenFile>> found;
+  for (const auto& other : All()) {
+    if (other.get() == &file || other->map != file.map || other->object->unlinked() ||
+        !other->object->writable())
+      continue;
+    if (directory_of(other->object->key()) == directory) found.push_back(other);
+  }
+  return found;
 }
 
 std::shared_ptr<OpenFile> OpenFiles::FindLocked(size_t map, uint64_t lock, const std::string& key) {
@@ -243,19 +228,15 @@ void OpenFiles::NoteRewritten(OpenFile& file) {
   file.rewritten = true;
 }
 
-// Blocks of an unseen file that are no longer what they were.
-void OpenFiles::FindUnseen(OpenFile& file) {
-  std::lock_guard lock(file.mutex);
-  if (std::exchange(file.rewritten, false) && file.object->IsWhole())
-    (void)file.object->NoteWritten(0, std::min(LocalSize(file), file.object->attributes().size));
-  if (!file.unseen) return;
-  const std::vector<uint64_t> before = std::move(file.hashes);
-  Hash(file);
-  for (size_t i = 0; i < std::min(before.size(), file.hashes.size()); ++i) {
-    if (before[i] == file.hashes[i]) continue;
-    const uint64_t from = i * kHashedBlock;
-    (void)file.object->NoteWritten(from, std::min<uint64_t>(kHashedBlock, file.hashed_size - from));
+// What of an unseen file is no longer what it was.
+Status OpenFiles::FindUnseen(OpenFile& file) {
+  {
+    std::lock_guard lock(file.mutex);
+    if (std::exchange(file.rewritten, false) && file.object->IsWhole())
+      (void)file.object->NoteWritten(0, std::min(LocalSize(file), file.object->attributes().size));
+    if (!file.unseen) return Ok{};
   }
+  return file.object->NoteMemory();
 }
 
 void OpenFiles::SetWatcher(Watcher watcher) {
@@ -271,7 +252,7 @@ void OpenFiles::NoteStored(const OpenFile& file) {
 
 Status OpenFiles::Flush(OpenFile& file) {
   Absorb(file);
-  FindUnseen(file);
+  if (auto found = FindUnseen(file); !found) return found;
   const bool watched = watched_ && file.object->changed();
   auto sent = write_back_ != nullptr ? write_back_->Sync(file.object) : file.object->Flush();
   if (watched && sent) NoteStored(file);
@@ -283,7 +264,7 @@ Status OpenFiles::Flush(OpenFile& file) {
 Status OpenFiles::FlushByClose(OpenFile& file) {
   if (write_back_ == nullptr || !put_off_) return Flush(file);
   Absorb(file);
-  FindUnseen(file);
+  if (auto found = FindUnseen(file); !found) return found;
   const bool watched = watched_ && file.object->changed();
   auto closed = write_back_->Close(file.object);
   if (watched && closed) NoteStored(file);
@@ -301,9 +282,9 @@ Status OpenFiles::FlushAll(std::set<size_t>* sent_maps) {
     }
     if (!writable) continue;
     Absorb(*file);
-    FindUnseen(*file);
-    if (!file->object->ahead_of_store()) continue;
-    auto sent = Flush(*file);
+    auto sent = FindUnseen(*file);
+    if (sent && !file->object->ahead_of_store()) continue;
+    if (sent) sent = Flush(*file);
     if (sent_maps != nullptr) sent_maps->insert(file->map);
     if (!sent && first) first = sent;
   }

@@ -7,7 +7,8 @@
 //     whatever needs it. This covers writers that no hook sees;
 //   - what was overwritten before that: the process says so behind every such write;
 //   - "unseen" files (opened by stdio to be changed in place, mapped writable): all of it is fetched, and
-//     blocks whose content is no longer what it was are found by their hashes when the file is flushed.
+//     bytes that are no longer what they were are found when the file is flushed
+//     (shim/file/object_memory.cpp).
 //
 // How long a file stays here: until nobody has it open, which is the kernel's knowledge: a write lease on the
 // local file is granted only when no other descriptor or mapping of it exists, anywhere. So no death, no
@@ -51,10 +52,10 @@ struct OpenFile {
   uint64_t told = 0, looked = 0;
   uint64_t told_sent = 0;  // so many of object->times_sent() others know of; the loop's thread only
   uint64_t lock = 0;       // what home calls it where it is locked; the loop's thread only
+  bool mapped = false;     // writable, as memory; the loop's thread only
+  bool memory = false;     // that and locked, by any host; the loop's thread only
   std::atomic<bool> unstored = false;  // the last flush has failed
   bool rewritten = false;              // in places that nobody named; all of it is here
-  std::vector<uint64_t> hashes{};      // of an unseen file's blocks when it was last looked at
-  uint64_t hashed_size = 0;
 };
 
 class OpenFiles {
@@ -80,6 +81,8 @@ class OpenFiles {
   // Processes of several hosts lock it: as SetShared, and nobody knows what was changed before. `records`: a
   // process has a record lock.
   void SetLocked(OpenFile& file, bool records);
+  // The others in its directory that are open to be changed.
+  std::vector<std::shared_ptr<OpenFile>> Beside(const OpenFile& file);
   // By what home calls it, or by its name.
   std::shared_ptr<OpenFile> FindLocked(size_t map, uint64_t lock, const std::string& key);
   // Another host has changed something on this map: its shared files are looked at before they are used
@@ -113,8 +116,7 @@ class OpenFiles {
   void Publish(OpenFile& file);
   void PublishLocked(OpenFile& file);
   void GiveEntryBack(OpenFile& file);
-  void FindUnseen(OpenFile& file);
-  void Hash(OpenFile& file);
+  Status FindUnseen(OpenFile& file);
   uint32_t NewEntry(const OpenFile& file);
   void NoteStored(const OpenFile& file);
 

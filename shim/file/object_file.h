@@ -18,6 +18,8 @@
 //  - What Flush has confirmed is durable in the store. After a failed Flush the changes are still here; it
 //  may be
 //    repeated.
+//  - Of memory (KeepTwin) only the bytes that are no longer those of that version are laid over
+//  (object_memory.cpp).
 //  - A new or emptied file that is written in sequence is sent while it is written (`stream_`); a part that
 //  is written
 //    again later is sent again.
@@ -104,6 +106,10 @@ class ObjectFile {
   void NoteGrowth(bool appended);
   // All of it is in the local file, and stays there.
   bool IsWhole() const;
+  // From now on bytes of fd(), all of which is there, change without a word, as memory does; NoteMemory finds
+  // them.
+  Status KeepTwin();
+  Status NoteMemory();
   Status Truncate(uint64_t size);
   // fallocate(2); EOPNOTSUPP for modes that move content.
   Status Allocate(int mode, uint64_t offset, uint64_t length);
@@ -160,6 +166,12 @@ class ObjectFile {
   Result<store::ObjectInfo> SendStream(const Snapshot& snapshot);
   Status CheckVersion(const Snapshot& snapshot);
   Result<Buffer> Content(uint64_t offset, uint64_t length);
+  Status TakeCopy(const Extents& changed, uint64_t size);
+  Status ReadCopy(char* to, uint64_t length, uint64_t offset) const;
+  Status CopyArrived(uint64_t size);
+  void DropCopy();
+  Result<std::string> RebaseMemory(store::ObjectInfo now, std::string content);
+  Status TakeTheirs(std::string_view theirs, uint64_t offset);
   Result<store::Object> LookThere();
   Result<std::string> Rebase();
   Result<bool> DoubtedIsThere(const store::ObjectInfo& now);
@@ -190,6 +202,10 @@ class ObjectFile {
   uint64_t next_expected_ = 0, ahead_ = 0;  // sequential reading
   unsigned background_ = 0;                 // tasks that refer to this file
   std::shared_ptr<Stream> stream_;
+  store::UniqueFd
+      twin_;  // of memory: what the version has that this file started from; changed under flush_mutex_
+  store::UniqueFd copy_;  // of memory: what of copied_ is being sent; under flush_mutex_
+  Extents copied_;
   std::mutex flush_mutex_;  // one Flush at a time; taken before mutex_
 };
 

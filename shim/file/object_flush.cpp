@@ -103,8 +103,7 @@ Status ObjectFile::Refresh() {
       {
         std::lock_guard lock(mutex_);
         // A version in the cache stays what it is for all who read it.
-        if (!writable_ || base_etag_.empty() || !changed_.empty() || truncated_ || unlinked_ || stream_)
-          return Ok{};
+        if (!writable_ || !changed_.empty() || truncated_ || unlinked_ || stream_) return Ok{};
         // Somebody is writing here, which shows by the size before it is said.
         struct stat status;
         if (fstat(fd(), &status) != 0 || uint64_t(status.st_size) != attributes_.size) return Ok{};
@@ -167,13 +166,17 @@ Status ObjectFile::FlushOnce() {
   flushing_ = true;
   arrived_.wait(lock, [this] { return !stream_ || stream_->sending == 0; });
   Snapshot snapshot = Begin();
+  const bool is_memory = bool(twin_);
   lock.unlock();
-  auto sent = Send(snapshot);
+  Status copied = is_memory ? TakeCopy(snapshot.changed, snapshot.size()) : Status(Ok{});
+  auto sent = copied ? Send(snapshot) : Result<store::ObjectInfo>(copied.error());
   context_->changes->Note(snapshot.key);
+  if (sent && is_memory) copied = CopyArrived(snapshot.size());
+  DropCopy();
   lock.lock();
   End(snapshot, sent);
   if (!sent) return sent.error();
-  return Ok{};
+  return copied;
 }
 
 Result<store::ObjectInfo> ObjectFile::Send(const Snapshot& snapshot) {
@@ -201,9 +204,13 @@ Result<store::ObjectInfo> ObjectFile::SendAttributes(const Snapshot& snapshot) {
 }
 
 Result<Buffer> ObjectFile::Content(uint64_t offset, uint64_t length) {
+  Buffer content(length);
+  if (copy_) {
+    if (auto read = ReadCopy(content.data(), length, offset); !read) return read.error();
+    return content;
+  }
   auto fetched = length > 0 ? FetchRange(offset, offset + length) : Status(Ok{});
   if (!fetched) return fetched.error();
-  Buffer content(length);
   for (uint64_t at = 0; at < length;) {
     ssize_t got = pread(fd(), content.data() + at, length - at, off_t(offset + at));
     if (got < 0 && errno == EINTR) continue;
@@ -331,6 +338,10 @@ Result<std::string> ObjectFile::Rebase() {
       auto moved = MoveAppended(now.size - old_base);
       if (!moved) return moved.error();
     }
+    if (twin_) {
+      lock.unlock();
+      return RebaseMemory(now, content);
+    }
     uint64_t size = std::max(now.size, changed_.end());
     // What is not valid is fetched before it is read. This is for those who do not ask, and for room: where
     // it fails, nothing is wrong, and what was moved must not be moved again.
@@ -401,7 +412,7 @@ Status ObjectFile::MoveAppended(uint64_t by) {
 
 void ObjectFile::StreamWritten(std::unique_lock<std::mutex>& lock, uint64_t offset, uint64_t length) {
   if (stream_) stream_->Invalidate(offset, offset + length);
-  if (flushing_ || base_limit_ != 0 || unlinked_ || attributes_.size < 2 * kStreamPart) return;
+  if (flushing_ || base_limit_ != 0 || unlinked_ || twin_ || attributes_.size < 2 * kStreamPart) return;
   if (!stream_) {
     stream_ = std::make_shared<Stream>();
     stream_->key = key_;

@@ -233,6 +233,8 @@ Result<ObjectInfo> DirectoryStore::Copy(std::string_view from, std::string_view 
   auto source = OpenForRead(from, {.range = {}, .if_match = options.if_match, .if_none_match = {}});
   if (!source) return source.error();
   PutOptions put;
+  // Otherwise what somebody else has stored meanwhile would be gone.
+  if (from == to) put.if_match = options.if_match;
   put.metadata = options.metadata ? *options.metadata : source->info.metadata;
   put.content_type = options.metadata ? options.content_type : source->info.content_type;
   auto file = Create(source->info.size, put);

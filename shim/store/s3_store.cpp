@@ -294,6 +294,10 @@ Result<ObjectInfo> S3Store::Copy(std::string_view from, std::string_view to, con
   if (from.empty() || to.empty()) return Error{EINVAL, url_ + ": " + what + ": the key is empty"};
   S3Call call{.method = "PUT", .key = FullKey(to), .headers = {{"x-amz-copy-source", CopySource(from)}}};
   AddSourceCondition(options.if_match, &call.headers);
+  // The source is looked at before it is copied: what somebody else stores meanwhile is not to be replaced.
+  // Amazon's condition on the target; Ceph refuses by itself what raced.
+  if (from == to && !options.if_match.empty() && connection_->is_aws())
+    call.headers["if-match"] = Quoted(options.if_match);
   if (options.metadata) {
     call.headers["x-amz-metadata-directive"] = "REPLACE";
     if (auto good = AddMetadata(*options.metadata, options.content_type, &call.headers); !good)

@@ -20,9 +20,10 @@ struct FileLock {
   abi::FileLockKind kind{};
   abi::FileLockType type{};
   uint64_t from = 0, to = 0;  // UINT64_MAX: without an end
+  uint8_t mapped = 0;         // the sender's processes have it mapped writable
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.number, s.file, s.map, s.key, s.pid, s.command, s.kind, s.type, s.from, s.to);
+    return std::tie(s.number, s.file, s.map, s.key, s.pid, s.command, s.kind, s.type, s.from, s.to, s.mapped);
   }
 };
 
@@ -35,9 +36,10 @@ struct FileLockAnswer {
   abi::FileLockType type{};
   int32_t pid = 0;
   uint64_t from = 0, to = 0;
+  uint8_t memory = 0;  // it is locked memory, or was
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.number, s.file, s.error, s.type, s.pid, s.from, s.to);
+    return std::tie(s.number, s.file, s.error, s.type, s.pid, s.from, s.to, s.memory);
   }
 };
 

@@ -169,6 +169,28 @@ TEST_F(DirectoryStoreTest, CopiesWithOldOrNewMetadata) {
   EXPECT_EQ(store->Copy("none", "c").error().code, ENOENT);
 }
 
+TEST_F(DirectoryStoreTest, ACopyOntoItselfNeverBringsAnOlderVersionBack) {
+  auto store = Open();
+  std::string etag = store->Put("k", "0")->etag;
+  std::atomic<bool> ended = false;
+  std::thread copier([&] {
+    auto other = Open();
+    while (!ended) {
+      const auto info = other->Head("k");
+      (void)other->Copy("k", "k", {.if_match = info->etag, .metadata = Metadata{{"a", "b"}}});
+    }
+  });
+  for (int i = 1; i <= 300; ++i) {
+    // Nobody else changes the content, so this version is there.
+    auto put = store->Put("k", std::to_string(i), {.if_match = etag});
+    EXPECT_TRUE(put.ok()) << i << ": " << put.error().message;
+    if (!put) break;
+    etag = put->etag;
+  }
+  ended = true;
+  copier.join();
+}
+
 TEST_F(DirectoryStoreTest, QuotaHoldsAndDeletesGiveSpaceBack) {
   auto store = Open({.quota_bytes = 10000});
   ASSERT_TRUE(store->Put("a", std::string(6000, 'x')).ok());
