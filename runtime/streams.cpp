@@ -105,11 +105,7 @@ class Streams : public Component {
     }
     const auto last = last_.extract(process.incarnation);
     if (last.empty()) return done();
-    if (reason.killed) {
-      origins_.DropBlocked(last.mapped().streams);
-      return done();
-    }
-    origins_.WhenWritten(last.mapped().streams, [done = std::move(done)](bool) { done(); });
+    origins_.WhenWritten(last.mapped().streams, reason.killed, [done = std::move(done)](bool) { done(); });
   }
 
   Agent& agent_;

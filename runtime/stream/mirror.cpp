@@ -38,6 +38,7 @@ Mirror::~Mirror() {
 Result<Descriptor> Mirror::OpenForJob(const ObjectTraits& traits, int status_flags) {
   if (generation_ == 0) generation_ = traits.grant;
   grants_ = std::max(grants_, traits.grant);
+  window_ = traits.window;
   if (places_.empty() || !places_.front()->object->CanOpenAgain()) {
     auto object = LocalObject::Create(kind_, traits);
     if (!object) return object.error();
@@ -113,12 +114,11 @@ void Mirror::OnEvent(Place* place, uint32_t events) {
   if (kind_ == Kind::kPipeRead) {
     // What the loop saw may be over: the job of another reader can have come in the same round, and opened
     // it.
-    if ((events & EPOLLERR) != 0 && (PollNow(place->object->agent_end(), 0) & POLLERR) != 0)
-      Gone(place, false);
+    if ((events & EPOLLERR) != 0 && (PollNow(place->object->agent_end(), 0) & POLLERR) != 0) Gone(place);
     return;
   }
   if (place->output_ended) {
-    if ((events & (EPOLLHUP | EPOLLERR)) != 0) Gone(place, false);
+    if ((events & (EPOLLHUP | EPOLLERR)) != 0) Gone(place);
     return;
   }
   Forward(place);
@@ -126,7 +126,7 @@ void Mirror::OnEvent(Place* place, uint32_t events) {
 
 // No process holds this object any more; or one does, of a socket that has ended in both directions, and what
 // it waits for is the kernel's answer (EBADF: none of ours).
-void Mirror::Gone(Place* place, bool killed) {
+void Mirror::Gone(Place* place) {
   Unregister(*place);
   for (auto& [number, request] : requests_) {
     if (request.place != place) continue;
@@ -138,7 +138,7 @@ void Mirror::Gone(Place* place, bool killed) {
   std::erase_if(places_, [place](const auto& each) { return each.get() == place; });
   if (!places_.empty()) return;
   for (const CallId call : std::exchange(watch_calls_, {})) Complete(call, -1, EBADF);
-  if (moving_ == nullptr) outbox_.Send(origin_, wire::StreamClose{id_, grants_, killed});
+  if (moving_ == nullptr) outbox_.Send(origin_, wire::StreamClose{id_, grants_});
   SetBlocked(false);
   CheckSent();
   closed_(*this);
@@ -211,7 +211,7 @@ std::unique_ptr<LocalObject> Mirror::EndMove(std::vector<MovedPipe::Request>& re
 }
 
 void Mirror::Abandon() {
-  while (!places_.empty()) Gone(places_.back().get(), false);
+  while (!places_.empty()) Gone(places_.back().get());
 }
 
 // ---- Output ----
@@ -261,7 +261,7 @@ void Mirror::SetBlocked(bool blocked) {
 
 uint64_t Mirror::Room() const {
   const uint64_t ahead = sent_ - acknowledged_;
-  return ahead >= wire::kStreamWindow ? 0 : wire::kStreamWindow - ahead;
+  return ahead >= window_ ? 0 : window_ - ahead;
 }
 
 // Sends what processes have written. Leaves with the object empty, the window full, or the object gone.
@@ -283,7 +283,7 @@ void Mirror::Forward(Place* place) {
   // TakeSome marks the end of the output; whether the holders are gone too, poll says.
   if (!ended || place->object->agent_end() < 0) return;
   const bool held = kind_ == Kind::kSocket && (PollNow(place->object->agent_end(), 0) & POLLHUP) == 0;
-  if (!held) return Gone(place, false);
+  if (!held) return Gone(place);
   if (!shutdown_sent_) agent_.Send(origin_, wire::StreamShutdown{id_});
   shutdown_sent_ = true;
   SetInterest(*place);
@@ -388,13 +388,13 @@ void Mirror::WhenSent(std::function<void()> action) {
     if (!place->output_ended) target += place->next.size() + place->object->Untaken();
   }
   if (target == sent_) return action();
-  kept_ = target;
   waiting_.emplace_back(target, std::move(action));
 }
 
 void Mirror::OnCredit(const wire::StreamCredit& credit) {
   if (credit.generation != generation_) return;
   acknowledged_ = std::max(acknowledged_, std::min(credit.position, sent_));
+  window_ = credit.window;
   if (!blocked_ || Room() == 0) return;
   SetBlocked(false);
   for (Place* place : Places()) {
@@ -416,17 +416,10 @@ void Mirror::OnBroken() {
     if (kind_ == Kind::kSocket) {
       SetInterest(*place);
     } else {
-      Gone(place, false);
+      Gone(place);
     }
   }
   CheckSent();
-}
-
-void Mirror::HolderKilled() {
-  if (!blocked_ || kept_ > sent_) return;
-  for (Place* place : Places()) {
-    if ((PollNow(place->object->agent_end(), 0) & POLLHUP) != 0) Gone(place, true);
-  }
 }
 
 // An eventfd's stand-in has all its ends here. At the end of a pipe's input the agent has no end of it left,
@@ -442,7 +435,7 @@ void Mirror::HolderGone(int32_t process) {
   for (Place* place : Places()) {
     if (!place->object->shows_readable() || place->input_ended) continue;
     if (!Hide(*place)) {
-      Gone(place, false);
+      Gone(place);
     } else if (watched() && ready_events_ != 0) {
       Show(*place);
     }

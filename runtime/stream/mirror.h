@@ -1,6 +1,6 @@
 // What stands on this host for one stream of another: its local object and what is under way for it.
 //
-// Output: what processes write into the local object is taken as long as less than kStreamWindow of it is
+// Output: what processes write into the local object is taken as long as less than a window of it is
 // unacknowledged, and sent on. With the window full nothing is taken, the local pipe fills, and the writer
 // waits in the kernel as it would at the origin.
 //
@@ -88,14 +88,11 @@ class Mirror {
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
 
-  // Runs `action` once everything that processes wrote so far has been sent. It will be, whoever is killed
-  // meanwhile.
+  // Runs `action` once everything that processes wrote so far has been sent. It will be, whoever is killed.
   void WhenSent(std::function<void()> action);
   // The window is full.
   bool blocked() const { return blocked_; }
   bool unacknowledged() const { return acknowledged_ < sent_; }
-  // A holder was killed: if it was the last, what it wrote and what would block is thrown away.
-  void HolderKilled();
   // A process ended: look whether any is left, where the kernel does not say so.
   void HolderGone(int32_t process);
   // The kernel cannot say whether a process holds it; the table of processes must.
@@ -165,7 +162,7 @@ class Mirror {
   void SetInterest(Place& place);
   void Unregister(Place& place);
   void OnEvent(Place* place, uint32_t events);
-  void Gone(Place* place, bool killed);
+  void Gone(Place* place);
   void ReturnUnread(Place& place);
   void Return(std::vector<uint8_t> bytes);
 
@@ -214,7 +211,7 @@ class Mirror {
 
   uint64_t sent_ = 0;  // positions
   uint64_t acknowledged_ = 0;
-  uint64_t kept_ = 0;     // what was to be sent at the last WhenSent
+  uint64_t window_ = wire::kStreamWindow;
   bool blocked_ = false;  // the window is full
   std::chrono::steady_clock::time_point blocked_since_{};
   std::vector<std::pair<CallId, std::chrono::steady_clock::time_point>> counted_;  // calls that wait

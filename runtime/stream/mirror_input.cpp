@@ -207,7 +207,7 @@ void Mirror::ServeOthers(Place* place, uint64_t got) {
 void Mirror::Give(Place& place, std::span<const uint8_t> bytes, std::vector<Descriptor> passed) {
   if (!Hide(place)) {
     Return({bytes.begin(), bytes.end()});
-    return Gone(&place, false);
+    return Gone(&place);
   }
   if (!passed.empty()) {
     const size_t at = place.backlog.size();
@@ -341,7 +341,7 @@ void Mirror::Disarm(int32_t process, bool until_closed) {
     if (!request.has_call && request.place != nullptr) Withdraw(number, request);
   }
   for (Place* place : Places()) {
-    if (!place->input_ended && !Hide(*place)) Gone(place, false);
+    if (!place->input_ended && !Hide(*place)) Gone(place);
   }
 }
 

@@ -337,7 +337,7 @@ void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
   files_.ProcessStarted(*streams);
 }
 
-void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
+void Mirrors::WhenSent(const StreamSet& streams, bool killed, std::function<void()> done) {
   if (streams == nullptr) return done();
   auto left = std::make_shared<size_t>(1);
   auto one_less = [this, left, done = std::move(done)] {
@@ -349,25 +349,25 @@ void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
     Mirror* mirror = OfStream(id);
     if (mirror == nullptr || !mirror->writable()) continue;
     ++*left;
-    WhenSentOrStuck(*mirror, one_less);
+    WhenSentOrStuck(*mirror, killed, one_less);
   }
   one_less();
 }
 
-void Mirrors::WhenSentOrStuck(Mirror& mirror, std::function<void()> done) {
+void Mirrors::WhenSentOrStuck(Mirror& mirror, bool killed, std::function<void()> done) {
   const auto once = std::make_shared<std::function<void()>>(std::move(done));
   mirror.WhenSent([once] {
     if (*once) std::exchange(*once, nullptr)();
   });
-  if (*once && CanGetStuck(mirror.kind())) AskWhetherStuck(mirror.id(), once);
+  if (*once && (killed || CanGetStuck(mirror.kind()))) AskWhetherStuck(mirror.id(), killed, once);
 }
 
 // With the window full, the origin alone knows whether anything moves. Where it does, credit has come before
 // the answer.
-void Mirrors::AskWhetherStuck(StreamId id, const Once& done) {
-  passing_.DrainAt(NextHop(id), {id}, [this, id, done](bool stuck) {
+void Mirrors::AskWhetherStuck(StreamId id, bool killed, const Once& done) {
+  passing_.DrainAt(NextHop(id), {id}, killed, [this, id, killed, done](bool stuck) {
     if (!*done) return;
-    if (!stuck) return AskWhetherStuck(id, done);
+    if (!stuck) return AskWhetherStuck(id, killed, done);
     std::exchange(*done, nullptr)();
   });
 }
@@ -375,21 +375,11 @@ void Mirrors::AskWhetherStuck(StreamId id, const Once& done) {
 void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return done();
-  if (reason.killed) {
-    for (const StreamId id : *streams) {
-      if (Mirror* mirror = OfStream(id)) mirror->ForwardAll();  // what can go without waiting
-    }
-    outbox_.Flush();
-    for (const StreamId id : *streams) {
-      if (Mirror* mirror = OfStream(id)) mirror->HolderKilled();
-    }
-    SayLast(process.incarnation, streams);
-    return done();
-  }
-  WhenSent(streams, [this, streams, reason, incarnation = process.incarnation, done = std::move(done)] {
-    if (reason.ended) SayLast(incarnation, streams);
-    done();
-  });
+  WhenSent(streams, reason.killed,
+           [this, streams, reason, incarnation = process.incarnation, done = std::move(done)] {
+             if (reason.ended) SayLast(incarnation, streams);
+             done();
+           });
 }
 
 void Mirrors::SayLast(Incarnation incarnation, const StreamSet& streams) {

@@ -130,7 +130,7 @@ void OriginStream::Withdraw(StreamId id, uint32_t grant) {
   const auto found = shares_.find(id);
   if (found == shares_.end()) return;
   found->second.withdrawn.push_back(grant);
-  MaybeClosing(id, found->second, false);
+  MaybeClosing(id, found->second);
 }
 
 // The last one that its host will ever see.
@@ -142,10 +142,9 @@ uint32_t OriginStream::LastGrant(const Share& share) {
 }
 
 // The share ends when its host closed it after the last grant that it will ever see.
-void OriginStream::MaybeClosing(StreamId id, Share& share, bool killed) {
+void OriginStream::MaybeClosing(StreamId id, Share& share) {
   if (share.closed < LastGrant(share)) return;
   share.closing = true;
-  if (killed) DropBlocked(id);
   EndIfWritten(id);
 }
 
@@ -153,14 +152,7 @@ void OriginStream::OnClose(const wire::StreamClose& close) {
   const auto found = shares_.find(close.stream);
   if (found == shares_.end()) return;
   found->second.closed = std::max(found->second.closed, close.grants);
-  MaybeClosing(close.stream, found->second, close.killed);
-}
-
-void OriginStream::DropBlocked(StreamId id) {
-  Flush();
-  const auto found = shares_.find(id);
-  if (found == shares_.end() || !found->second.closing || found->second.kept > found->second.written) return;
-  Written(id, queue_.Drop(id));
+  MaybeClosing(close.stream, found->second);
 }
 
 void OriginStream::HostGone(HostId host) {
@@ -172,7 +164,7 @@ void OriginStream::HostGone(HostId host) {
     const auto found = shares_.find(id);
     if (found == shares_.end()) continue;
     found->second.closed = found->second.granted;
-    MaybeClosing(id, found->second, true);
+    MaybeClosing(id, found->second);
   }
 }
 
@@ -258,8 +250,14 @@ uint64_t LimitOf(int descriptor, int option) {
 
 }  // namespace
 
+uint64_t OriginStream::Window() const {
+  if (kind_ != Kind::kPipeWrite) return wire::kStreamWindow;
+  return std::max(wire::kLeastStreamWindow, wire::kStreamWindow / std::max<size_t>(shares_.size(), 1));
+}
+
 ObjectTraits OriginStream::Traits() const {
   ObjectTraits traits;
+  traits.window = Window();
   traits.socket_type = socket_type_;
   traits.broken = broken_;
   if (kind_ == Kind::kSocket || kind_ == Kind::kListener) {
@@ -363,8 +361,7 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
   Share& share = found->second;
   share.written += bytes;
   ShutIfWritten();
-  if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4)
-    SendCredit(id, share, false);
+  if (!share.closing && share.written - share.credited >= Window() / 4) SendCredit(id, share, false);
   std::vector<Action> ready;
   std::erase_if(share.waiting, [&](auto& waiting) {
     if (waiting.first > share.written) return false;
@@ -378,13 +375,14 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
 void OriginStream::SendCredit(StreamId id, Share& share, bool last) {
   share.credited = share.written;
   if (share.written < share.base) return;  // still of a generation that its host has closed
-  agent_.Send(share.host, wire::StreamCredit{id, share.generation, share.written - share.base, last});
+  agent_.Send(share.host,
+              wire::StreamCredit{id, share.generation, share.written - share.base, Window(), last});
 }
 
-void OriginStream::WhenWritten(StreamId id, Action action) {
+void OriginStream::WhenWritten(StreamId id, bool killed, Action action) {
   const auto found = shares_.find(id);
   if (found == shares_.end() || found->second.written >= found->second.received) return action(false);
-  found->second.kept = found->second.received;
+  if (killed) return action(true);
   found->second.waiting.emplace_back(found->second.received, std::move(action));
   WatchForStandstill();
 }
@@ -396,6 +394,8 @@ void OriginStream::WhenWritten(StreamId id, Action action) {
 // only when it has seen that. Which bytes are whose is not known here, so where nothing moves for a while
 // nobody is held up any longer. A reader outside of the session (a pager) waits for nothing of it, and what
 // comes after an end must not overtake what came before: that is waited for as long as it takes.
+// Who is killed natively ends at once, also while it writes: its end waits for nothing, and what it wrote
+// follows. No room is made for that, since those who live would fill it.
 
 void OriginStream::NoteProgress(bool any) {
   if (queue_.empty()) {

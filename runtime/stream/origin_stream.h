@@ -10,9 +10,8 @@
 //    open, exactly once; the last share's end closes it, so end of file, EPIPE and SIGPIPE are the kernel's.
 //  - Bytes are taken out only for a request that waits for them, in the order of the requests. Only where one
 //    other host has all readers of a pipe it is given more than it asked for.
-//  - A share that its host closed stays until its bytes are in; one whose processes were killed only until
-//  the
-//    object would block.
+//  - A share that its host closed stays until its bytes are in, also when its processes were killed: they had
+//    been told that these are written.
 // Everything runs on the agent's loop. Errors of the object itself are sent to the hosts that use it.
 #pragma once
 
@@ -80,14 +79,11 @@ class OriginStream {
   // The deputy of this process was continued.
   void ProcessContinued(wire::Incarnation process);
   void HostGone(HostId host);
-  // Its last writer was killed: what would block is thrown away, unless somebody else's end waits for it.
-  void DropBlocked(StreamId id);
-
   // Runs `action` when everything that the share was sent so far is in or was thrown away, at once if so now;
-  // or, `stuck`, when the object, a pipe or socket, has taken nothing for kStreamPatience. Either way those
-  // bytes will go in as soon as there is room, whoever is killed meanwhile.
+  // or, `stuck`, when the object, a pipe or socket, has taken nothing for kStreamPatience, or at once where
+  // the writer was `killed`. Either way those bytes will go in as soon as there is room.
   using Action = std::function<void(bool stuck)>;
-  void WhenWritten(StreamId id, Action action);
+  void WhenWritten(StreamId id, bool killed, Action action);
 
   // ---- A pipe that moves to the one host that has it (pipe_moves.h)
 
@@ -122,7 +118,6 @@ class OriginStream {
     uint64_t received = 0;    // positions, over all generations
     uint64_t written = 0;
     uint64_t credited = 0;
-    uint64_t kept = 0;  // somebody ended, or went on, on the word that everything before this will be in
     std::vector<std::pair<uint64_t, Action>> waiting;  // for `written` to reach the position
   };
   struct Request {
@@ -158,6 +153,7 @@ class OriginStream {
   void Written(StreamId id, uint64_t bytes);
   void MakeCall(HostId host, const wire::StreamControl& control);
   void CancelCall(HostId host, const wire::StreamControl& control);
+  uint64_t Window() const;
   void SendCredit(StreamId id, Share& share, bool last);
   int ShutDown(int how);
   void ShutWriting();
@@ -165,7 +161,7 @@ class OriginStream {
   bool CanWrite() const;
   void EndIfWritten(StreamId id);
   static uint32_t LastGrant(const Share& share);
-  void MaybeClosing(StreamId id, Share& share, bool killed);
+  void MaybeClosing(StreamId id, Share& share);
   void CloseEverything();
   void NoteProgress(bool any);
   void WatchForStandstill();

@@ -67,7 +67,7 @@ Origins::Origins(Agent& agent, Passing& passing)
     agent_.Complete(id, 0);
   });
   agent_.OnMessage<wire::StreamDrain>([this](HostId from, wire::StreamDrain&& m) {
-    WhenWritten(m.streams, [this, from, request = m.request](bool stuck) {
+    WhenWritten(m.streams, m.killed, [this, from, request = m.request](bool stuck) {
       agent_.Send(from, wire::StreamDrained{request, stuck});
     });
   });
@@ -188,8 +188,9 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   }
   job.kind = static_cast<uint32_t>(kind);
   job.stream = ShareFor(*stream, target);
+  const uint32_t grant = stream->Grant(job.stream, target);
   ObjectTraits traits = stream->Traits();
-  traits.grant = stream->Grant(job.stream, target);
+  traits.grant = grant;
   job.extra = Pack(traits);
   if (CarriesOffset(kind) || agent_.object_counts() != nullptr) job.path = mapped ? *mapped : link;
   if (CarriesOffset(kind)) job.offset = stream->OffsetNow();
@@ -224,7 +225,7 @@ void Origins::Withdraw(const wire::JobDescriptor& descriptor) {
   stream->Withdraw(descriptor.stream, traits.grant);
 }
 
-void Origins::WhenWritten(const std::vector<StreamId>& streams, OriginStream::Action done) {
+void Origins::WhenWritten(const std::vector<StreamId>& streams, bool killed, OriginStream::Action done) {
   std::vector<std::pair<StreamId, OriginStream*>> awaited;
   for (const StreamId id : streams) {
     if (OriginStream* stream = OfShare(id)) awaited.emplace_back(id, stream);
@@ -239,15 +240,9 @@ void Origins::WhenWritten(const std::vector<StreamId>& streams, OriginStream::Ac
     left->stuck |= stuck;
     if (--left->count == 0) done(left->stuck);
   };
-  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, one_less);
-  passing_.WhenWritten(streams, one_less);
+  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, killed, one_less);
+  passing_.WhenWritten(streams, killed, one_less);
   one_less(false);
-}
-
-void Origins::DropBlocked(const std::vector<StreamId>& streams) {
-  for (const StreamId id : streams) {
-    if (OriginStream* stream = OfShare(id)) stream->DropBlocked(id);
-  }
 }
 
 template <class Action>

@@ -174,7 +174,7 @@ bool Passing::GrantMirrored(HostId to, const image::Descriptor& entry, wire::Job
 
 void Passing::Withdraw(const wire::JobDescriptor& entry) {
   if (relays_.erase(entry.stream) > 0)
-    agent_.Send(wire::HostOf(entry.stream), wire::StreamClose{entry.stream, 1, false});
+    agent_.Send(wire::HostOf(entry.stream), wire::StreamClose{entry.stream, 1});
 }
 
 void Passing::OnShare(HostId from, const wire::StreamShare& share) {
@@ -224,7 +224,7 @@ bool Passing::ForwardAnswer(wire::StreamControlled answer) {
   return true;
 }
 
-void Passing::WhenWritten(const std::vector<StreamId>& streams, const Drained& done) {
+void Passing::WhenWritten(const std::vector<StreamId>& streams, bool killed, const Drained& done) {
   std::map<HostId, std::vector<StreamId>> by_origin;
   for (const StreamId id : streams) {
     if (IsRelayed(id)) by_origin[wire::HostOf(id)].push_back(id);
@@ -236,17 +236,17 @@ void Passing::WhenWritten(const std::vector<StreamId>& streams, const Drained& d
   };
   const auto left = std::make_shared<Left>(Left{by_origin.size()});
   for (auto& [origin, ids] : by_origin) {
-    DrainAt(origin, std::move(ids), [left, done](bool stuck) {
+    DrainAt(origin, std::move(ids), killed, [left, done](bool stuck) {
       left->stuck |= stuck;
       if (--left->count == 0) done(left->stuck);
     });
   }
 }
 
-void Passing::DrainAt(HostId host, std::vector<StreamId> streams, Drained done) {
+void Passing::DrainAt(HostId host, std::vector<StreamId> streams, bool killed, Drained done) {
   const uint64_t request = mirrors_->NextRequest();
   drains_[request] = std::move(done);
-  agent_.Send(host, wire::StreamDrain{request, std::move(streams)});
+  agent_.Send(host, wire::StreamDrain{request, std::move(streams), killed});
 }
 
 void Passing::OnDrained(const wire::StreamDrained& drained) {
@@ -267,7 +267,7 @@ void Passing::HostGone(HostId host) {
                    " ended, and with it descriptors that it had passed on");
     }
     // As many grants as there can be: nobody there holds it any more.
-    if (!origin_gone) agent_.Send(wire::HostOf(id), wire::StreamClose{id, UINT32_MAX, true});
+    if (!origin_gone) agent_.Send(wire::HostOf(id), wire::StreamClose{id, UINT32_MAX});
     each = relays_.erase(each);
   }
 }

@@ -48,7 +48,7 @@ void PlainFiles::ProcessGone(const std::vector<StreamId>& streams) {
   for (const StreamId id : streams) {
     const auto found = files_.find(id);
     if (found == files_.end() || --found->second.holders > 0) continue;
-    agent_.Send(found->second.origin, wire::StreamClose{id, found->second.grants, false});
+    agent_.Send(found->second.origin, wire::StreamClose{id, found->second.grants});
     files_.erase(found);
   }
 }

@@ -2,7 +2,7 @@
 //
 // A *stream* is one open file description of its *origin*, the host whose kernel has the object, that is open
 // on another host too. There a local kernel object (its *mirror*) stands for it. Towards the origin bytes are
-// sent as they are written, never further ahead than kStreamWindow; away from it they are asked for, request
+// sent as they are written, never further ahead than a window; away from it they are asked for, request
 // by request. Positions count bytes from the stream's start on that host, so they never go back.
 //
 // The origin counts how often it granted a stream to a host (one per job that lists it). StreamClose carries
@@ -19,8 +19,12 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint64_t kStreamWindow = 512 << 10;  // bytes on their way, per stream and host
-inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
+// Bytes on their way, per stream and host. Together the hosts of a pipe are no further ahead than what fits
+// into the largest pipe that the kernel gives an ordinary user, as long as they are at most eight: what
+// nobody reads any more can then be put in.
+inline constexpr uint64_t kStreamWindow = 512 << 10;
+inline constexpr uint64_t kLeastStreamWindow = 64 << 10;
+inline constexpr uint64_t kStreamPart = 128 << 10;  // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 inline constexpr std::chrono::seconds kStreamPatience{1};
 
@@ -61,16 +65,17 @@ struct StreamData {
     return std::tie(s.stream, s.generation, s.position, s.records, s.bytes, s.pulls, s.passed);
   }
 };
-// Everything before `position` is in (or thrown away): the sender may be kStreamWindow ahead of it.
+// Everything before `position` is in (or thrown away): the sender may be `window` bytes ahead of it.
 struct StreamCredit {
   static constexpr MessageType kType = MessageType::kStreamCredit;
   StreamId stream = 0;
   uint32_t generation = 0;
   uint64_t position = 0;
+  uint64_t window = 0;
   bool last = false;  // the stream has ended for that host: nothing of any generation is under way
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.generation, s.position, s.last);
+    return std::tie(s.stream, s.generation, s.position, s.window, s.last);
   }
 };
 // The last holder on the sending host is gone; everything it wrote was sent before.
@@ -78,10 +83,9 @@ struct StreamClose {
   static constexpr MessageType kType = MessageType::kStreamClose;
   StreamId stream = 0;
   uint32_t grants = 0;
-  bool killed = false;  // by a signal: bytes that would block are dropped
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.grants, s.killed);
+    return std::tie(s.stream, s.grants);
   }
 };
 // The origin takes no more bytes: `error` is what a write there gave (EPIPE).
@@ -195,14 +199,16 @@ struct StreamControlled {
 
 // Answered by StreamDrained(request) once everything that the sender sent for `streams` before is in, or once
 // one of them is stuck: a pipe or socket that has taken nothing for kStreamPatience. Nobody may ever read it,
-// or only after what the asker's answer is awaited for.
+// or only after what the asker's answer is awaited for. `killed`: their writer was, for whose bytes nobody
+// waits: answered at once.
 struct StreamDrain {
   static constexpr MessageType kType = MessageType::kStreamDrain;
   uint64_t request = 0;
   std::vector<StreamId> streams;
+  bool killed = false;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.request, s.streams);
+    return std::tie(s.request, s.streams, s.killed);
   }
 };
 struct StreamDrained {
