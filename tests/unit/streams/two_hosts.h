@@ -29,7 +29,7 @@ class TestAgent : public Agent {
   HostId host() const override { return host_; }
   const SessionLayout& layout() const override { return layout_; }
   const std::string& session_id() const override { return session_; }
-  abi::Table& table() override { std::abort(); }
+  abi::Table& table() override { return *table_; }
   SessionReport& report() override { return report_; }
   broker::RedisConnection& broker() override { std::abort(); }
   store::SessionKey& key() override { std::abort(); }
@@ -89,6 +89,7 @@ class TestAgent : public Agent {
   const HostId host_;
   SessionLayout layout_;
   std::string session_ = std::string(32, '0');
+  std::unique_ptr<abi::Table> table_ = std::make_unique<abi::Table>();
   SessionReport report_;
   TestAgent* other_ = nullptr;
   std::vector<HostId> others_;
