@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "preload/files.h"
 #include "preload/home_queue.h"
@@ -56,6 +57,20 @@ bool IsRecordLock(int command) {
          command == F_OFD_SETLK || command == F_OFD_SETLKW;
 }
 
+// A seal against writing is refused while anybody maps the object to write it: the agent also does for
+// processes that have just ended.
+int AddSeals(int fd, void* seals) {
+  const int before = errno;
+  const int result = real::fcntl(fd, F_ADD_SEALS, seals);
+  struct stat status;
+  if (result == 0 || errno != EBUSY || real::fstat(fd, &status) != 0 || AgentTable() == nullptr)
+    return result;
+  CallAgent(abi::Operation::kSegmentLetGo,
+            {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino)});
+  errno = before;
+  return real::fcntl(fd, F_ADD_SEALS, seals);
+}
+
 int ControlHere(int fd, int command, void* argument) {
   if (!HasPackets(fd)) return real::fcntl(fd, command, argument);
   if (command == F_GETFL) {
@@ -82,6 +97,7 @@ int fcntl(int fd, int command, void* argument) {
     errno = EBADF;
     return -1;
   }
+  if (command == F_ADD_SEALS) return AddSeals(fd, argument);
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
     const StreamNumbers held(MayBeReplaced(fd));
     return Copied(fd, real::fcntl(fd, command, argument), command == F_DUPFD ? 0 : O_CLOEXEC);

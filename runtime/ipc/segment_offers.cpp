@@ -17,6 +17,11 @@ SegmentOffers::SegmentOffers(Agent& agent, Segments& segments) : agent_(agent), 
     const uint64_t object[] = {at_home.device, at_home.inode};
     agent_.Complete(id, 0, 0, std::span(reinterpret_cast<const uint8_t*>(object), sizeof object));
   });
+  agent.OnCall(abi::Operation::kSegmentLetGo, [this](CallId id, const Call& call) {
+    segments_.ReleaseEnded(
+        {static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])});
+    agent_.Complete(id, 0);
+  });
   agent.OnMessage<wire::SegmentWanted>(
       [this](HostId from, wire::SegmentWanted&& wanted) { OnWanted(from, wanted); });
   agent.OnMessage<wire::SegmentOffered>(

@@ -1,6 +1,7 @@
 #include "runtime/ipc/segments.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -171,6 +172,25 @@ void Segments::Release(uint64_t user) {
     Entry& entry = entries_[segment];
     if (--entry.users == 0 && !Rests(entry, segment)) Drop(segment);
   }
+}
+
+void Segments::ReleaseEnded(const ObjectKey& key) {
+  const auto known = by_key_.find(key);
+  if (known == by_key_.end()) return;
+  const SegmentId id = known->second;
+  std::vector<uint64_t> ended;
+  for (const auto& [user, segments] : used_by_) {
+    if (segments.count(id) != 0 && HasEnded(user)) ended.push_back(user);
+  }
+  for (const uint64_t user : ended) Release(user);
+}
+
+// On a worker users are told apart by their incarnations, and their ends come in order.
+bool Segments::HasEnded(uint64_t user) const {
+  if (!agent_.is_home()) return false;
+  const Process* process = agent_.FindKernelPid(static_cast<int32_t>(user));
+  pollfd ended{process == nullptr ? -1 : process->pidfd, POLLIN, 0};
+  return process == nullptr || poll(&ended, 1, 0) == 1;
 }
 
 uint64_t Segments::RestingBytes() const {

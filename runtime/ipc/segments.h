@@ -71,6 +71,8 @@ class Segments {
   void Use(uint64_t user, SegmentId segment);
   void UseLike(uint64_t user, uint64_t parent);
   void Release(uint64_t user);
+  // Those of the object that have ended, also where that is not known here yet.
+  void ReleaseEnded(const ObjectKey& key);
 
   // Home: what is marked for removal goes when its last process detaches it, not when that ends.
   void LetGoOfAbandoned();
@@ -93,6 +95,7 @@ class Segments {
     memory::Snapshot arriving;
   };
 
+  bool HasEnded(uint64_t user) const;
   bool Rests(Entry& entry, SegmentId id);
   uint64_t RestingBytes() const;
   bool IsShared(const Entry& entry) const {

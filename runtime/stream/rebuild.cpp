@@ -21,9 +21,10 @@ namespace {
 struct State {
   uint64_t value = 0;  // signalfd: mask; anonymous file: size
   std::vector<uint8_t> bytes;
+  int32_t seals = -1;  // of an anonymous file; -1: none can be added
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.value, s.bytes);
+    return std::tie(s.value, s.bytes, s.seals);
   }
 };
 
@@ -50,6 +51,7 @@ Status ReadAnonymousFile(int descriptor, const std::string& link, State& state) 
   const auto status = Stat(descriptor);
   if (!status) return status.error();
   state.value = static_cast<uint64_t>(status->st_size);
+  state.seals = fcntl(descriptor, F_GET_SEALS);
   if (state.value > kMaxAnonymousFile) {
     return Error{ENOTSUP, "an unlinked file of " + std::to_string(state.value) + " bytes (" + link +
                               ") cannot move to another host"};
@@ -82,13 +84,15 @@ Result<Descriptor> MakeSignal(const State& state) {
 }
 
 Result<Descriptor> MakeAnonymousFile(const wire::JobDescriptor& job, const State& state) {
-  auto file = Made(memfd_create("elsewhere-file", MFD_CLOEXEC), "memfd_create");
+  const unsigned sealing = state.seals < 0 ? 0 : MFD_ALLOW_SEALING;
+  auto file = Made(memfd_create("elsewhere-file", MFD_CLOEXEC | sealing), "memfd_create");
   if (!file) return file;
   if (ftruncate(file->get(), static_cast<off_t>(state.value)) != 0) return SystemError("ftruncate");
   if (pwrite(file->get(), state.bytes.data(), state.bytes.size(), 0) !=
       static_cast<ssize_t>(state.bytes.size())) {
     return SystemError("pwrite");
   }
+  if (state.seals > 0 && fcntl(file->get(), F_ADD_SEALS, state.seals) != 0) return SystemError("F_ADD_SEALS");
   if ((job.status_flags & O_ACCMODE) == O_RDWR) return file;
   return OpenAgain(file->get(), job.status_flags & O_ACCMODE);
 }

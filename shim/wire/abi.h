@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 21;
+inline constexpr uint32_t kAbiVersion = 22;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -129,6 +129,8 @@ enum class Operation : uint32_t {
   kSegmentPlace = 52,  // arguments: device and inode of a local object. result: 0: it stands for a segment of
                        // home's; payload: device and inode there. -1: it does not
   kQueueHome = 53,     // at home. arguments: inode of a message queue. Returns when what is in it is here
+  kSegmentLetGo = 54,  // arguments: device and inode of an object. Returns when the agent does not map it on
+                       // behalf of processes that have ended.
   // Mapped files. Arguments 0 and 1: device and inode of the local file. EBADF: it is none.
   kFileFind = 64,      // result: number of its FileEntry, from 1; 0: it has none
   kFileFetch = 65,     // arguments: offset, length (-1: to the end). Returns when the range is there.
