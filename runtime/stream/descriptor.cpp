@@ -64,8 +64,8 @@ namespace {
 
 constexpr size_t kMostDescriptors = 253;  // SCM_MAX_FD
 
-// Looks at the next `size` bytes. True: descriptors came with one of them.
-bool DescriptorsWithin(int socket, std::span<uint8_t> scratch, size_t size, size_t control_size) {
+// Looks at the next `size` bytes. 1: descriptors came with one of them. -1: errno.
+int DescriptorsWithin(int socket, std::span<uint8_t> scratch, size_t size, size_t control_size) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
   iovec part{scratch.data(), size};
   msghdr message{};
@@ -73,33 +73,39 @@ bool DescriptorsWithin(int socket, std::span<uint8_t> scratch, size_t size, size
   message.msg_iovlen = 1;
   message.msg_control = control_size == 0 ? nullptr : control;
   message.msg_controllen = control_size;
-  return recvmsg(socket, &message, MSG_DONTWAIT | MSG_PEEK) > 0 && (message.msg_flags & MSG_CTRUNC) != 0;
+  const ssize_t seen = recvmsg(socket, &message, MSG_DONTWAIT | MSG_PEEK);
+  if (seen < 0) return -1;
+  return seen > 0 && (message.msg_flags & MSG_CTRUNC) != 0 ? 1 : 0;
 }
 
-// How many bytes lie before the next descriptors; buffer.size(): at least that many. The kernel stops behind
-// a piece that descriptors came with but not before it, and says that it had no room for them: so the border
-// is found by looking.
-size_t BytesBeforeDescriptors(int socket, std::span<uint8_t> buffer) {
-  if (!DescriptorsWithin(socket, buffer, buffer.size(), 0)) return buffer.size();
+// How many bytes lie before the next descriptors; buffer.size(): at least that many. -1: errno, and the
+// socket has told its error (ECONNRESET) for good. The kernel stops behind a piece that descriptors came with
+// but not before it, and says that it had no room for them: so the border is found by looking.
+ssize_t BytesBeforeDescriptors(int socket, std::span<uint8_t> buffer) {
+  const int any = DescriptorsWithin(socket, buffer, buffer.size(), 0);
+  if (any <= 0) return any < 0 ? -1 : static_cast<ssize_t>(buffer.size());
   // Credentials, where the socket's owner wants them, would be missed in the same way.
   int credentials = 0;
   socklen_t size = sizeof credentials;
   getsockopt(socket, SOL_SOCKET, SO_PASSCRED, &credentials, &size);
   const size_t control = credentials != 0 ? CMSG_SPACE(sizeof(ucred)) : 0;
-  if (control != 0 && !DescriptorsWithin(socket, buffer, buffer.size(), control)) return buffer.size();
+  if (control != 0 && DescriptorsWithin(socket, buffer, buffer.size(), control) <= 0)
+    return static_cast<ssize_t>(buffer.size());
   size_t without = 0, with = buffer.size();
   while (with - without > 1) {
     const size_t middle = without + (with - without) / 2;
-    (DescriptorsWithin(socket, buffer, middle, control) ? with : without) = middle;
+    (DescriptorsWithin(socket, buffer, middle, control) > 0 ? with : without) = middle;
   }
-  return without;
+  return static_cast<ssize_t>(without);
 }
 
 }  // namespace
 
-ssize_t ReceiveBytes(int socket, bool stream, std::span<uint8_t> buffer, std::vector<Descriptor>& passed) {
-  if (const size_t before = stream ? BytesBeforeDescriptors(socket, buffer) : 0; before > 0)
-    buffer = buffer.first(before);
+ssize_t ReceiveBytes(int socket, bool stream, std::span<uint8_t> buffer, std::vector<Descriptor>& passed,
+                     bool* credentials) {
+  const ssize_t before = stream ? BytesBeforeDescriptors(socket, buffer) : 0;
+  if (before < 0) return -1;
+  if (before > 0) buffer = buffer.first(static_cast<size_t>(before));
   alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int)) + CMSG_SPACE(sizeof(ucred))];
   iovec part{buffer.data(), buffer.size()};
   msghdr message{};
@@ -110,6 +116,8 @@ ssize_t ReceiveBytes(int socket, bool stream, std::span<uint8_t> buffer, std::ve
   const ssize_t taken = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (taken < 0) return taken;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS && credentials != nullptr)
+      *credentials = true;
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {

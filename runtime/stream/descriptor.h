@@ -68,7 +68,9 @@ size_t BytesWaiting(int descriptor);
 
 // recv with MSG_DONTWAIT, and the descriptors that came with the first of the bytes. Of a stream socket what
 // lies before the next descriptors is taken first, so that they keep their place among the bytes.
-ssize_t ReceiveBytes(int socket, bool stream, std::span<uint8_t> buffer, std::vector<Descriptor>& passed);
+// `credentials`: set where the sender's came, too (SO_PASSCRED).
+ssize_t ReceiveBytes(int socket, bool stream, std::span<uint8_t> buffer, std::vector<Descriptor>& passed,
+                     bool* credentials = nullptr);
 
 // send with MSG_DONTWAIT; `passed` goes with the first of the bytes.
 ssize_t SendBytes(int socket, std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed);

@@ -81,8 +81,13 @@ Status LocalObject::MakePipe(Kind kind) {
 
 Status LocalObject::MakeSocket(int type, const ObjectTraits& traits) {
   int ends[2];
-  if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0) return SystemError("socketpair");
+  const int local = type == SOCK_DGRAM ? SOCK_SEQPACKET : type;
+  if (socketpair(AF_UNIX, local | SOCK_CLOEXEC, 0, ends) != 0) return SystemError("socketpair");
   socket_type_ = type;
+  // An empty message has its sender's credentials, the end has none.
+  const int credentials = 1;
+  if (local == SOCK_SEQPACKET && !AnswersCalls(kind_))
+    setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &credentials, sizeof credentials);
   agent_end_.Reset(ends[0]);
   process_end_.Reset(ends[1]);
   AddStatusFlags(agent_end_.get(), O_NONBLOCK);
@@ -175,9 +180,12 @@ size_t LocalObject::RoomFor(size_t wanted) {
 }
 
 Result<size_t> LocalObject::Take(std::span<uint8_t> buffer, std::vector<Descriptor>& passed) {
+  bool message = false;
   ssize_t taken = kind_ == Kind::kSocket
-                      ? ReceiveBytes(agent_end_.get(), socket_type_ == SOCK_STREAM, buffer, passed)
+                      ? ReceiveBytes(agent_end_.get(), socket_type_ == SOCK_STREAM, buffer, passed, &message)
                       : read(agent_end_.get(), buffer.data(), buffer.size());
+  if (taken == 0 && kind_ == Kind::kSocket && socket_type_ != SOCK_STREAM && !message)
+    return Error{EPIPE, "no process writes to a stream's stand-in any more"};
   if (taken < 0 && errno == EIO && kind_ == Kind::kTerminal) taken = 0;  // the last slave was closed
   if (taken < 0) return Error{errno, "reading from a stream's stand-in"};
   return static_cast<size_t>(taken);

@@ -10,7 +10,9 @@
 //    here could be missed by a reader elsewhere: for that time the agent closes its writer, which the kernel
 //    reports as POLLHUP, and opens the pipe again (through an O_PATH descriptor) before anything else
 //    happens.
-//  - Socket: a socketpair of the same type, one for each job, for a socket cannot be opened again.
+//  - Socket: a socketpair, one for each job, for a socket cannot be opened again. It is of the same type, but
+//  of
+//    datagrams one that tells when its other end is closed (SOCK_SEQPACKET).
 //  - Event counter: a socketpair of records. Values that processes write come out at the agent's end; those
 //    that they read are the answers of their calls and never in here: "readable at its origin" is a record
 //    that is no value, shown to all who wait and taken back by the agent. For that it keeps a descriptor of
@@ -77,7 +79,8 @@ class LocalObject {
   size_t Untaken() const { return BytesWaiting(agent_end_.get()); }
 
   // One write of a process (of a pipe or a datagram socket), or what there is. 0: no process holds it any
-  // more, or, for a socket, shutdown(SHUT_WR). EAGAIN: nothing there.
+  // more, or, for a socket, shutdown(SHUT_WR); a datagram socket, which may have empty messages, says EPIPE.
+  // EAGAIN: nothing there.
   // `passed`: descriptors that a process passed over a socket with the first of these bytes.
   Result<size_t> Take(std::span<uint8_t> buffer, std::vector<Descriptor>& passed);
   // A writer that fills the pipe faster than it is emptied gets a larger one, once: fewer turns for the same

@@ -48,11 +48,8 @@ Result<Descriptor> Mirror::OpenForJob(const ObjectTraits& traits, int status_fla
   Place& place = *places_.back();
   auto opened = place.object->OpenForProcesses(status_flags);
   if (!opened) return opened;
-  if (traits.broken != 0) {
-    OnBroken();
-  } else {
-    SetInterest(place);
-  }
+  SetInterest(place);
+  if (traits.broken != 0) OnBroken(traits.broken);
   return opened;
 }
 
@@ -89,7 +86,7 @@ void Mirror::SetInterest(Place& place) {
   uint32_t interest = 0;
   const bool takes = writable() && !place.output_ended;
   if (takes && !blocked_) interest |= EPOLLIN;
-  if (!place.backlog.empty()) interest |= EPOLLOUT;
+  if (place.has_backlog()) interest |= EPOLLOUT;
   if (takes && blocked_ && interest == 0) return Unregister(place);
   if (place.added && place.interest == interest) return;
   place.interest = interest;
@@ -149,8 +146,14 @@ void Mirror::ReturnUnread(Place& place) {
   std::vector<uint8_t> unread = place.object->TakeUnread();
   unread.insert(unread.end(), place.backlog.begin(), place.backlog.end());
   place.backlog.clear();
-  place.backlog_passed.clear();
-  if (!unread.empty()) Return(std::move(unread));
+  const auto pieces = std::exchange(place.backlog_pieces, {});
+  if (!datagrams()) {
+    if (!unread.empty()) Return(std::move(unread));
+    return;
+  }
+  for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece)
+    Return({unread.begin() + static_cast<ptrdiff_t>(piece->at),
+            unread.begin() + static_cast<ptrdiff_t>(piece->end)});
 }
 
 void Mirror::Return(std::vector<uint8_t> bytes) {
@@ -171,7 +174,7 @@ void Mirror::KeepPlace(int32_t process, bool begin) {
 bool Mirror::CanMove(uint32_t grants) const {
   if (places_.size() != 1 || grants_ != grants || moving_ != nullptr || !changing_.empty()) return false;
   const Place& place = *places_.front();
-  if (place.output_ended || place.input_ended || !place.backlog.empty() || place.object->agent_end() < 0)
+  if (place.output_ended || place.input_ended || place.has_backlog() || place.object->agent_end() < 0)
     return false;
   if (watched() || !watch_calls_.empty()) return false;
   return std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) {
@@ -291,8 +294,7 @@ void Mirror::Forward(Place* place) {
 
 // Takes up to `room` bytes. False: there is nothing more for now; at the end of output, output_ended is set.
 bool Mirror::TakeSome(Place* place, Taken& all, uint64_t room) {
-  const int socket_type = place->object->socket_type();
-  const bool datagrams = IsCounter(kind_) || (kind_ == Kind::kSocket && socket_type != SOCK_STREAM);
+  const bool datagrams = IsCounter(kind_) || this->datagrams();
   const bool has_records = datagrams || kind_ == Kind::kPipeWrite;
   std::vector<uint8_t>& bytes = all.bytes;
   if (!place->next_passed.empty()) {
@@ -323,8 +325,7 @@ bool Mirror::TakeSome(Place* place, Taken& all, uint64_t room) {
       if (taken.error().code != EAGAIN) place->output_ended = true;
       return false;
     }
-    if (*taken == 0 &&
-        !(datagrams && (PollNow(place->object->agent_end(), POLLRDHUP) & (POLLRDHUP | POLLHUP)) == 0)) {
+    if (*taken == 0 && !datagrams) {
       place->output_ended = true;
       return false;
     }
@@ -404,8 +405,10 @@ void Mirror::OnCredit(const wire::StreamCredit& credit) {
   }
 }
 
-// The origin takes no more. Writers here learn it as they would there.
-void Mirror::OnBroken() {
+// The origin takes no more. Writers here learn it as they would there; who sends datagrams to nobody gets no
+// signal, so theirs are thrown away.
+void Mirror::OnBroken(int error) {
+  if (datagrams() && error != EPIPE) return;
   acknowledged_ = sent_;
   SetBlocked(false);
   for (Place* place : Places()) {

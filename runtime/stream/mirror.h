@@ -14,6 +14,8 @@
 // Everything runs on the agent's loop.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -75,7 +77,7 @@ class Mirror {
   std::vector<ObjectId> Objects() const;
 
   void OnCredit(const wire::StreamCredit& credit);
-  void OnBroken();
+  void OnBroken(int error);
   void OnPulled(wire::StreamPulled&& pulled);
   void OnReady(const wire::StreamReady& ready);
 
@@ -124,13 +126,14 @@ class Mirror {
     bool output_ended = false;
     bool input_ended = false;      // a reader was told so and will find it so whenever it looks
     std::vector<uint8_t> backlog;  // pulled, not yet taken by the object
-    // Descriptors that go with the piece [at, end) of the backlog.
-    struct Passed {
+    // The piece [at, end) of the backlog is a datagram, or descriptors go with it.
+    struct Piece {
       size_t at;
       size_t end;
       std::vector<Descriptor> descriptors;
     };
-    std::deque<Passed> backlog_passed;
+    std::deque<Piece> backlog_pieces;
+    bool has_backlog() const { return !backlog.empty() || !backlog_pieces.empty(); }
     // Taken from the object and not yet sent: bytes that descriptors came with begin a message.
     std::vector<uint8_t> next;
     std::vector<Descriptor> next_passed;
@@ -189,6 +192,10 @@ class Mirror {
   void Show(Place& place);
   bool Hide(Place& place);
   bool watched() const { return !once_.empty() || !until_closed_.empty(); }
+  bool datagrams() const {
+    return kind_ == Kind::kSocket && !places_.empty() &&
+           places_.front()->object->socket_type() != SOCK_STREAM;
+  }
   bool fetches_ahead() const { return kind_ == Kind::kSocket || kind_ == Kind::kTerminal; }
   void AskReadiness();
   void FetchAhead(Place& place);

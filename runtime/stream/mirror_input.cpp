@@ -119,7 +119,8 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
     }
   }
   request.got += pulled.bytes.size();
-  if (!pulled.bytes.empty()) {
+  const bool message = datagrams() && !pulled.end && pulled.error == 0;
+  if (message || !pulled.bytes.empty()) {
     if (request.place == nullptr) {
       Return(std::move(pulled.bytes));
     } else {
@@ -138,7 +139,7 @@ void Mirror::OnPulled(wire::StreamPulled&& pulled) {
   }
   if (pulled.end && kind_ == Kind::kSocket) done.place->object->EndInput();
   Answer(done, pulled);
-  if (done.got > 0) ServeOthers(done.place, done.got);
+  if (done.got > 0 || message) ServeOthers(done.place, done.got);
   // What was readable may not be any more, or still be: whoever watches is told again.
   if (!watched() || pulled.end || pulled.error == ERESTART) return;
   if (fetches_ahead()) {
@@ -209,9 +210,9 @@ void Mirror::Give(Place& place, std::span<const uint8_t> bytes, std::vector<Desc
     Return({bytes.begin(), bytes.end()});
     return Gone(&place);
   }
-  if (!passed.empty()) {
+  if (!passed.empty() || datagrams()) {
     const size_t at = place.backlog.size();
-    place.backlog_passed.push_back({at, at + bytes.size(), std::move(passed)});
+    place.backlog_pieces.push_back({at, at + bytes.size(), std::move(passed)});
   }
   place.backlog.insert(place.backlog.end(), bytes.begin(), bytes.end());
   FlushBacklog(place);
@@ -220,20 +221,20 @@ void Mirror::Give(Place& place, std::span<const uint8_t> bytes, std::vector<Desc
 void Mirror::FlushBacklog(Place& place) {
   size_t done = 0;
   static const std::vector<Descriptor> kNone;
-  auto& passed = place.backlog_passed;
-  while (done < place.backlog.size()) {
-    const bool now = !passed.empty() && passed.front().at == done;
-    const size_t border = passed.empty() ? place.backlog.size()
-                          : now          ? passed.front().end
-                                         : passed.front().at;
+  auto& pieces = place.backlog_pieces;
+  while (done < place.backlog.size() || !pieces.empty()) {
+    const bool now = !pieces.empty() && pieces.front().at == done;
+    const size_t border = pieces.empty() ? place.backlog.size()
+                          : now          ? pieces.front().end
+                                         : pieces.front().at;
     const auto given = place.object->Give(std::span(place.backlog).subspan(done, border - done),
-                                          now ? passed.front().descriptors : kNone);
+                                          now ? pieces.front().descriptors : kNone);
     if (!given && given.error().code == EINTR) continue;
     if (!given) break;  // full; or no reader, which is an event of its own
-    if (now) passed.pop_front();
+    if (now) pieces.pop_front();
     done += *given;
   }
-  for (auto& piece : passed) {
+  for (auto& piece : pieces) {
     piece.at -= done;
     piece.end -= done;
   }
@@ -276,7 +277,7 @@ void Mirror::FetchAhead(Place& place) {
   for (const auto& [number, request] : requests_) {
     if (request.place == &place && !request.withdrawn) return;
   }
-  const bool always = !until_closed_.empty() && place.backlog.empty();
+  const bool always = !until_closed_.empty() && !place.has_backlog();
   if (always || place.object->Unread() == 0)
     Ask(place, place.object->RoomFor(64 << 10), true, true, watcher_);
 }
@@ -321,7 +322,7 @@ void Mirror::OnReady(const wire::StreamReady& ready) {
   ready_events_ = ready.events;
   if (ready.events != 0 && watched()) {
     for (auto& place : places_) {
-      if (place->backlog.empty()) Show(*place);
+      if (!place->has_backlog()) Show(*place);
     }
   }
   for (const CallId call : std::exchange(watch_calls_, {})) Complete(call, ready.events);

@@ -16,6 +16,11 @@
 
 namespace elsewhere::runtime::stream {
 
+// The local object that a process's call is about.
+inline ObjectId ObjectOf(const Call& call) {
+  return {static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])};
+}
+
 class Mirrors {
  public:
   Mirrors(Agent& agent, Passing& passing);

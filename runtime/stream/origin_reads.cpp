@@ -55,7 +55,7 @@ Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer, std::vector<Desc
 }
 
 short OriginStream::ReadableNow() const {
-  if (!returned_.empty() || !returned_connections_.empty()) return POLLIN;
+  if (!returned_.empty() || !returned_parts_.empty()) return POLLIN;
   if (first_ != nullptr && (first_->awaited || !first_->bytes.empty()))
     return first_->awaited ? short{0} : short{POLLIN};
   return PollNow(pump(), POLLIN);
@@ -187,12 +187,6 @@ Result<Descriptor> OriginStream::AcceptNow(std::vector<uint8_t>& address) {
 
 bool OriginStream::Accept(const Request& request) {
   Part part;
-  if (!returned_connections_.empty()) {
-    part = std::move(returned_connections_.front());
-    returned_connections_.pop_front();
-    Answer(request, 0, true, false, std::move(part));
-    return true;
-  }
   auto accepted = AcceptNow(part.bytes);
   if (!accepted && accepted.error().code == EAGAIN) return false;
   if (accepted) part.passed.push_back(std::move(*accepted));
@@ -203,6 +197,11 @@ bool OriginStream::Accept(const Request& request) {
 // Takes what is there, up to what was asked, and sends it part by part, so that one part travels while the
 // next is read. A terminal gives a line, a datagram socket a message, at a time. False: nothing there.
 bool OriginStream::Serve(const Request& asked) {
+  if (!returned_parts_.empty()) {
+    Answer(asked, 0, true, false, std::move(returned_parts_.front()));
+    returned_parts_.pop_front();
+    return true;
+  }
   if (kind_ == Kind::kListener) return Accept(asked);
   Request request = asked;
   if (request.room > request.bytes && MayReadAhead()) request.bytes = request.room;
@@ -226,7 +225,9 @@ bool OriginStream::Serve(const Request& asked) {
     }
     if (*taken == 0) {  // after bytes, the end is for the next request
       if (sent != 0) break;
-      Answer(request, 0, true, true, {});
+      const bool end = !HasDatagrams() || HasEnded();
+      next.bytes.clear();
+      Answer(request, 0, true, end, std::move(next));
       return true;
     }
     next.bytes.resize(*taken);
@@ -269,8 +270,10 @@ void OriginStream::OnReturn(wire::StreamReturn&& message) {
     for (size_t at = 0; !closed_ && at + sizeof(uint64_t) <= message.bytes.size(); at += sizeof(uint64_t))
       static_cast<void>(AddToEvent(std::span(message.bytes).subspan(at, sizeof(uint64_t))));
   } else if (kind_ == Kind::kListener) {
-    returned_connections_.push_back(Part{std::move(message.bytes), passing_.Unpack(message.passed)});
-    if (returned_connections_.back().passed.empty()) returned_connections_.pop_back();
+    returned_parts_.push_back(Part{std::move(message.bytes), passing_.Unpack(message.passed)});
+    if (returned_parts_.back().passed.empty()) returned_parts_.pop_back();
+  } else if (HasDatagrams()) {
+    returned_parts_.push_front(Part{std::move(message.bytes), passing_.Unpack(message.passed)});
   } else {
     returned_.insert(returned_.begin(), message.bytes.begin(), message.bytes.end());
   }
@@ -403,8 +406,9 @@ void OriginStream::MakeCall(HostId host, const wire::StreamControl& control) {
   } else if (control.operation == wire::StreamOperation::kSeek) {
     answer = RunSeek(descriptor_.get(), control);
   } else if (control.operation == wire::StreamOperation::kAvailable) {
-    const size_t first = first_ != nullptr ? first_->bytes.size() : 0;
-    answer = {control.request, static_cast<int64_t>(returned_.size() + first + BytesWaiting(pump())), 0, {}};
+    size_t before = returned_.size() + (first_ != nullptr ? first_->bytes.size() : 0);
+    for (const Part& part : returned_parts_) before += part.bytes.size();
+    answer = {control.request, static_cast<int64_t>(before + BytesWaiting(pump())), 0, {}};
   } else {
     answer = RunIoctl(pump(), control);
   }

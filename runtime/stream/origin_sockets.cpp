@@ -64,6 +64,13 @@ bool OriginStream::CanWrite() const {
   return info.tcpi_state == TCP_ESTABLISHED || info.tcpi_state == TCP_CLOSE_WAIT;
 }
 
+// A datagram socket gave nothing: its end, or an empty message. With the end before it, those that are left
+// may be taken for it only where nothing follows them.
+bool OriginStream::HasEnded() const {
+  return (PollNow(descriptor_.get(), POLLRDHUP) & (POLLRDHUP | POLLHUP)) != 0 &&
+         BytesWaiting(descriptor_.get()) == 0;
+}
+
 void OriginStream::LookForShutdown() {
   if (kind_ == Kind::kSocket && !closed_ && broken_ == 0 && !CanWrite()) Break(EPIPE);
 }

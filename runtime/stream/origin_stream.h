@@ -159,6 +159,8 @@ class OriginStream {
   void ShutWriting();
   void ShutIfWritten();
   bool CanWrite() const;
+  bool HasDatagrams() const { return kind_ == Kind::kSocket && borders_ == Borders::kDatagram; }
+  bool HasEnded() const;
   void EndIfWritten(StreamId id);
   static uint32_t LastGrant(const Share& share);
   void MaybeClosing(StreamId id, Share& share);
@@ -212,8 +214,8 @@ class OriginStream {
   std::map<std::pair<StreamId, uint64_t>, std::shared_ptr<WaitingCall>> calls_;  // by share and request
   std::vector<uint8_t> returned_;  // comes before what the object has
   std::shared_ptr<FirstBytes> first_;
-  std::deque<Part> returned_connections_;
-  bool shutting_ = false;  // behind Share::shut_at of all
+  std::deque<Part> returned_parts_;  // connections, datagrams: each is one answer
+  bool shutting_ = false;            // behind Share::shut_at of all
   int32_t broken_ = 0;
   bool hung_up_ = false;
   bool added_ = false;

@@ -112,10 +112,10 @@ struct StreamPulled {
   static constexpr MessageType kType = MessageType::kStreamPulled;
   StreamId stream = 0;
   uint64_t request = 0;
-  int32_t error = 0;  // errno; EAGAIN: nothing there and wait was false, or taken back
-  bool last = true;   // of this request
-  bool end = false;   // end of file
-  std::vector<uint8_t> bytes;
+  int32_t error = 0;                  // errno; EAGAIN: nothing there and wait was false, or taken back
+  bool last = true;                   // of this request
+  bool end = false;                   // end of file
+  std::vector<uint8_t> bytes;         // none, without error and end: an empty datagram
   std::vector<JobDescriptor> passed;  // as of StreamData
   template <class Self>
   static auto Fields(Self& s) {

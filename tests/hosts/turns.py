@@ -29,6 +29,7 @@ import termios
 PARENT = -1
 PROCESSES = 10
 SEMAPHORE_AT = 3 * 4096
+OFD_GETLK, OFD_SETLK = 36, 37
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,6 +94,23 @@ def count_of(semaphore):
     return value.value
 
 
+def look_and_take(fd, size):
+    """What it only looked at is another host's as long as it has not been taken."""
+    with socket.socket(fileno=os.dup(fd)) as end:
+        return [end.recv(size, socket.MSG_PEEK).hex(), end.recv(size).hex()]
+
+
+def shut_down(fd, way):
+    with socket.socket(fileno=os.dup(fd)) as end:
+        end.shutdown(way)
+
+
+def record_lock(fd, command, kind, start, length):
+    """A lock of the description; what a look found."""
+    lock = fcntl.fcntl(fd, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0))
+    return struct.unpack("hhqqi4x", lock) if command == OFD_GETLK else 0
+
+
 def receive(queue):
     room, priority = ctypes.create_string_buffer(64), ctypes.c_uint()
     size = libc.mq_receive(queue, room, 64, ctypes.byref(priority))
@@ -109,6 +127,9 @@ def make(objects, name, arguments):
         "ftruncate": os.ftruncate,
         "fstat": lambda fd: os.fstat(fd).st_size,
         "flock": fcntl.flock,
+        "record_lock": record_lock,
+        "look_and_take": look_and_take,
+        "shut_down": shut_down,
         "available": available,
         "poll": ready,
         "close": os.close,
@@ -215,15 +236,21 @@ class Play:
         if writers:
             calls += [("write", choice(writers), self.some(1, 2, 7, 50, 300))] * 4
             calls += [("poll", choice(writers), select.POLLOUT)]
-        for sockets in objects.streams, objects.datagrams:
+        for sockets, sizes in (objects.streams, (1, 7, 50)), (objects.datagrams, (0, 1, 7, 50)):
             ends = [fd for fd in sockets if fd in held]
             if len(ends) == len(sockets):  # of a closed peer the other end learns a moment later than natively
-                calls += [("read", choice(ends), choice([1, 3, 100])), ("write", choice(ends), self.some(1, 7, 50))] * 2
+                calls += [("read", choice(ends), choice([1, 3, 100])), ("write", choice(ends), self.some(*sizes))] * 2
+                calls += [("look_and_take", choice(ends), choice([1, 3, 100]))]
+        if self.random.random() < 0.05:
+            calls += [("shut_down", choice(objects.streams), choice([socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR]))]
         files = [fd for fd in objects.files if fd in held]
         if files:
             file = choice(files)
             calls += [("write", file, self.some(1, 7, 50)), ("read", file, choice([1, 20])), ("pread", file, 30, choice([0, 10])),
                       ("lseek", file, choice([0, 5, 30]), choice([os.SEEK_SET, os.SEEK_CUR, os.SEEK_END])), ("fstat", file)]
+            calls.append(("record_lock", file, choice([OFD_GETLK, OFD_SETLK]),
+                          choice([fcntl.F_RDLCK, fcntl.F_WRLCK]), choice([0, 5]), choice([3, 10])))
+            calls.append(("record_lock", file, OFD_SETLK, fcntl.F_UNLCK, choice([0, 5]), choice([0, 3])))
             calls.append(("flock", file, choice([fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN]) | fcntl.LOCK_NB))
             if self.random.random() < 0.2:
                 calls += [("ftruncate", file, choice([0, 10, 40]))]
