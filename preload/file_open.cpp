@@ -61,7 +61,8 @@ int OpenIfMapped(int directory, const char* path, int flags, mode_t mode) {
         if (fd >= 0) return static_cast<int>(fd);
         errno = static_cast<int>(-fd);
         return -1;
-      });
+      },
+      (flags & (O_CREAT | __O_TMPFILE)) == 0);
 }
 
 void FillStatus(const abi::FileStatus& from, struct stat* to) {

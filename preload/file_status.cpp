@@ -153,7 +153,7 @@ int fstatat(int directory, const char* path, struct stat* status, int flags) {
     return OnProcess(process, directory, path, local,
                      [&](const char* name) { return StatusAtHome(name, status, flags); });
   }
-  return OnPath(directory, path, AskStatus(status, (flags & AT_SYMLINK_NOFOLLOW) == 0), local);
+  return OnPath(directory, path, AskStatus(status, (flags & AT_SYMLINK_NOFOLLOW) == 0), local, true);
 }
 int stat(const char* path, struct stat* status) {
   return hooks::fstatat(AT_FDCWD, path, status, 0);
@@ -188,6 +188,10 @@ int statx(int directory, const char* path, int flags, unsigned mask, struct stat
   MappedPath at;
   const bool by_descriptor = NamesDescriptor(directory, path, flags);
   if (!by_descriptor && !FindMapped(directory, path, &at) && !at.left) {
+    if (IsMissing(directory, path)) {
+      errno = ENOENT;
+      return -1;
+    }
     const int result = real::statx(directory, path, flags, mask, status);
     if (result == 0 || errno != ENOENT || !FindBehindLinks(directory, path, &at)) return result;
   }
@@ -209,8 +213,8 @@ int faccessat(int directory, const char* path, int mode, int flags) {
     return OnProcess(process, directory, path, local,
                      [&](const char* name) { return AccessAtHome(name, mode, flags); });
   }
-  return OnPath(directory, path, Ask(FileOperation::kAccess, mode, (flags & AT_SYMLINK_NOFOLLOW) == 0),
-                local);
+  return OnPath(directory, path, Ask(FileOperation::kAccess, mode, (flags & AT_SYMLINK_NOFOLLOW) == 0), local,
+                true);
 }
 int access(const char* path, int mode) {
   return hooks::faccessat(AT_FDCWD, path, mode, 0);

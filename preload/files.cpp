@@ -1,7 +1,6 @@
 #include "preload/files.h"
 
 #include <errno.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -299,16 +298,6 @@ bool FindMapped(int directory, const char* path, MappedPath* found) {
   while (*rest == '/') ++rest;
   memcpy(found->path, rest, strlen(rest) + 1);
   return true;
-}
-
-// The usual case of a path that is not there, in one system call: no link is on the way.
-bool HasLinks(int directory, const char* path) {
-  open_how how{};
-  how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
-  how.resolve = RESOLVE_NO_SYMLINKS;
-  const long fd = raw::Syscall(SYS_openat2, directory, raw::Address(path), raw::Address(&how), sizeof how);
-  if (fd >= 0) raw::Close(static_cast<int>(fd));
-  return fd != -ENOENT;
 }
 
 // Walks the names from the left; what a link holds is put in its place. Ends at the first path that is

@@ -69,6 +69,11 @@ bool FindMapped(int directory, const char* path, MappedPath* found);
 // The same for a path that the kernel does not know, because a symbolic link on the local disk leads to where
 // only mapped files are.
 bool FindBehindLinks(int directory, const char* path, MappedPath* found);
+// Of a path that the kernel does not know: whether a symbolic link is on the way.
+bool HasLinks(int directory, const char* path);
+// True: a path that is not mapped is not there, nor behind a link, as was to be expected. False: nobody
+// knows.
+bool IsMissing(int directory, const char* path);
 // "/proc/self/fd/N"
 inline constexpr size_t kDescriptorName = 32;
 void NameDescriptor(int fd, char (&to)[kDescriptorName]);
@@ -89,13 +94,19 @@ struct FileCall {
 int64_t CallFile(const MappedPath& at, FileCall* call);
 
 // Runs `mapped(const MappedPath&, FileCall*)` where the path is mapped, following links out of a map, and
-// `local(int directory, const char* path)` where it is not.
+// `local(int directory, const char* path)` where it is not. `looks`: that makes no name, so a name that is
+// missing is ENOENT to it, whatever its other arguments are.
 template <class Mapped, class Local>
-auto OnPath(int directory, const char* path, Mapped mapped, Local local) -> decltype(local(directory, path)) {
+auto OnPath(int directory, const char* path, Mapped mapped, Local local, bool looks = false)
+    -> decltype(local(directory, path)) {
   using Result = decltype(local(directory, path));
   if (!HasMaps()) return local(directory, path);
   MappedPath at;
   if (!FindMapped(directory, path, &at)) {
+    if (looks && !at.left && IsMissing(directory, path)) {
+      errno = ENOENT;
+      return static_cast<Result>(-1);
+    }
     const Result result = at.left ? local(AT_FDCWD, at.path) : local(directory, path);
     if (result != static_cast<Result>(-1) || errno != ENOENT) return result;
     if (!FindBehindLinks(directory, path, &at)) {

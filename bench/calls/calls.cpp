@@ -6,7 +6,9 @@
 //   call        the whole system call, in two children of this program, one native and one under the preload,
 //   again in
 //               alternating rounds
-//   open        the same of opening and closing a file that is not mapped, in a session that has maps
+//   open        the same of opening and closing a file that is not mapped, in a session that has maps; and of
+//   looking
+//               for one that is not there
 //   start-up    /bin/true, natively and under the preload
 //
 // Exit status 1 when a figure misses its limit.
@@ -14,6 +16,7 @@
 #include <fcntl.h>
 #include <semaphore.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,12 +113,16 @@ double Measure(Call call) {
   sem_init(&semaphore, 0, 0);
   char byte = 0;
   while (read(0, &byte, 1) == 1) {
-    char line[128];
-    const int size = std::snprintf(
-        line, sizeof line, "%.3f %.3f %.3f %.3f %.3f\n", Measure([&] { return read(zero, &byte, 1); }),
-        Measure([&] { return write(null, &byte, 1); }), Measure([&] { return lseek(file, 0, SEEK_SET); }),
-        Measure([&] { return sem_post(&semaphore) + sem_wait(&semaphore); }),
-        Measure([] { return close(open("/dev/null", O_RDONLY)); }));
+    char line[192];
+    struct stat status;
+    const int size = std::snprintf(line, sizeof line, "%.3f %.3f %.3f %.3f %.3f %.3f %.3f\n",
+                                   Measure([&] { return read(zero, &byte, 1); }),
+                                   Measure([&] { return write(null, &byte, 1); }),
+                                   Measure([&] { return lseek(file, 0, SEEK_SET); }),
+                                   Measure([&] { return sem_post(&semaphore) + sem_wait(&semaphore); }),
+                                   Measure([] { return close(open("/dev/null", O_RDONLY)); }),
+                                   Measure([] { return open("/usr/lib/none", O_RDONLY); }),
+                                   Measure([&] { return stat("/usr/lib/none", &status); }));
     if (write(1, line, static_cast<size_t>(size)) != size) _exit(1);
   }
   _exit(0);
@@ -161,7 +168,8 @@ void MeasureCalls() {
     const char* name;
     double limit;
   };
-  constexpr Row kRows[] = {{"read", 0}, {"write", 0}, {"lseek", 0}, {"sem pair", 0}, {"open, close", 100}};
+  constexpr Row kRows[] = {{"read", 0},          {"write", 0},          {"lseek", 0},       {"sem pair", 0},
+                           {"open, close", 100}, {"open nothing", 100}, {"stat nothing", 0}};
   constexpr size_t kCount = std::size(kRows);
   const Partner partners[] = {Start(false), Start(true)};
   std::vector<double> figures[2][kCount];

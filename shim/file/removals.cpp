@@ -37,7 +37,7 @@ size_t Removals::Waiting() const {
 
 void Removals::Add(const std::string& key) {
   std::unique_lock lock(mutex_);
-  done_.wait(lock, [&] { return gone_.size() < kMostWaiting; });
+  WaitFor(lock, [&] { return gone_.size() < kMostWaiting; });
   gone_.insert(key);
   unsent_.insert(key);
   failed_.erase(key);
@@ -73,14 +73,25 @@ bool Removals::Waits(const std::string& key) const {
   return below != gone_.end() && below->starts_with(Below(key));
 }
 
+void Removals::WaitFor(std::unique_lock<std::mutex>& lock, const std::function<bool()>& done) {
+  ++waiters_;
+  done_.wait(lock, done);
+  --waiters_;
+}
+
+unsigned Removals::waiters() const {
+  std::lock_guard lock(mutex_);
+  return waiters_;
+}
+
 void Removals::Wait(const std::string& key) {
   std::unique_lock lock(mutex_);
-  done_.wait(lock, [&] { return !Waits(key); });
+  WaitFor(lock, [&] { return !Waits(key); });
 }
 
 Status Removals::Settle(const std::string& key) {
   std::unique_lock lock(mutex_);
-  done_.wait(lock, [&] { return !Waits(key); });
+  WaitFor(lock, [&] { return !Waits(key); });
   if (failed_.empty()) return Ok{};
   Status first = Ok{};
   const auto report = [&](auto at) {
@@ -96,7 +107,7 @@ Status Removals::Settle(const std::string& key) {
 
 std::vector<Removals::Failure> Removals::Finish() {
   std::unique_lock lock(mutex_);
-  done_.wait(lock, [&] { return gone_.empty(); });
+  WaitFor(lock, [&] { return gone_.empty(); });
   std::vector<Failure> failures;
   for (auto& [key, error] : std::exchange(failed_, {})) failures.push_back({key, error});
   return failures;

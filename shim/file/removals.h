@@ -50,6 +50,8 @@ class Removals {
   };
   std::vector<Failure> Finish();
   size_t Waiting() const;
+  // Calls that wait for names to be deleted.
+  unsigned waiters() const;
 
  private:
   static constexpr unsigned kSentTogether = 4;
@@ -57,6 +59,7 @@ class Removals {
       250;  // names of one request, of which the server takes one after the other
 
   void Send();
+  void WaitFor(std::unique_lock<std::mutex>& lock, const std::function<bool()>& done);
   // Under the lock. Of the name or below it.
   bool Waits(const std::string& key) const;
 
@@ -67,7 +70,7 @@ class Removals {
   std::set<std::string> gone_;    // all whose objects are perhaps still there
   std::set<std::string> unsent_;  // of them, those of no request yet
   std::map<std::string, Error> failed_;
-  unsigned sending_ = 0;
+  unsigned sending_ = 0, waiters_ = 0;
   Workers senders_;  // its own, for tasks of others wait here
 };
 

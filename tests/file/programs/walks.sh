@@ -63,4 +63,26 @@ client.send(b"hello")
 print(server.accept()[0].recv(5), code(socket.socket(socket.AF_UNIX).connect, "a/one"), code(socket.socket(socket.AF_UNIX).connect, "a/none"))
 os.unlink("a/socket")
 print(code(socket.socket(socket.AF_UNIX).connect, "a/socket"))
+
+# A name on the local disk that was looked for in vain again and again is found when a link leads here.
+local = os.environ["HOME"] + "/searched"
+os.mkdir(local)
+with open("a/found", "w") as file:
+    file.write("found")
+def look():
+    def read():
+        with open(local + "/in/found") as file:
+            return file.read()
+    return code(os.stat, local + "/in/found") == "ENOENT", code(os.access, local + "/in/found", os.R_OK), code(read)
+print([look() for _ in range(4)])
+os.symlink(os.getcwd() + "/a", local + "/in")
+print(look())
+os.unlink(local + "/in")
+print(look(), code(os.mkdir, local + "/in"), code(os.mkdir, local + "/none/in"), look())
+with open(local + "/in/found", "w") as file:
+    file.write("local")
+print(look())
+os.unlink(local + "/in/found")
+os.rmdir(local + "/in")
+os.rmdir(local)
 PY

@@ -1,6 +1,7 @@
 // What an unlink puts off (--write-back): shim/file/removals.h, and that nobody of this host sees it.
 #include "shim/file/removals.h"
 
+#include <atomic>
 #include <thread>
 
 #include "gated_store.h"
@@ -26,15 +27,19 @@ class RemovalsTest : public HostsTest {
   }
   void TearDown() override { gate_->Set(true); }
   static std::string Name(int i) { return "d/" + std::to_string(100 + i); }
-  // A call that has to wait for a deletion that is on its way.
+  // A call that has to wait for a deletion that is on its way: the gate is opened when it does, or has not.
   template <class Call>
   auto Behind(Call call) {
+    gate_->AwaitWaiting(1);
+    std::atomic<bool> ended = false, waited = false;
     std::thread opener([&] {
-      gate_->AwaitWaiting(1);
+      while (!ended && !(waited = host_->removals().waiters() > 0)) std::this_thread::yield();
       gate_->Set(true);
     });
     auto result = call();
+    ended = true;
     opener.join();
+    EXPECT_TRUE(waited) << "it was carried out before the deletion";
     return result;
   }
 
