@@ -405,26 +405,36 @@ void OriginStream::NoteProgress(bool any) {
   }
 }
 
+bool OriginStream::IsAwaited() const {
+  return refuses_since_ && std::any_of(shares_.begin(), shares_.end(),
+                                       [](const auto& entry) { return !entry.second.waiting.empty(); });
+}
+
 void OriginStream::WatchForStandstill() {
-  const auto waited_for = [](const auto& entry) { return !entry.second.waiting.empty(); };
-  if (!CanGetStuck(kind_) || standstill_ != 0 || !refuses_since_) return;
-  if (std::none_of(shares_.begin(), shares_.end(), waited_for)) return;
-  const auto left = *refuses_since_ + wire::kStreamPatience - std::chrono::steady_clock::now();
-  if (left.count() > 0) {
-    standstill_ = agent_.loop().After(left, [this] {
-      standstill_ = 0;
-      WatchForStandstill();
-    });
-    return;
-  }
+  if (!CanGetStuck(kind_) || standstill_ != 0 || !IsAwaited()) return;
+  const auto stood = [this] { return std::chrono::steady_clock::now() - *refuses_since_; };
+  if (stood() < wire::kStreamPatience) return LookAgainAfter(wire::kStreamPatience - stood());
   // On a worker there are none.
   if (agent_.is_home() && !IsReadInSession(pump(), agent_.session_id())) return;
   MakeRoom();
+  if (!IsAwaited()) return;
+  // More than the largest pipe holds. Who goes on now and writes at home overtakes it: so it had better be
+  // that really nobody reads, and not that somebody takes long over each message.
+  const bool pipe = kind_ == Kind::kPipeWrite;
+  if (pipe && stood() < wire::kPipePatience) return LookAgainAfter(wire::kPipePatience - stood());
   std::vector<Action> stuck;
   for (auto& [id, share] : shares_) {
     for (auto& [position, action] : std::exchange(share.waiting, {})) stuck.push_back(std::move(action));
   }
   for (auto& action : stuck) action(true);
+}
+
+void OriginStream::LookAgainAfter(std::chrono::steady_clock::duration time) {
+  if (standstill_ != 0) return;
+  standstill_ = agent_.loop().After(time, [this] {
+    standstill_ = 0;
+    WatchForStandstill();
+  });
 }
 
 // Who has seen a writer's end may read until nothing is there: so everything should be in by then, if the

@@ -166,7 +166,9 @@ class OriginStream {
   void MaybeClosing(StreamId id, Share& share);
   void CloseEverything();
   void NoteProgress(bool any);
+  bool IsAwaited() const;
   void WatchForStandstill();
+  void LookAgainAfter(std::chrono::steady_clock::duration time);
   void MakeRoom();
 
   void ServeRequests();

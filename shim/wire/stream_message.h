@@ -27,6 +27,7 @@ inline constexpr uint64_t kLeastStreamWindow = 64 << 10;
 inline constexpr uint64_t kStreamPart = 128 << 10;  // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 inline constexpr std::chrono::seconds kStreamPatience{1};
+inline constexpr std::chrono::seconds kPipePatience{60};  // of a pipe that cannot be made larger
 
 // A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
 // takes `request` back. Every request is answered exactly once, by one or more StreamPulled.

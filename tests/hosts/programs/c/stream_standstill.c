@@ -1,6 +1,7 @@
 /* forks: 4
  * One child fills a pipe and waits for room. Others, which have the pipe too and wrote a line before, post a
- * semaphore and end; the parent reads only when it has seen that. */
+ * semaphore and end; the parent reads only when it has seen that. What fills the pipe is more than the
+ * largest pipe holds, so that this takes as long as a pipe is given (a minute). */
 #include <errno.h>
 #include <fcntl.h>
 #include <semaphore.h>
