@@ -33,6 +33,7 @@
 
 #include "runtime/stream/classify.h"
 #include "runtime/stream/descriptor.h"
+#include "runtime/stream/packet_batch.h"
 #include "shim/wire/result.h"
 #include "shim/wire/stream_mark.h"
 
@@ -83,6 +84,10 @@ class LocalObject {
   // EAGAIN: nothing there.
   // `passed`: descriptors that a process passed over a socket with the first of these bytes.
   Result<size_t> Take(std::span<uint8_t> buffer, std::vector<Descriptor>& passed);
+  // Of a pipe, when a packet was a full one: more packets at once (packet_batch.h).
+  size_t TakePackets(size_t room, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records) {
+    return batch_.Take(agent_end_.get(), room, bytes, records);
+  }
   // A writer that fills the pipe faster than it is emptied gets a larger one, once: fewer turns for the same
   // bytes.
   void Enlarge();
@@ -120,6 +125,7 @@ class LocalObject {
   Descriptor process_end_;  // until the first OpenForProcesses; of an event counter always
   size_t capacity_ = 0;
   bool process_writes_large_ = false;
+  PacketBatch batch_;
   bool shown_ = false;  // event counter
 };
 

@@ -304,6 +304,9 @@ bool Mirror::TakeSome(Place* place, Taken& all, uint64_t room) {
     return true;  // nothing else joins these bytes: a read natively ends with them
   }
   while (bytes.size() < room) {
+    if (kind_ == Kind::kPipeWrite && !all.records.empty() && all.records.back() == kPipePage &&
+        place->object->TakePackets(room + kPipePage - bytes.size(), bytes, all.records) > 0)
+      continue;
     const size_t at = bytes.size();
     const size_t unit = datagrams     ? kLargestDatagram
                         : has_records ? kPipePage

@@ -92,11 +92,12 @@ void OriginStream::OnPull(const wire::StreamPull& pull) {
   UpdateInterest();
 }
 
-// A large read should find a large write in one piece: the pipe grows to what is asked for, as far as the
-// kernel permits an ordinary user.
+// A large read should find a large write in one piece: the pipe grows to what is asked for, or waits to be
+// written while it is read, as far as the kernel permits an ordinary user.
 void OriginStream::EnlargePipe(uint64_t wanted) {
   constexpr uint64_t kWorthIt = 128 << 10;
-  if (kind_ != Kind::kPipeRead || wanted < kWorthIt || wanted <= enlarged_) return;
+  const bool pipe = kind_ == Kind::kPipeRead || kind_ == Kind::kPipeWrite;
+  if (!pipe || wanted < kWorthIt || wanted <= enlarged_) return;
   enlarged_ = std::min(wanted, wire::kStreamPullLimit);
   if (fcntl(pump(), F_GETPIPE_SZ) < static_cast<int>(enlarged_)) {
     fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(enlarged_));

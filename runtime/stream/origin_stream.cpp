@@ -471,7 +471,13 @@ void OriginStream::OnReady(uint32_t events) {
     ServeRequests();
     ServeWatchers();
   }
-  if ((events & EPOLLOUT) != 0) Flush();
+  if ((events & EPOLLOUT) != 0) {
+    // Somebody is reading; as long as nobody does, the pipe holds what it would natively.
+    uint64_t waiting = 0;
+    for (const auto& [id, share] : shares_) waiting += share.received - share.written;
+    EnlargePipe(waiting);
+    Flush();
+  }
   const uint32_t gone = kind_ == Kind::kPipeWrite ? EPOLLERR : EPOLLHUP;
   if (writable_ && (events & gone) != 0) Break(kind_ == Kind::kTerminal ? EIO : EPIPE);
   UpdateInterest();
