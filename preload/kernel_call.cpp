@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "preload/readable.h"
 #include "preload/self.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -36,8 +37,45 @@ constexpr uint32_t kCountSize = sizeof(uint32_t);
 
 }  // namespace
 
+namespace {
+
+// For little, looking first is cheaper than to have the kernel copy.
+constexpr size_t kLittle = 2 * kReadablePage;
+
+bool IsThere(const void* memory, size_t size) {
+  const auto first = reinterpret_cast<uintptr_t>(memory);
+  for (uintptr_t page = first / kReadablePage; page * kReadablePage < first + size; ++page) {
+    if (page == 0 || !IsReadableNow(page)) return false;
+  }
+  return true;
+}
+
+// Of each page that will be written to, a small call of the kernel fills some bytes that will be.
+bool IsWritable(void* memory, size_t size) {
+  const auto end = reinterpret_cast<uintptr_t>(memory) + size;
+  for (auto at = reinterpret_cast<uintptr_t>(memory); at < end;) {
+    const uintptr_t next = (at / kReadablePage + 1) * kReadablePage;
+    const size_t here = (next < end ? next : end) - at;
+    const size_t filled = here < sizeof(uint64_t) ? here : sizeof(uint64_t);
+    if (raw::Syscall(SYS_rt_sigpending, static_cast<long>(at), raw::Word(filled)) == -EFAULT) return false;
+    at = next;
+  }
+  return true;
+}
+
+}  // namespace
+
 bool CopyProgramMemory(long direction, void* ours, void* theirs, size_t size) {
   if (size == 0) return true;
+  if (size <= kLittle) {
+    const bool reads = direction == SYS_process_vm_readv;
+    if (reads ? IsThere(theirs, size) : IsWritable(theirs, size)) {
+      memcpy(reads ? ours : theirs, reads ? theirs : ours, size);
+      return true;
+    }
+    errno = EFAULT;
+    return false;
+  }
   const iovec local{ours, size}, remote{theirs, size};
   const long copied = raw::Syscall(direction, self.kernel_pid.load(std::memory_order_relaxed),
                                    raw::Address(&local), 1, raw::Address(&remote), 1);

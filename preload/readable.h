@@ -24,15 +24,19 @@ inline constexpr size_t kReadablePage = 4096;  // of the smallest size: a larger
 inline constexpr size_t kReadablePages = 256;
 extern constinit std::atomic<uintptr_t> readable_pages[kReadablePages];
 
+// Asks each time.
+inline bool IsReadableNow(uintptr_t page) {
+  // Reads the set of signals there before it sees that it is told to do nothing with it.
+  constexpr int kNothing = -1;
+  return raw::Syscall(SYS_rt_sigprocmask, kNothing, static_cast<long>(page * kReadablePage), 0, 8) != -EFAULT;
+}
+
 inline bool IsReadablePage(uintptr_t page) {
   if (page == 0) return false;
   std::atomic<uintptr_t>& known = readable_pages[page % kReadablePages];
   if (known.load(std::memory_order_relaxed) == page) [[likely]]
     return true;
-  // Reads the set of signals there before it sees that it is told to do nothing with it.
-  constexpr int kNothing = -1;
-  if (raw::Syscall(SYS_rt_sigprocmask, kNothing, static_cast<long>(page * kReadablePage), 0, 8) == -EFAULT)
-    return false;
+  if (!IsReadableNow(page)) return false;
   known.store(page, std::memory_order_relaxed);
   return true;
 }
