@@ -127,14 +127,16 @@ Mirror& Mirrors::MirrorFor(const wire::JobDescriptor& entry) {
   if (mirror == nullptr) {
     mirror = std::make_unique<Mirror>(agent_, passing_, outbox_, numbers_, entry, NextHop(entry.stream),
                                       [this](Mirror& closed) { Forget(closed); });
-    mirror->SetSendFirst([this] {
-      const std::vector<Mirror*> first(narrators_.begin(), narrators_.end());
-      for (Mirror* narrator : first) {
-        if (narrators_.count(narrator) != 0) narrator->ForwardAll();
-      }
-    });
+    mirror->SetSendFirst([this] { ForwardNarrators(); });
   }
   return *mirror;
+}
+
+void Mirrors::ForwardNarrators() {
+  const std::vector<Mirror*> first(narrators_.begin(), narrators_.end());
+  for (Mirror* narrator : first) {
+    if (narrators_.count(narrator) != 0) narrator->ForwardAll();
+  }
 }
 
 // What a process prints must not come later than what it sends its parent over a pipe afterwards: a parent

@@ -35,6 +35,8 @@ class Mirrors {
   Result<Descriptor> OpenPassed(const wire::JobDescriptor& entry);
   // The stream that a descriptor, or a local object, stands for; 0: none.
   StreamId StreamOf(int descriptor);
+  // What processes have printed, and events, before something else that they wrote.
+  void ForwardNarrators();
   StreamId StreamOf(const ObjectId& object) const;
   // What its origin said of a stream; nullptr: nobody here holds it.
   const wire::JobDescriptor* EntryOf(StreamId id);

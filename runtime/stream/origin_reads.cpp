@@ -245,6 +245,7 @@ void OriginStream::Answer(const Request& request, int error, bool last, bool end
   const auto share = shares_.find(request.share);
   if (share == shares_.end()) return;
   const HostId to = share->second.host;
+  if (!part.bytes.empty()) passing_.BeforeAnswer();
   auto passed = passing_.Pack(to, std::move(part.passed));
   agent_.Send(to, wire::StreamPulled{request.share, request.request, error, last, end, std::move(part.bytes),
                                      std::move(passed)});

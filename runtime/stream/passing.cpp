@@ -198,6 +198,10 @@ void Passing::ForwardPulled(wire::StreamPulled&& pulled) {
   agent_.Send(holder, pulled);
 }
 
+void Passing::BeforeAnswer() {
+  mirrors_->ForwardNarrators();
+}
+
 bool Passing::ForwardControl(HostId from, const wire::StreamControl& control) {
   if (!IsRelayed(control.stream)) return false;
   wire::StreamControl forwarded = control;

@@ -47,6 +47,9 @@ class Passing {
 
   void NoteLost(const Error& reason);
 
+  // What this host's processes wrote is about to be told: what they printed before goes before it.
+  void BeforeAnswer();
+
   // Home, a capture: the descriptor is a mirror's, its object on a third host or on `to` itself. False: it is
   // none.
   bool GrantMirrored(HostId to, const image::Descriptor& entry, wire::JobDescriptor& job);
