@@ -112,19 +112,22 @@ void SemaphoreShares::OnNews(HostId from, const Message& news) {
 // ---- A worker's part
 
 void SemaphoreShares::OnGive(const Message& part) {
-  const bool taken =
-      callbacks_.may_take() && wire::SharePut(Cell(part.object), part.object, {part.count, part.room});
+  const bool taken = callbacks_.may_take() &&
+                     wire::SharePut(Cell(part.object), part.object, {part.count, part.room}, &part.elsewhere);
   if (!taken) {
     const uint32_t never = callbacks_.may_take() ? 1 : 0;
     return agent_.Send(wire::kHome, Message{What::kReturn, part.object, part.count, part.room, never});
   }
-  Cell(part.object)->elsewhere.store(part.elsewhere);
   shared_[part.object].told = part.count;
 }
 
 void SemaphoreShares::Return(uint64_t object) {
-  if (shared_.erase(object) == 0) return;  // it is on its way home
+  const auto found = shared_.extract(object);
+  if (found.empty()) return;  // it is on its way home
   const wire::SemaphorePart part = wire::ShareTakeAll(Cell(object));
+  // Goes before the bytes, as ever; the part itself goes behind them.
+  if (part.count != found.mapped().told)
+    agent_.SendAhead(wire::kHome, Message{What::kNews, object, part.count, 0, 0});
   callbacks_.before_return();
   agent_.Send(wire::kHome, Message{What::kReturn, object, part.count, part.room, 0});
 }
@@ -177,8 +180,8 @@ void SemaphoreShares::OnReturn(HostId from, const Message& part) {
     shared.in_hand.room += part.room;
     return EndIfGathered(part.object);
   }
-  wire::SharePut(Cell(part.object), part.object, {part.count, part.room});
-  Cell(part.object)->elsewhere.store(Elsewhere(shared, 0, wire::kHome));
+  const uint32_t elsewhere = Elsewhere(shared, 0, wire::kHome);
+  wire::SharePut(Cell(part.object), part.object, {part.count, part.room}, &elsewhere);
 }
 
 void SemaphoreShares::EndIfGathered(uint64_t object) {

@@ -11,6 +11,8 @@
 // everything that the caller can know of.
 #pragma once
 
+#include <utility>
+
 #include "shim/wire/lease.h"
 #include "shim/wire/semaphore.h"
 
@@ -65,21 +67,34 @@ inline bool SharePost(SemaphoreShare* share) {
   });
 }
 inline bool ShareGetValue(const SemaphoreShare* share, int* value) {
-  const uint64_t data = share->data.load(std::memory_order_acquire);
-  if (share_detail::IsMarked(data)) return false;
-  const uint64_t sum = uint64_t{share_detail::PartOf(data).count} + share->elsewhere.load();
+  uint64_t data = share->data.load(std::memory_order_acquire);
+  uint64_t sum = 0;
+  // Tokens that come from elsewhere are counted there or here: the word is marked while they change sides.
+  for (uint64_t before = ~data; before != data;) {
+    if (share_detail::IsMarked(data)) return false;
+    sum = uint64_t{share_detail::PartOf(data).count} + share->elsewhere.load(std::memory_order_acquire);
+    before = std::exchange(data, share->data.load(std::memory_order_acquire));
+  }
   *value = static_cast<int>(sum < kSemaphoreMaximum ? sum : kSemaphoreMaximum);
   return true;
 }
 
-// The rest by agents only. Adds to what is here, or begins it. False: the cell is another object's.
-inline bool SharePut(SemaphoreShare* share, uint64_t object, const SemaphorePart& part) {
+// The rest by agents only. Adds to what is here, or begins it; `elsewhere`: what is elsewhere from then on,
+// nullptr: as before. False: the cell is another object's.
+inline bool SharePut(SemaphoreShare* share, uint64_t object, SemaphorePart part,
+                     const uint32_t* elsewhere = nullptr) {
   const uint64_t owner = share->object.load(std::memory_order_relaxed);
   if (owner != 0 && owner != object) return false;
   if (owner == 0) {
     share->data.store(kSemaphorePromoted, std::memory_order_relaxed);
     share->elsewhere.store(0, std::memory_order_relaxed);
     share->object.store(object, std::memory_order_release);
+  }
+  if (elsewhere != nullptr) {
+    const uint64_t here = share->data.exchange(kSemaphorePromoted, std::memory_order_acq_rel);
+    part.count += share_detail::PartOf(here).count;
+    part.room += share_detail::PartOf(here).room;
+    share->elsewhere.store(*elsewhere, std::memory_order_release);
   }
   uint64_t data = share->data.load(std::memory_order_relaxed);
   uint64_t next = 0;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "shim/wire/semaphore.h"
+#include "shim/wire/semaphore_share.h"
 
 namespace elsewhere::wire {
 namespace {
@@ -225,6 +226,32 @@ TEST(NativeSemaphore, HandsTurnsBetweenProcesses) {
   EXPECT_EQ(turns->ping.data.load(), 0u);
   EXPECT_EQ(turns->pong.data.load(), 0u);
   munmap(turns, sizeof *turns);
+}
+
+// Tokens come from another host and go there again, while somebody asks for the value.
+TEST(SemaphoreShareWord, TokensThatChangeHostsAreCountedOnce) {
+  constexpr uint64_t kObject = 7;
+  constexpr uint32_t kHere = 1000, kThere = 500, kNone = 0;
+  auto* const share = MapShared<SemaphoreShare>();
+  ASSERT_TRUE(SharePut(share, kObject, {kHere, 0}, &kThere));
+  std::atomic<bool> over = false;
+  int told = 0, wrong = 0;
+  std::thread asker([&] {
+    for (int value = 0; !over;) {
+      if (!ShareGetValue(share, &value)) continue;
+      ++told;
+      wrong += value != kHere + kThere;
+    }
+  });
+  for (uint32_t i = 0; i < 200'000; ++i) {
+    SharePut(share, kObject, {kThere, 0}, &kNone);
+    ShareTakeAll(share);
+    SharePut(share, kObject, {kHere, i}, &kThere);
+  }
+  over = true;
+  asker.join();
+  EXPECT_GT(told, 0);
+  EXPECT_EQ(wrong, 0);
 }
 
 }  // namespace
