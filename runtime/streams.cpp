@@ -105,7 +105,8 @@ class Streams : public Component {
     }
     const auto last = last_.extract(process.incarnation);
     if (last.empty()) return done();
-    origins_.WhenWritten(last.mapped().streams, reason.killed, [done = std::move(done)](bool) { done(); });
+    origins_.WhenWritten(last.mapped().streams, reason.killed ? wire::Patience::kNone : wire::Patience::kLong,
+                         [done = std::move(done)](bool) { done(); });
   }
 
   Agent& agent_;

@@ -42,7 +42,6 @@ namespace elsewhere::runtime::stream {
 // What the origin tells of a bridged object beyond its kind (JobDescriptor::extra).
 struct ObjectTraits {
   uint32_t grant = 0;       // number of this grant of the stream to this host
-  uint64_t window = 0;      // how far ahead of the origin writers may be, in bytes
   int32_t socket_type = 0;  // SOCK_*
   int32_t broken = 0;       // errno that writes give already
   uint16_t rows = 0;        // terminal
@@ -51,8 +50,7 @@ struct ObjectTraits {
   uint64_t send_limit = 0;     // SO_SNDTIMEO
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.grant, s.window, s.socket_type, s.broken, s.rows, s.columns, s.receive_limit,
-                    s.send_limit);
+    return std::tie(s.grant, s.socket_type, s.broken, s.rows, s.columns, s.receive_limit, s.send_limit);
   }
 };
 

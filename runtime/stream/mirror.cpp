@@ -38,7 +38,6 @@ Mirror::~Mirror() {
 Result<Descriptor> Mirror::OpenForJob(const ObjectTraits& traits, int status_flags) {
   if (generation_ == 0) generation_ = traits.grant;
   grants_ = std::max(grants_, traits.grant);
-  window_ = traits.window;
   if (places_.empty() || !places_.front()->object->CanOpenAgain()) {
     auto object = LocalObject::Create(kind_, traits);
     if (!object) return object.error();
@@ -264,7 +263,7 @@ void Mirror::SetBlocked(bool blocked) {
 
 uint64_t Mirror::Room() const {
   const uint64_t ahead = sent_ - acknowledged_;
-  return ahead >= window_ ? 0 : window_ - ahead;
+  return ahead >= wire::kStreamWindow ? 0 : wire::kStreamWindow - ahead;
 }
 
 // Sends what processes have written. Leaves with the object empty, the window full, or the object gone.
@@ -398,7 +397,6 @@ void Mirror::WhenSent(std::function<void()> action) {
 void Mirror::OnCredit(const wire::StreamCredit& credit) {
   if (credit.generation != generation_) return;
   acknowledged_ = std::max(acknowledged_, std::min(credit.position, sent_));
-  window_ = credit.window;
   if (!blocked_ || Room() == 0) return;
   SetBlocked(false);
   for (Place* place : Places()) {

@@ -218,7 +218,6 @@ class Mirror {
 
   uint64_t sent_ = 0;  // positions
   uint64_t acknowledged_ = 0;
-  uint64_t window_ = wire::kStreamWindow;
   bool blocked_ = false;  // the window is full
   std::chrono::steady_clock::time_point blocked_since_{};
   std::vector<std::pair<CallId, std::chrono::steady_clock::time_point>> counted_;  // calls that wait

@@ -333,7 +333,7 @@ void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
   files_.ProcessStarted(*streams);
 }
 
-void Mirrors::WhenSent(const StreamSet& streams, bool killed, std::function<void()> done) {
+void Mirrors::WhenSent(const StreamSet& streams, wire::Patience patience, std::function<void()> done) {
   if (streams == nullptr) return done();
   auto left = std::make_shared<size_t>(1);
   auto one_less = [this, left, done = std::move(done)] {
@@ -345,33 +345,43 @@ void Mirrors::WhenSent(const StreamSet& streams, bool killed, std::function<void
     Mirror* mirror = OfStream(id);
     if (mirror == nullptr || !mirror->writable()) continue;
     ++*left;
-    WhenSentOrStuck(*mirror, killed, one_less);
+    WhenSentOrStuck(*mirror, patience, one_less);
   }
   one_less();
 }
 
-void Mirrors::WhenSentOrStuck(Mirror& mirror, bool killed, std::function<void()> done) {
+void Mirrors::WhenSentOrStuck(Mirror& mirror, wire::Patience patience, std::function<void()> done) {
   const auto once = std::make_shared<std::function<void()>>(std::move(done));
   mirror.WhenSent([once] {
     if (*once) std::exchange(*once, nullptr)();
   });
-  if (*once && (killed || CanGetStuck(mirror.kind()))) AskWhetherStuck(mirror.id(), killed, once);
+  if (*once && (patience == wire::Patience::kNone || CanGetStuck(mirror.kind())))
+    AskWhetherStuck(mirror.id(), patience, once);
 }
 
 // With the window full, the origin alone knows whether anything moves. Where it does, credit has come before
 // the answer.
-void Mirrors::AskWhetherStuck(StreamId id, bool killed, const Once& done) {
-  passing_.DrainAt(NextHop(id), {id}, killed, [this, id, killed, done](bool stuck) {
+void Mirrors::AskWhetherStuck(StreamId id, wire::Patience patience, const Once& done) {
+  passing_.DrainAt(NextHop(id), {id}, patience, [this, id, patience, done](bool stuck) {
     if (!*done) return;
-    if (!stuck) return AskWhetherStuck(id, killed, done);
+    if (!stuck) return AskWhetherStuck(id, patience, done);
     std::exchange(*done, nullptr)();
   });
 }
 
+namespace {
+
+wire::Patience PatienceOf(const Component::DrainReason& reason) {
+  if (reason.killed) return wire::Patience::kNone;
+  return reason.ended ? wire::Patience::kLong : wire::Patience::kShort;
+}
+
+}  // namespace
+
 void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return done();
-  WhenSent(streams, reason.killed,
+  WhenSent(streams, PatienceOf(reason),
            [this, streams, reason, incarnation = process.incarnation, done = std::move(done)] {
              if (reason.ended) SayLast(incarnation, streams);
              done();

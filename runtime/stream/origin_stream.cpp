@@ -192,7 +192,7 @@ void OriginStream::EndIfWritten(StreamId id) {
   } else {
     UpdateInterest();
   }
-  for (auto& [position, action] : waiting) action(false);
+  for (auto& each : waiting) each.action(false);
 }
 
 void OriginStream::CloseEverything() {
@@ -230,7 +230,7 @@ std::vector<uint8_t> OriginStream::TakeAll() {
 void OriginStream::Leave() {
   std::vector<Action> ready;
   for (auto& [id, share] : std::exchange(shares_, {})) {
-    for (auto& [position, action] : share.waiting) ready.push_back(std::move(action));
+    for (auto& each : share.waiting) ready.push_back(std::move(each.action));
   }
   requests_.clear();
   watchers_.clear();
@@ -250,14 +250,8 @@ uint64_t LimitOf(int descriptor, int option) {
 
 }  // namespace
 
-uint64_t OriginStream::Window() const {
-  if (kind_ != Kind::kPipeWrite) return wire::kStreamWindow;
-  return std::max(wire::kLeastStreamWindow, wire::kStreamWindow / std::max<size_t>(shares_.size(), 1));
-}
-
 ObjectTraits OriginStream::Traits() const {
   ObjectTraits traits;
-  traits.window = Window();
   traits.socket_type = socket_type_;
   traits.broken = broken_;
   if (kind_ == Kind::kSocket || kind_ == Kind::kListener) {
@@ -361,11 +355,12 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
   Share& share = found->second;
   share.written += bytes;
   ShutIfWritten();
-  if (!share.closing && share.written - share.credited >= Window() / 4) SendCredit(id, share, false);
+  if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4)
+    SendCredit(id, share, false);
   std::vector<Action> ready;
-  std::erase_if(share.waiting, [&](auto& waiting) {
-    if (waiting.first > share.written) return false;
-    ready.push_back(std::move(waiting.second));
+  std::erase_if(share.waiting, [&](Waiting& each) {
+    if (each.position > share.written) return false;
+    ready.push_back(std::move(each.action));
     return true;
   });
   EndIfWritten(id);
@@ -375,15 +370,14 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
 void OriginStream::SendCredit(StreamId id, Share& share, bool last) {
   share.credited = share.written;
   if (share.written < share.base) return;  // still of a generation that its host has closed
-  agent_.Send(share.host,
-              wire::StreamCredit{id, share.generation, share.written - share.base, Window(), last});
+  agent_.Send(share.host, wire::StreamCredit{id, share.generation, share.written - share.base, last});
 }
 
-void OriginStream::WhenWritten(StreamId id, bool killed, Action action) {
+void OriginStream::WhenWritten(StreamId id, wire::Patience patience, Action action) {
   const auto found = shares_.find(id);
   if (found == shares_.end() || found->second.written >= found->second.received) return action(false);
-  if (killed) return action(true);
-  found->second.waiting.emplace_back(found->second.received, std::move(action));
+  if (patience == wire::Patience::kNone) return action(true);
+  found->second.waiting.push_back({found->second.received, patience, std::move(action)});
   WatchForStandstill();
 }
 
@@ -405,27 +399,39 @@ void OriginStream::NoteProgress(bool any) {
   }
 }
 
-bool OriginStream::IsAwaited() const {
-  return refuses_since_ && std::any_of(shares_.begin(), shares_.end(),
-                                       [](const auto& entry) { return !entry.second.waiting.empty(); });
+bool OriginStream::IsAwaited(wire::Patience least) const {
+  return refuses_since_ && std::any_of(shares_.begin(), shares_.end(), [least](const auto& entry) {
+           const auto& waiting = entry.second.waiting;
+           return std::any_of(waiting.begin(), waiting.end(),
+                              [least](const Waiting& each) { return each.patience <= least; });
+         });
 }
 
 void OriginStream::WatchForStandstill() {
-  if (!CanGetStuck(kind_) || standstill_ != 0 || !IsAwaited()) return;
+  using wire::Patience;
+  if (standstill_ != 0) agent_.loop().Cancel(std::exchange(standstill_, 0));
+  if (!CanGetStuck(kind_) || !IsAwaited(Patience::kLong)) return;
   const auto stood = [this] { return std::chrono::steady_clock::now() - *refuses_since_; };
-  if (stood() < wire::kStreamPatience) return LookAgainAfter(wire::kStreamPatience - stood());
+  const std::chrono::milliseconds first =
+      IsAwaited(Patience::kShort) ? wire::kFencePatience : wire::kStreamPatience;
+  if (stood() < first) return LookAgainAfter(first - stood());
   // On a worker there are none.
   if (agent_.is_home() && !IsReadInSession(pump(), agent_.session_id())) return;
   MakeRoom();
-  if (!IsAwaited()) return;
-  // More than the largest pipe holds. Who goes on now and writes at home overtakes it: so it had better be
-  // that really nobody reads, and not that somebody takes long over each message.
-  const bool pipe = kind_ == Kind::kPipeWrite;
-  if (pipe && stood() < wire::kPipePatience) return LookAgainAfter(wire::kPipePatience - stood());
+  if (!IsAwaited(Patience::kLong)) return;
+  // More than the largest pipe holds. Who goes on now and writes at home overtakes it, so an end waits until
+  // it is clear that nobody reads, rather than somebody taking long over each message.
+  const auto last = kind_ == Kind::kPipeWrite ? wire::kPipePatience : wire::kStreamPatience;
+  const Patience over = stood() < last ? Patience::kShort : Patience::kLong;
   std::vector<Action> stuck;
   for (auto& [id, share] : shares_) {
-    for (auto& [position, action] : std::exchange(share.waiting, {})) stuck.push_back(std::move(action));
+    std::erase_if(share.waiting, [&](Waiting& each) {
+      if (each.patience > over) return false;
+      stuck.push_back(std::move(each.action));
+      return true;
+    });
   }
+  if (IsAwaited(Patience::kLong)) LookAgainAfter(last - stood());
   for (auto& action : stuck) action(true);
 }
 

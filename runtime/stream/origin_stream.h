@@ -80,10 +80,10 @@ class OriginStream {
   void ProcessContinued(wire::Incarnation process);
   void HostGone(HostId host);
   // Runs `action` when everything that the share was sent so far is in or was thrown away, at once if so now;
-  // or, `stuck`, when the object, a pipe or socket, has taken nothing for kStreamPatience, or at once where
-  // the writer was `killed`. Either way those bytes will go in as soon as there is room.
+  // or, `stuck`, when the object, a pipe or socket, has taken nothing for as long as `patience` says. Either
+  // way those bytes will go in as soon as there is room.
   using Action = std::function<void(bool stuck)>;
-  void WhenWritten(StreamId id, bool killed, Action action);
+  void WhenWritten(StreamId id, wire::Patience patience, Action action);
 
   // ---- A pipe that moves to the one host that has it (pipe_moves.h)
 
@@ -105,6 +105,11 @@ class OriginStream {
   void SetFirst(std::shared_ptr<FirstBytes> first);
 
  private:
+  struct Waiting {
+    uint64_t position;  // that `written` must reach
+    wire::Patience patience;
+    Action action;
+  };
   struct Share {
     HostId host = 0;
     int64_t offset = 0;               // of a plain file, as the host knows it
@@ -118,7 +123,7 @@ class OriginStream {
     uint64_t received = 0;    // positions, over all generations
     uint64_t written = 0;
     uint64_t credited = 0;
-    std::vector<std::pair<uint64_t, Action>> waiting;  // for `written` to reach the position
+    std::vector<Waiting> waiting;
   };
   struct Request {
     StreamId share;
@@ -153,7 +158,6 @@ class OriginStream {
   void Written(StreamId id, uint64_t bytes);
   void MakeCall(HostId host, const wire::StreamControl& control);
   void CancelCall(HostId host, const wire::StreamControl& control);
-  uint64_t Window() const;
   void SendCredit(StreamId id, Share& share, bool last);
   int ShutDown(int how);
   void ShutWriting();
@@ -166,7 +170,7 @@ class OriginStream {
   void MaybeClosing(StreamId id, Share& share);
   void CloseEverything();
   void NoteProgress(bool any);
-  bool IsAwaited() const;
+  bool IsAwaited(wire::Patience least) const;
   void WatchForStandstill();
   void LookAgainAfter(std::chrono::steady_clock::duration time);
   void MakeRoom();

@@ -67,9 +67,10 @@ Origins::Origins(Agent& agent, Passing& passing)
     agent_.Complete(id, 0);
   });
   agent_.OnMessage<wire::StreamDrain>([this](HostId from, wire::StreamDrain&& m) {
-    WhenWritten(m.streams, m.killed, [this, from, request = m.request](bool stuck) {
-      agent_.Send(from, wire::StreamDrained{request, stuck});
-    });
+    WhenWritten(m.streams, static_cast<wire::Patience>(m.patience),
+                [this, from, request = m.request](bool stuck) {
+                  agent_.Send(from, wire::StreamDrained{request, stuck});
+                });
   });
 }
 
@@ -225,7 +226,8 @@ void Origins::Withdraw(const wire::JobDescriptor& descriptor) {
   stream->Withdraw(descriptor.stream, traits.grant);
 }
 
-void Origins::WhenWritten(const std::vector<StreamId>& streams, bool killed, OriginStream::Action done) {
+void Origins::WhenWritten(const std::vector<StreamId>& streams, wire::Patience patience,
+                          OriginStream::Action done) {
   std::vector<std::pair<StreamId, OriginStream*>> awaited;
   for (const StreamId id : streams) {
     if (OriginStream* stream = OfShare(id)) awaited.emplace_back(id, stream);
@@ -240,8 +242,8 @@ void Origins::WhenWritten(const std::vector<StreamId>& streams, bool killed, Ori
     left->stuck |= stuck;
     if (--left->count == 0) done(left->stuck);
   };
-  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, killed, one_less);
-  passing_.WhenWritten(streams, killed, one_less);
+  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, patience, one_less);
+  passing_.WhenWritten(streams, patience, one_less);
   one_less(false);
 }
 

@@ -39,9 +39,9 @@ class Origins {
   // Takes back what Grant gave for this entry.
   void Withdraw(const wire::JobDescriptor& descriptor);
 
-  // Runs `done` when what was sent so far for `streams`, by a process that was perhaps `killed`, is in,
+  // Runs `done` when what was sent so far for `streams` is in,
   // except where one is stuck.
-  void WhenWritten(const std::vector<StreamId>& streams, bool killed, OriginStream::Action done);
+  void WhenWritten(const std::vector<StreamId>& streams, wire::Patience patience, OriginStream::Action done);
   // Tells the hosts that share a plain file's offset where it is (Component::BeforeSend).
   void TellOffsets();
   void HostGone(HostId host);

@@ -2,7 +2,7 @@
 //
 // A *stream* is one open file description of its *origin*, the host whose kernel has the object, that is open
 // on another host too. There a local kernel object (its *mirror*) stands for it. Towards the origin bytes are
-// sent as they are written, never further ahead than a window; away from it they are asked for, request
+// sent as they are written, never further ahead than kStreamWindow; away from it they are asked for, request
 // by request. Positions count bytes from the stream's start on that host, so they never go back.
 //
 // The origin counts how often it granted a stream to a host (one per job that lists it). StreamClose carries
@@ -19,15 +19,18 @@
 
 namespace elsewhere::wire {
 
-// Bytes on their way, per stream and host. Together the hosts of a pipe are no further ahead than what fits
-// into the largest pipe that the kernel gives an ordinary user, as long as they are at most eight: what
-// nobody reads any more can then be put in.
-inline constexpr uint64_t kStreamWindow = 512 << 10;
-inline constexpr uint64_t kLeastStreamWindow = 64 << 10;
-inline constexpr uint64_t kStreamPart = 128 << 10;  // bytes in one message, about
+inline constexpr uint64_t kStreamWindow = 512 << 10;  // bytes on their way, per stream and host
+inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
-inline constexpr std::chrono::seconds kStreamPatience{1};
-inline constexpr std::chrono::seconds kPipePatience{60};  // of a pipe that cannot be made larger
+// How long somebody waits for bytes to be in where nobody reads.
+enum class Patience : uint8_t {
+  kNone,   // their writer was killed
+  kShort,  // what they go before may be what their reader waits for, a lock that is released
+  kLong,   // their writer has ended
+};
+inline constexpr std::chrono::milliseconds kFencePatience{50};  // kShort
+inline constexpr std::chrono::seconds kStreamPatience{1};       // kLong; a pipe is made larger then
+inline constexpr std::chrono::seconds kPipePatience{60};        // kLong, of a pipe that cannot be made larger
 
 // A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
 // takes `request` back. Every request is answered exactly once, by one or more StreamPulled.
@@ -66,17 +69,16 @@ struct StreamData {
     return std::tie(s.stream, s.generation, s.position, s.records, s.bytes, s.pulls, s.passed);
   }
 };
-// Everything before `position` is in (or thrown away): the sender may be `window` bytes ahead of it.
+// Everything before `position` is in (or thrown away): the sender may be kStreamWindow ahead of it.
 struct StreamCredit {
   static constexpr MessageType kType = MessageType::kStreamCredit;
   StreamId stream = 0;
   uint32_t generation = 0;
   uint64_t position = 0;
-  uint64_t window = 0;
   bool last = false;  // the stream has ended for that host: nothing of any generation is under way
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.generation, s.position, s.window, s.last);
+    return std::tie(s.stream, s.generation, s.position, s.last);
   }
 };
 // The last holder on the sending host is gone; everything it wrote was sent before.
@@ -199,17 +201,16 @@ struct StreamControlled {
 };
 
 // Answered by StreamDrained(request) once everything that the sender sent for `streams` before is in, or once
-// one of them is stuck: a pipe or socket that has taken nothing for kStreamPatience. Nobody may ever read it,
-// or only after what the asker's answer is awaited for. `killed`: their writer was, for whose bytes nobody
-// waits: answered at once.
+// one of them is stuck: a pipe or socket that has taken nothing for as long as `patience` (a Patience) says.
+// Nobody may ever read it, or only after what the asker's answer is awaited for.
 struct StreamDrain {
   static constexpr MessageType kType = MessageType::kStreamDrain;
   uint64_t request = 0;
   std::vector<StreamId> streams;
-  bool killed = false;
+  uint8_t patience = 0;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.request, s.streams, s.killed);
+    return std::tie(s.request, s.streams, s.patience);
   }
 };
 struct StreamDrained {
