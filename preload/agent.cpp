@@ -272,6 +272,7 @@ int64_t TakeAnswer(abi::Slot* slot, const Payload& payload) {
   size_t size = slot->payload_size < abi::kSlotPayload ? slot->payload_size : abi::kSlotPayload;
   if (size > payload.room) size = payload.room;
   if (payload.answer != nullptr) memcpy(payload.answer, slot->payload, size);
+  if (slot->wrote == 0) written_to = 0;
   slot->state.store(static_cast<uint32_t>(abi::SlotState::kFree), std::memory_order_release);
   if (result == -1) errno = error;
   return result;
@@ -357,6 +358,7 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
   memset(slot->arguments, 0, sizeof slot->arguments);
   size_t count = 0;
   for (const int64_t argument : arguments) slot->arguments[count++] = argument;
+  slot->wrote = written_to;
   slot->result = -1;
   slot->error = EIO;
   slot->unheard = unheard || operation == abi::Operation::kNote ? 1 : 0;

@@ -19,6 +19,7 @@ constinit std::atomic<uint8_t> descriptor_kinds[kDescriptorCount] = {};
 constinit std::atomic<uint64_t> outputs{1};  // what was written before an exec
 constinit std::atomic<bool> output_elsewhere{false};
 constinit std::atomic<bool> output_closed{false};
+constinit thread_local uint64_t written_to = 0;
 
 namespace {
 

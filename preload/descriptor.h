@@ -14,6 +14,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "shim/wire/abi.h"
+
 namespace elsewhere::preload {
 
 inline constexpr unsigned kDescriptorCount = 65536;
@@ -89,19 +91,27 @@ inline void SetKind(int fd, DescriptorKind kind) {
   descriptor_kinds[number].store(static_cast<uint8_t>(kind), std::memory_order_relaxed);
 }
 
+// Which descriptors this thread has written objects elsewhere through since it last released something, a bit
+// each; abi::kWroteAny for those of larger numbers. Behind the window of a stream that others have filled
+// only what these had is waited for (runtime/stream/README.md).
+extern constinit thread_local uint64_t written_to;
+
 // Around an output. Before it for handlers that run in between, behind it for other threads that look.
 class NotedOutput {
  public:
-  explicit NotedOutput(int fd) : counts_(IsOutput(KindOf(fd))) { Count(); }
+  explicit NotedOutput(int fd) : counts_(IsOutput(KindOf(fd))), written_(abi::WroteTo(fd)) { Count(); }
   NotedOutput(const NotedOutput&) = delete;
   NotedOutput& operator=(const NotedOutput&) = delete;
   ~NotedOutput() { Count(); }
 
  private:
   void Count() const {
-    if (counts_) outputs.fetch_add(1, std::memory_order_release);
+    if (!counts_) return;
+    outputs.fetch_add(1, std::memory_order_release);
+    written_to |= written_;
   }
   const bool counts_;
+  const uint64_t written_;
 };
 
 // What is known of a descriptor is known of its copy. Returns the copy, which may be -1. `flags`: O_CLOEXEC.
@@ -128,6 +138,22 @@ auto WithInput(int fd, size_t bytes, int flags, Read read) -> decltype(read()) {
     if (!nothing || KindOf(fd) != DescriptorKind::kPipeRead) return result;
   }
   return -1;
+}
+
+// Has what was written to the write end of a pipe elsewhere been sent on, so that there is room for more?
+bool HasRoomElsewhere(int fd);
+
+// Makes `write`, which may not wait. What stands for a pipe elsewhere holds few writes, however small: where
+// it refuses one, the agent takes them first, as far as the pipe's readers leave it room.
+template <class Write>
+auto WithOutput(int fd, Write write) -> decltype(write()) {
+  const int before = errno;
+  for (;;) {
+    const auto written = write();
+    if (written != -1) errno = before;
+    if (written != -1 || errno != EAGAIN || KindOf(fd) != DescriptorKind::kPipeWrite) return written;
+    if (!HasRoomElsewhere(fd)) return written;
+  }
 }
 
 // ---- Descriptors of ours (the agent's socket and doorbell, the lifeline, shared memory's) ----

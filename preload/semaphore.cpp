@@ -94,8 +94,9 @@ SemaphoreOutcome PostHere(const Semaphore* word) {
   const bool named = lease != nullptr &&
                      wire::UnsentBy(wire::UnsentOf(lease)->load(std::memory_order_relaxed)) == ThisProcess();
   const bool unsent = OnWorker() && (named || MayHaveUnsentOutput());
-  if (unsent && (share != nullptr || !wire::NoteUnsent(lease, ThisProcess())))
+  if (unsent && (share != nullptr || !wire::NoteUnsent(lease, ThisProcess(), written_to)))
     return SemaphoreOutcome::kPromoted;
+  if (OnWorker()) written_to = 0;
   if (share != nullptr) return wire::SharePost(share) ? SemaphoreOutcome::kDone : SemaphoreOutcome::kPromoted;
   if (!wire::SemaphoreGetValue(lease, &count) || static_cast<uint32_t>(count) >= wire::kMostLent)
     return SemaphoreOutcome::kPromoted;

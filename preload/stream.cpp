@@ -272,6 +272,15 @@ long AvailableAtOrigin(int fd) {
   return CallAboutStream(abi::Operation::kIoctl, fd, FIONREAD, 0, {}, Interruption::kNone, &stranger);
 }
 
+bool HasRoomElsewhere(int fd) {
+  const int before = errno;
+  bool stranger;
+  const int64_t result =
+      CallAboutStream(abi::Operation::kForward, fd, 0, 0, {}, Interruption::kNone, &stranger);
+  errno = before;
+  return stranger || result > 0;
+}
+
 namespace {
 
 // ---- Terminals: attributes and size are those of the terminal at home

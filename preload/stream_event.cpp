@@ -98,7 +98,8 @@ ssize_t write(int fd, const void* buffer, size_t size) {
     AfterFileOutput(fd, place, written);
     return written;
   }
-  return BeforeOutput(fd) ? real::write(fd, buffer, size) : -1;
+  if (!BeforeOutput(fd)) return -1;
+  return WithOutput(fd, [&] { return real::write(fd, buffer, size); });
 }
 int eventfd_read(int fd, eventfd_t* value) {
   return hooks::read(fd, value, sizeof *value) == sizeof *value ? 0 : -1;

@@ -62,7 +62,8 @@ namespace elsewhere::preload {
   __attribute__((noinline, cold)) static R Ask_##name P { \
     const NotedOutput noted(fd);                          \
     if (IsMappedFile(fd)) return Mapped_##name A;         \
-    return BeforeOutput(fd) ? real::name A : -1;          \
+    if (!BeforeOutput(fd)) return -1;                     \
+    return WithOutput(fd, [&] { return real::name A; });  \
   }                                                       \
   WRAPPER(R, name, P) {                                   \
     if (IsKnown(fd)) [[unlikely]]                         \

@@ -65,6 +65,7 @@ struct Call {
   Incarnation incarnation = 0;  // of the calling process; 0: a process at home
   std::array<int64_t, 8> arguments{};
   std::vector<uint8_t> payload;
+  uint64_t wrote = 0;  // abi::Slot::wrote
 };
 struct CallId {
   uint32_t slot = 0;
@@ -114,10 +115,12 @@ class Component {
 
   // Both sides, and at a fence: what `process` wrote must be at its origin (worker: sent before whatever is
   // sent after `done`; home: in the real objects) before `done`. `ended`: it is the last time; `killed`: it
-  // ended by a signal.
+  // ended by a signal. `wrote`, at a fence: what it wrote itself through these descriptors (abi::WroteTo) is
+  // waited for also where others have written more than can be sent now.
   struct DrainReason {
     bool ended = false;
     bool killed = false;
+    uint64_t wrote = 0;
   };
   virtual void Drain(const Process& /*process*/, DrainReason /*reason*/, std::function<void()> done) {
     done();
@@ -243,12 +246,21 @@ class Agent {
 
   // Drains all components for the process, in the order in which they were added, then `done`.
   virtual void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) = 0;
+  // The same before what `process` releases with `call` is heard of.
+  void DrainCaller(CallId id, const Call& call, const Process& process, std::function<void()> done) {
+    Drain(process, {.wrote = call.wrote}, [this, id, done = std::move(done)] {
+      Released(id);
+      done();
+    });
+  }
 
   // Ends the session with one line for the user. Returns; nothing new is started afterwards.
   virtual void Fatal(std::string message) = 0;
   virtual bool ending() const = 0;
 
  protected:
+  // What the caller wrote before this call is not waited for again.
+  virtual void Released(CallId /*call*/) {}
   virtual uint64_t NextSequence() = 0;
   virtual void SendEncoded(HostId to, std::vector<uint8_t> message) = 0;
   virtual void SendEncodedAhead(HostId to, std::vector<uint8_t> message) = 0;

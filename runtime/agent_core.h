@@ -137,6 +137,7 @@ class AgentCore final : public Agent {
  protected:
   uint64_t NextSequence() override { return ++last_sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override;
+  void Released(CallId call) override { calls_->Released(call); }
   void SendEncodedAhead(HostId to, std::vector<uint8_t> message) override { Post(to, std::move(message)); }
   void SetMessageHandler(wire::MessageType type, MessageHandler handler) override;
 

@@ -156,6 +156,7 @@ void CallTable::TakeSlot(uint32_t index) {
   call.operation = static_cast<abi::Operation>(slot.operation);
   call.kernel_pid = slot.owner;
   call.kernel_tid = slot.thread;
+  call.wrote = slot.wrote;
   std::copy(std::begin(slot.arguments), std::end(slot.arguments), call.arguments.begin());
   const uint32_t size = std::min(slot.payload_size, abi::kSlotPayload);
   call.payload.assign(slot.payload, slot.payload + size);
@@ -207,6 +208,10 @@ void CallTable::Complete(CallId id, int64_t result, int error, std::span<const u
   ++generations_[id.slot];
   slot.state.store(static_cast<uint32_t>(abi::SlotState::kDone), std::memory_order_release);
   WakeAll(slot.state);
+}
+
+void CallTable::Released(CallId id) {
+  if (CallerOf(id) != 0) table_->slots[id.slot].wrote = 0;
 }
 
 void CallTable::EnterProcess(const Process& process) {

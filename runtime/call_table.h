@@ -60,6 +60,8 @@ class CallTable {
   bool FallAsleep();
   void WakeUp();
   void Complete(CallId id, int64_t result, int error, std::span<const uint8_t> payload);
+  // Before its answer (abi::Slot::wrote).
+  void Released(CallId id);
 
   // The process that waits for this call; 0: nobody any more.
   int32_t CallerOf(CallId id) const {

@@ -254,7 +254,9 @@ class Curl(System):
         keys = os.environ["AWS_ACCESS_KEY_ID"] + ":" + os.environ["AWS_SECRET_ACCESS_KEY"]
         config = "\nnext\n".join(
             "\n".join([f'user = "{keys}"', 'aws-sigv4 = "aws:amz:us-east-1:s3"',
-                       'header = "x-amz-content-sha256: UNSIGNED-PAYLOAD"', 'output = "/dev/null"', *piece]) for piece in pieces)
+                       'header = "x-amz-content-sha256: UNSIGNED-PAYLOAD"', 'output = "/dev/null"',
+                       # curl 7.88 side by side may wait for ever for the answer to its Expect.
+                       'header = "Expect:"', "speed-limit = 1", "speed-time = 30", *piece]) for piece in pieces)
         path = os.path.join(self.scratch, "curl.conf")
         with open(path, "w", encoding="ascii") as file:
             file.write(config)

@@ -266,7 +266,7 @@ void Ipc::ProcessGone(const Process& process) {
 void Ipc::Fence(CallId id, const Call& call) {
   const Process* process = agent_.FindKernelPid(call.kernel_pid);
   if (process == nullptr) return agent_.Complete(id, 0);
-  agent_.Drain(*process, {}, [this, id] { agent_.Complete(id, 0); });
+  agent_.DrainCaller(id, call, *process, [this, id] { agent_.Complete(id, 0); });
 }
 
 }  // namespace

@@ -139,7 +139,7 @@ void KernelCalls::OnCall(CallId id, const Call& call) {
     found->second.sent = true;
     agent_.Send(wire::kHome, wire::KernelCall{incarnation, request, std::move(bytes)});
   };
-  if (Releases(head->number)) return agent_.Drain(*process, {}, std::move(send));
+  if (Releases(head->number)) return agent_.DrainCaller(id, call, *process, std::move(send));
   send();
 }
 

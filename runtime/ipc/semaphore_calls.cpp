@@ -75,7 +75,7 @@ void SemaphoreCalls::Post(CallId id, const Call& call) {
     }
   };
   const Process* poster = agent_.FindKernelPid(call.kernel_pid);
-  if (poster != nullptr) return agent_.Drain(*poster, {}, post);
+  if (poster != nullptr) return agent_.DrainCaller(id, call, *poster, post);
   publish_();
   post();
 }
@@ -221,10 +221,11 @@ void SemaphoreCalls::EndLease(uint64_t object) {
   const uint32_t count = wire::EndLease(cell);
   DrainAll();
   const int32_t poster = wire::UnsentBy(wire::UnsentOf(cell)->exchange(0));
+  const uint64_t wrote = wire::WroteOf(cell)->exchange(0);
   const Process* process = poster != 0 ? agent_.FindKernelPid(poster) : nullptr;
   if (process == nullptr) return semaphores_.Return(object, count);
   leaving_[object];
-  agent_.Drain(*process, {}, [this, object, count] { GiveBack(object, count); });
+  agent_.Drain(*process, {.wrote = wrote}, [this, object, count] { GiveBack(object, count); });
 }
 
 void SemaphoreCalls::GiveBack(uint64_t object, uint32_t count) {
@@ -250,14 +251,14 @@ void SemaphoreCalls::Settle(CallId id, const Call& call) {
   wire::Semaphore* lent = Lent(ObjectOf(call));
   if (lent == nullptr) return agent_.Complete(id, 0);
   const uint64_t unsent = wire::UnsentOf(lent)->load();
+  const uint64_t wrote = wire::WroteOf(lent)->load();
   const Process* process = agent_.FindKernelPid(wire::UnsentBy(unsent));
-  const auto settled = [this, id, lent, unsent] {
-    uint64_t said = unsent;
-    wire::UnsentOf(lent)->compare_exchange_strong(said, 0);
+  const auto settled = [this, id, lent, unsent, wrote] {
+    wire::SettleUnsent(lent, unsent, wrote);
     agent_.Complete(id, 0);
   };
   if (process == nullptr) return settled();
-  agent_.Drain(*process, {}, settled);
+  agent_.Drain(*process, {.wrote = wrote}, settled);
 }
 
 void SemaphoreCalls::DrainAll() {

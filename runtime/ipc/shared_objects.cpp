@@ -174,7 +174,7 @@ void SharedObjects::Release(CallId id, const Call& call) {
     agent_.Complete(id, 0);
   };
   const Process* process = agent_.FindKernelPid(call.kernel_pid);
-  if (process != nullptr) return agent_.Drain(*process, {}, go_on);
+  if (process != nullptr) return agent_.DrainCaller(id, call, *process, go_on);
   publish_();
   go_on();
 }

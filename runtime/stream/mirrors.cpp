@@ -2,11 +2,15 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
+#include <optional>
+#include <string>
 
 #include "runtime/stream/rebuild.h"
 
@@ -96,6 +100,13 @@ Mirrors::Mirrors(Agent& agent, Passing& passing)
     if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
     mirror->Watch(id, call, object, static_cast<Mirror::WatchMode>(call.arguments[2]),
                   (call.arguments[3] & abi::kWatchAnswers) != 0);
+  });
+  agent_.OnCall(abi::Operation::kForward, [this](CallId id, const Call& call) {
+    if (Mirror* mirror = OfObject(call)) mirror->ForwardAll();
+    outbox_.Flush();
+    const Mirror* const mirror = OfObject(call);
+    if (mirror == nullptr) return agent_.Complete(id, -1, EBADF);
+    agent_.Complete(id, mirror->blocked() ? 0 : 1);
   });
   using wire::StreamOperation;
   agent_.OnCall(abi::Operation::kSeek,
@@ -371,9 +382,12 @@ void Mirrors::AskWhetherStuck(StreamId id, wire::Patience patience, const Once& 
 
 namespace {
 
-wire::Patience PatienceOf(const Component::DrainReason& reason) {
-  if (reason.killed) return wire::Patience::kNone;
-  return reason.ended ? wire::Patience::kLong : wire::Patience::kShort;
+// What a descriptor of a process refers to, if it still has it and the kernel tells.
+std::optional<ObjectId> ObjectAt(int32_t process, int number) {
+  const std::string path = "/proc/" + std::to_string(process) + "/fd/" + std::to_string(number);
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) return std::nullopt;
+  return IdOf(status);
 }
 
 }  // namespace
@@ -381,11 +395,41 @@ wire::Patience PatienceOf(const Component::DrainReason& reason) {
 void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return done();
-  WhenSent(streams, PatienceOf(reason),
-           [this, streams, reason, incarnation = process.incarnation, done = std::move(done)] {
-             if (reason.ended) SayLast(incarnation, streams);
+  if (!reason.ended) {
+    ForwardWritten(*streams);
+    return WhenSent(BlockedOf(process, streams, reason.wrote), wire::Patience::kShort, std::move(done));
+  }
+  WhenSent(streams, reason.killed ? wire::Patience::kNone : wire::Patience::kLong,
+           [this, streams, incarnation = process.incarnation, done = std::move(done)] {
+             SayLast(incarnation, streams);
              done();
            });
+}
+
+void Mirrors::ForwardWritten(const std::vector<StreamId>& streams) {
+  for (const StreamId id : streams) {
+    if (Mirror* mirror = OfStream(id)) mirror->ForwardAll();
+  }
+  outbox_.Flush();
+}
+
+// Where nothing can be sent, those that the process itself has written to: natively it would still be at it.
+// What others have written there is no concern of its: they would be at it, and what it releases may be
+// what their reader waits for, the lock of a queue.
+Mirrors::StreamSet Mirrors::BlockedOf(const Process& process, const StreamSet& streams, uint64_t wrote) {
+  const auto is_blocked = [this](StreamId id) {
+    const Mirror* const mirror = OfStream(id);
+    return mirror != nullptr && mirror->blocked();
+  };
+  if (wrote == 0 || std::none_of(streams->begin(), streams->end(), is_blocked)) return nullptr;
+  if ((wrote & abi::kWroteAny) != 0) return streams;
+  auto own = std::make_shared<std::vector<StreamId>>();
+  for (; wrote != 0; wrote &= wrote - 1) {
+    const auto object = ObjectAt(process.kernel_pid, std::countr_zero(wrote));
+    if (!object) return streams;
+    if (const StreamId id = StreamOf(*object); id != 0 && is_blocked(id)) own->push_back(id);
+  }
+  return own;
 }
 
 void Mirrors::SayLast(Incarnation incarnation, const StreamSet& streams) {

@@ -412,9 +412,7 @@ void OriginStream::WatchForStandstill() {
   if (standstill_ != 0) agent_.loop().Cancel(std::exchange(standstill_, 0));
   if (!CanGetStuck(kind_) || !IsAwaited(Patience::kLong)) return;
   const auto stood = [this] { return std::chrono::steady_clock::now() - *refuses_since_; };
-  const std::chrono::milliseconds first =
-      IsAwaited(Patience::kShort) ? wire::kFencePatience : wire::kStreamPatience;
-  if (stood() < first) return LookAgainAfter(first - stood());
+  if (stood() < wire::kStreamPatience) return LookAgainAfter(wire::kStreamPatience - stood());
   // On a worker there are none.
   if (agent_.is_home() && !IsReadInSession(pump(), agent_.session_id())) return;
   MakeRoom();

@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 22;
+inline constexpr uint32_t kAbiVersion = 23;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -88,6 +88,8 @@ enum class Operation : uint32_t {
                 // 0 at end of file; error wire::kPipeHasMoved, payload wire::MovedPipe.
   kWatch = 17,  // arguments: dev, ino, 1 = once, 2 = until closed, 0 = disarm once, 4 = disarm, 3 = ask;
                 // kWatchAnswers, kWatchStays. result: POLL* bits. Readable at its origin -> readable here.
+  kForward = 18,  // arguments: dev, ino. Sends what was written as far as there is room. result: 1: there is
+                  // more, 0: writers wait.
   kSeek =
       19,  // arguments: dev, ino, offset, whence: lseek on a file that is drained to home. result: offset.
   kStat = 20,   // arguments: dev, ino. payload: struct stat of the object at its origin.
@@ -170,6 +172,13 @@ inline constexpr int64_t kPullBack = 8;
 
 inline constexpr uint32_t kSlotPayload = 384;
 
+// A set of a process's descriptors: a bit for each number, the last one for all that have no other.
+inline constexpr int kWroteNumbers = 63;
+inline constexpr uint64_t kWroteAny = uint64_t{1} << kWroteNumbers;
+inline constexpr uint64_t WroteTo(int fd) {
+  return fd >= 0 && fd < kWroteNumbers ? uint64_t{1} << fd : kWroteAny;
+}
+
 // One call. `state` is the futex the caller waits on; every other field belongs to whoever `state` says.
 struct alignas(64) Slot {
   std::atomic<uint32_t> state;
@@ -182,9 +191,11 @@ struct alignas(64) Slot {
   uint32_t payload_size;
   uint8_t payload[kSlotPayload];
   uint64_t ticket;   // in which order calls were made
+  uint64_t wrote;    // what the thread has written to objects elsewhere through and not released since
+                     // (WroteTo); in the answer 0 where the call has released it
   uint32_t unheard;  // 1: nobody waits for the answer, the agent frees the slot; the call is taken before all
                      // calls that are waited for
-  uint8_t reserved[12];
+  uint8_t reserved[4];
 };
 static_assert(sizeof(Slot) == 512);
 

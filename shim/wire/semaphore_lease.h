@@ -5,7 +5,9 @@
 // is another process has the agent send that first (abi::Operation::kSemSettle), and so does the agent before
 // the count goes home. A lock that one process alone takes, as a pipe's only writer does, costs nothing.
 // `unsent`: the kernel pid (bits 0-31, 0: nobody), and a number that every such post changes (bits 32-63), so
-// that a later one is not taken for settled. It is written before the post and read behind the wait.
+// that a later one is not taken for settled. It is written before the post and read behind the wait. Behind
+// it which descriptors the posters had written through (abi::WroteTo): of streams that others have filled
+// only what went through these is waited for.
 #pragma once
 
 #include "shim/wire/lease.h"
@@ -20,24 +22,36 @@ inline constexpr uint32_t kMostLent = 1 << 29;
 inline constexpr int64_t kTryAgain = 1;
 
 inline std::atomic<uint64_t>* UnsentOf(Semaphore* lease) {
-  static_assert(sizeof(Semaphore) + sizeof(uint64_t) <= sizeof(abi::Cell));
+  static_assert(sizeof(Semaphore) + 2 * sizeof(uint64_t) <= sizeof(abi::Cell));
   return reinterpret_cast<std::atomic<uint64_t>*>(lease + 1);
+}
+inline std::atomic<uint64_t>* WroteOf(Semaphore* lease) {
+  return UnsentOf(lease) + 1;
 }
 inline int32_t UnsentBy(uint64_t unsent) {
   return static_cast<int32_t>(unsent);
 }
 // False: another process is named there.
-inline bool NoteUnsent(Semaphore* lease, int32_t process) {
+inline bool NoteUnsent(Semaphore* lease, int32_t process, uint64_t wrote) {
   std::atomic<uint64_t>* unsent = UnsentOf(lease);
   uint64_t said = unsent->load(std::memory_order_relaxed);
   do {
     if (UnsentBy(said) != 0 && UnsentBy(said) != process) return false;
+    WroteOf(lease)->fetch_or(wrote, std::memory_order_relaxed);
   } while (!unsent->compare_exchange_weak(said, ((said >> 32) + 1) << 32 | static_cast<uint32_t>(process),
                                           std::memory_order_release));
   return true;
 }
 
 // The rest by agents only.
+
+// What was noted as `unsent`, through `wrote`, has been sent. A post that was noted meanwhile stays: it has
+// changed the number, or finds it changed and says again what it had written through.
+inline void SettleUnsent(Semaphore* lease, uint64_t unsent, uint64_t wrote) {
+  WroteOf(lease)->fetch_and(~wrote, std::memory_order_relaxed);
+  if (!UnsentOf(lease)->compare_exchange_strong(unsent, 0))
+    WroteOf(lease)->fetch_or(wrote, std::memory_order_relaxed);
+}
 
 // False: the cell is another object's.
 inline bool TakeLease(Semaphore* cell, uint64_t object, uint32_t count) {
@@ -47,6 +61,7 @@ inline bool TakeLease(Semaphore* cell, uint64_t object, uint32_t count) {
     cell->magic = kSemaphoreMagic;
     cell->data.store(kSemaphorePromoted, std::memory_order_relaxed);
     UnsentOf(cell)->store(0, std::memory_order_relaxed);
+    WroteOf(cell)->store(0, std::memory_order_relaxed);
     cell->object.store(object, std::memory_order_release);
   }
   // Who waited when it was taken back may still be on its way out: the number of waiters is theirs.

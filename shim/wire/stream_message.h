@@ -25,12 +25,11 @@ inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 // How long somebody waits for bytes to be in where nobody reads.
 enum class Patience : uint8_t {
   kNone,   // their writer was killed
-  kShort,  // what they go before may be what their reader waits for, a lock that is released
+  kShort,  // their writer releases something
   kLong,   // their writer has ended
 };
-inline constexpr std::chrono::milliseconds kFencePatience{50};  // kShort
-inline constexpr std::chrono::seconds kStreamPatience{1};       // kLong; a pipe is made larger then
-inline constexpr std::chrono::seconds kPipePatience{60};        // kLong, of a pipe that cannot be made larger
+inline constexpr std::chrono::seconds kStreamPatience{1};  // a pipe is made larger then
+inline constexpr std::chrono::seconds kPipePatience{60};   // kLong, of a pipe that cannot be made larger
 
 // A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
 // takes `request` back. Every request is answered exactly once, by one or more StreamPulled.
