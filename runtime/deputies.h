@@ -171,6 +171,8 @@ class Deputies {
   // deputies_kernel.cpp: calls with memory
   void OnKernelCall(HostId from, const wire::KernelCall& message);
   void OnKernelCancel(HostId from, const wire::KernelCancel& cancel);
+  bool MakeNow(uint64_t id, const PendingKernelCall& pending, std::span<const uint8_t> data);
+  void Count(const PendingKernelCall& call);
   void CallOff(uint64_t call);
   void OnKernelAnswer(const Connections::Packet& packet);
   void OnKernelEvent(const Deputy& deputy, const abi::KernelEvent& event);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "runtime/deputies.h"
+#include "runtime/ipc/queue_try.h"
 
 namespace elsewhere::runtime {
 namespace {
@@ -94,6 +95,7 @@ void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
   }
   const std::span<const uint8_t> data(message.call.data() + sizeof(abi::KernelCall), call->data);
   const bool large = call->memory > abi::kInlineKernelMemory;
+  if (!large && MakeNow(id, pending, data)) return;
   if (large) {
     auto memory = MakeMemory(*call, data);
     if (!memory) {
@@ -107,6 +109,22 @@ void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
                                     abi::Packet::kKernelCall, large ? std::span<const uint8_t>() : data,
                                     large ? std::span<const int>(given) : std::span<const int>());
   kernel_calls_[id] = std::move(pending);
+}
+
+// A send or receive that need not wait. A message that somebody is told of must be its deputy's.
+bool Deputies::MakeNow(uint64_t id, const PendingKernelCall& pending, std::span<const uint8_t> data) {
+  const Process* process = core_.FindProcess(pending.incarnation);
+  if (process == nullptr || KindOf(pending.call) != abi::ObjectKind::kMessageQueue) return false;
+  if (pending.call.number == SYS_mq_timedsend && queue_leases_.MayNotify(id)) return false;
+  auto answer = TryQueueCall(*process, pending.call, data);
+  if (!answer) return false;
+  Count(pending);
+  if (queue_leases_.Ended(id, answer->result))
+    core_.Send(pending.host, wire::KernelResult{pending.incarnation, pending.id, abi::kQueueAgain, {}});
+  else
+    core_.Send(pending.host,
+               wire::KernelResult{pending.incarnation, pending.id, answer->result, std::move(answer->bytes)});
+  return true;
 }
 
 // There is a moment in which nobody can tell whether the deputy has answered already: it finds the call or
@@ -124,6 +142,12 @@ void Deputies::OnKernelCancel(HostId from, const wire::KernelCancel& cancel) {
   }
   queue_leases_.Interrupted(found->first);
   CallOff(found->first);
+}
+
+void Deputies::Count(const PendingKernelCall& call) {
+  if (call.object.empty()) return;
+  core_.object_counts()->Add(KindOf(call.call), call.object, 1,
+                             std::chrono::steady_clock::now() - call.began);
 }
 
 void Deputies::CallOff(uint64_t call) {
@@ -144,10 +168,7 @@ void Deputies::OnKernelAnswer(const Connections::Packet& packet) {
   if (core_.ending()) return;
   if (queue_leases_.Ended(head.id, head.result))
     return core_.Send(call.host, wire::KernelResult{call.incarnation, call.id, abi::kQueueAgain, {}});
-  if (!call.object.empty()) {
-    core_.object_counts()->Add(KindOf(call.call), call.object, 1,
-                               std::chrono::steady_clock::now() - call.began);
-  }
+  Count(call);
   wire::KernelResult result{call.incarnation, call.id, head.result, {}};
   if (call.memory.get() < 0) {
     result.answer.assign(packet.bytes.begin() + sizeof head, packet.bytes.end());

@@ -170,7 +170,7 @@ QueueLeases::Where QueueLeases::Ask(HostId from, int32_t deputy, uint64_t call,
     return Where::kHeld;
   }
   if (queue->state == State::kHere) {
-    queue->pending[call] = {from, deputy, !moves || Points(what, 4)};
+    queue->pending[call] = {from, deputy, what.arguments[0], !moves || Points(what, 4)};
     calls_[call] = queue->inode;
     return Where::kHere;
   }
@@ -383,6 +383,15 @@ void QueueLeases::ReadInotify() {
 }
 
 // ---- Calls and processes that end
+
+bool QueueLeases::MayNotify(uint64_t call) {
+  const auto of = calls_.find(call);
+  const auto found = of == calls_.end() ? queues_.end() : queues_.find(of->second);
+  if (found == queues_.end()) return true;
+  Queue& queue = *found->second;
+  const Pending& pending = queue.pending[call];
+  return !Open(queue, PathOf(pending.deputy, "/fd/", pending.descriptor)) || Notifies(queue.descriptor.get());
+}
 
 bool QueueLeases::Ended(uint64_t call, int64_t result) {
   const auto of = calls_.extract(call);

@@ -53,6 +53,8 @@ class QueueLeases {
   };
   Where Ask(HostId from, int32_t deputy, uint64_t call, const wire::KernelCall& message,
             const abi::KernelCall& what, abi::LentQueue* there);
+  // Of a call that is kHere: may its queue tell somebody of the next message (mq_notify), and so who sent it?
+  bool MayNotify(uint64_t call);
   // A call that was kHere. True: it was called off for the queue's sake, its caller asks again.
   bool Ended(uint64_t call, int64_t result);
   // The caller of a call that is kHere got a signal; of one that is kHeld: true, and nothing was done.
@@ -72,6 +74,7 @@ class QueueLeases {
   struct Pending {
     HostId from = 0;
     int32_t deputy = 0;
+    int64_t descriptor = -1;
     bool limited = false;      // waits with a limit, or is no send or receive
     bool called_off = false;   // by us
     bool interrupted = false;  // by its caller
