@@ -85,6 +85,8 @@ int CodeOfStatus(int status) {
       return ENOTSUP;
     case 412:
       return ESTALE;
+    case 507:
+      return ENOSPC;
     case 416:
       return EINVAL;
     default:
@@ -101,7 +103,9 @@ S3Connection::S3Connection(std::string bucket, const StoreOptions& options)
       http_({.connections = options.connections,
              .connect_timeout_ms = options.connect_timeout_ms,
              .stall_timeout_ms = options.stall_timeout_ms,
-             .ca_file = options.ca_file.empty() ? Environment("AWS_CA_BUNDLE") : options.ca_file}) {}
+             .ca_file = options.ca_file.empty() ? Environment("AWS_CA_BUNDLE") : options.ca_file}),
+      reads_(std::chrono::milliseconds(options.stall_timeout_ms)),
+      changes_(std::chrono::milliseconds(options.stall_timeout_ms)) {}
 
 Result<std::unique_ptr<S3Connection>> S3Connection::Open(const std::string& bucket,
                                                          const StoreOptions& options) {
@@ -219,20 +223,38 @@ bool S3Connection::Backoff(unsigned attempt, const HttpResponse* answer) {
   return http_.Sleep(wait);
 }
 
+std::string S3Connection::Server() {
+  std::lock_guard lock(mutex_);
+  const Place place = PlaceOf(region_);
+  return is_aws() ? "Amazon S3" : place.scheme + place.host;
+}
+
 Result<S3Answer> S3Connection::Send(const S3Call& call) {
+  Silence& silence = call.method == "GET" || call.method == "HEAD" ? reads_ : changes_;
+  const auto begun = Silence::Clock::now();
+  const auto patience = silence.Patience(begun);
+  if (patience == Silence::Clock::duration::zero())
+    return Error{ETIMEDOUT, Server() + ": it has not answered for some time, and is asked again later"};
   std::string sha256 = Sha256Hex(call.body);
   unsigned adaptations = 0;
   bool perhaps_done = false;
+  auto unanswered = Silence::Clock::duration::zero();
   for (unsigned attempt = 1;; ++attempt) {
+    const auto sent = Silence::Clock::now();
     auto answer = SendOnce(call, sha256);
+    const auto now = Silence::Clock::now();
+    if (answer || answer.error().code != ETIMEDOUT)
+      silence.Answered(now);
+    else  // It may have waited for its turn before.
+      unanswered += std::min(now - sent, silence.stall_timeout());
     bool adapted = false;
     bool repeat = answer ? WorthRepeating(*answer, &adapted) : TransportMayBeRepeated(answer.error().code);
     perhaps_done = perhaps_done || (answer && answer->sendings > 1);
-    bool last = attempt >= options_.attempts || (adapted && ++adaptations > 3);
+    bool last = attempt >= options_.attempts || unanswered >= patience || (adapted && ++adaptations > 3);
     if (!repeat || last) {
       if (answer) return S3Answer{std::move(*answer), perhaps_done};
-      std::string where = PlaceOf(options_.region).scheme + PlaceOf(options_.region).host;
-      if (is_aws()) where = "Amazon S3";
+      if (answer.error().code == ETIMEDOUT) silence.Unanswered(begun, now);
+      std::string where = Server();
       where.append(": ").append(answer.error().message);
       if (attempt > 1) where.append(" (after ").append(std::to_string(attempt)).append(" attempts)");
       return Error{answer.error().code, where};
@@ -243,13 +265,17 @@ Result<S3Answer> S3Connection::Send(const S3Call& call) {
 }
 
 std::vector<Result<S3Answer>> S3Connection::SendAll(std::span<const S3Call> calls) {
+  std::vector<Result<S3Answer>> results;
+  if (reads_.silent()) {
+    for (auto& call : calls) results.push_back(Send(call));
+    return results;
+  }
   std::vector<HttpRequest> requests;
   for (auto& call : calls) {
     auto request = Signed(call, Sha256Hex(call.body));
     if (!request) return std::vector<Result<S3Answer>>(calls.size(), request.error());
     requests.push_back(std::move(*request));
   }
-  std::vector<Result<S3Answer>> results;
   auto answers = http_.PerformAll(requests);
   for (size_t i = 0; i < calls.size(); ++i) {
     bool adapted;

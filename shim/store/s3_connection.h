@@ -3,7 +3,8 @@
 // Repeated, with exponential backoff and full jitter: broken connections, time-outs, 500, 502, 503, 504, 429,
 // 408, SlowDown, RequestTimeout and 409 ConditionalRequestConflict. Once more each: after a wrong region (the
 // right one is taken over), after expired credentials (fetched again), after RequestTimeTooSkewed (the
-// clock's difference is taken over). Nothing else is repeated.
+// clock's difference is taken over). Nothing else is repeated. A server that answers nothing is not waited
+// for by every call anew (silence.h).
 //
 // Thread-safety: every method may be called from any thread; Send blocks.
 #pragma once
@@ -17,6 +18,7 @@
 #include "shim/store/object_store.h"
 #include "shim/store/s3_credentials.h"
 #include "shim/store/s3_sign.h"
+#include "shim/store/silence.h"
 
 namespace elsewhere::store {
 
@@ -60,6 +62,7 @@ class S3Connection {
     std::string scheme, host, path;
   };
   Place PlaceOf(const std::string& region) const;
+  std::string Server();  // for messages
   Result<HttpRequest> Signed(const S3Call& call, std::string_view sha256);
   Result<HttpResponse> SendOnce(const S3Call& call, std::string_view sha256);
   bool WorthRepeating(const HttpResponse& answer, bool* adapted);
@@ -72,6 +75,7 @@ class S3Connection {
   bool path_style_ = false;
   S3CredentialSource credentials_;
   HttpClient http_;
+  Silence reads_, changes_;  // such a server may answer the ones and not the others
   std::mutex mutex_;
   std::string region_;  // under mutex_
   std::atomic<int64_t> clock_offset_s_{0};

@@ -211,6 +211,24 @@ TEST_F(S3ClientTest, DamagedContentIsFetchedAgainAndThenRefused) {
   EXPECT_EQ(Open(other)->Get("k")->body, "a") << "a version that only looks like an MD5";
 }
 
+TEST_F(S3ClientTest, AServerThatAnswersNoChangesIsNotWaitedForByEachOfThem) {
+  Server server({Server::kNothing, Server::kNothing, Server::Answer(200, "read"), Server::Answer(200, "")});
+  auto store = S3Store::Open("bucket", "", {.endpoint = server.url(), .stall_timeout_ms = 1000});
+  EXPECT_EQ((*store)->Put("k", "bytes").error().code, ETIMEDOUT);
+  EXPECT_EQ(server.requests().size(), 2u) << "two time-outs are all that it waits";
+  EXPECT_EQ((*store)->Put("k", "bytes").error().code, ETIMEDOUT);
+  EXPECT_EQ((*store)->Delete("k").error().code, ETIMEDOUT);
+  EXPECT_EQ(server.requests().size(), 2u) << "what follows fails at once";
+  EXPECT_EQ((*store)->Get("k")->body, "read") << "what it answers goes on";
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_TRUE((*store)->Put("k", "bytes").ok()) << "it is asked again";
+}
+
+TEST_F(S3ClientTest, AFullServerIsToldFromABrokenOne) {
+  Server server({Server::Answer(507, "<Error><Code>XMinioStorageFull</Code></Error>")});
+  EXPECT_EQ(Open(server)->Put("k", "bytes").error().code, ENOSPC);
+}
+
 TEST_F(S3ClientTest, InterruptEndsWhatWaits) {
   Server server({""});
   auto store = S3Store::Open("bucket", "", {.endpoint = server.url(), .attempts = 100});

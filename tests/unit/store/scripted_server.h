@@ -19,7 +19,9 @@ namespace elsewhere::store {
 
 class ScriptedServer {
  public:
-  // Answers: whole HTTP responses; "" closes the connection without one.
+  static constexpr char kNothing[] = "nothing";
+
+  // Answers: whole HTTP responses; "" closes the connection without one, kNothing leaves it without one.
   explicit ScriptedServer(std::deque<std::string> answers) : answers_(std::move(answers)) {
     listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
@@ -78,6 +80,7 @@ class ScriptedServer {
       if (size_t at = answer.find("@mark@"); at != answer.npos)
         answer.replace(at, 6, MarkOf(requests_.front()));
       --busy_;
+      if (answer == kNothing) continue;
       if (answer.empty() || send(peer, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) break;
       // A body that is announced longer than it is: the connection breaks midway.
       if (answer.find("X-Break: 1") != answer.npos) break;
