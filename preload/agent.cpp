@@ -266,13 +266,14 @@ bool AwaitAnswer(abi::Table* table, abi::Slot* slot, uint32_t index, const Watch
   }
 }
 
-int64_t TakeAnswer(abi::Slot* slot, const Payload& payload) {
+// `wrote`: as it was handed over; a handler may have written more since.
+int64_t TakeAnswer(abi::Slot* slot, const Payload& payload, uint64_t wrote) {
   const int64_t result = slot->result;
   const int error = slot->error;
   size_t size = slot->payload_size < abi::kSlotPayload ? slot->payload_size : abi::kSlotPayload;
   if (size > payload.room) size = payload.room;
   if (payload.answer != nullptr) memcpy(payload.answer, slot->payload, size);
-  if (slot->wrote == 0) written_to = 0;
+  if (slot->wrote == 0) written_to &= ~wrote;
   slot->state.store(static_cast<uint32_t>(abi::SlotState::kFree), std::memory_order_release);
   if (result == -1) errno = error;
   return result;
@@ -358,7 +359,7 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
   memset(slot->arguments, 0, sizeof slot->arguments);
   size_t count = 0;
   for (const int64_t argument : arguments) slot->arguments[count++] = argument;
-  slot->wrote = written_to;
+  const uint64_t wrote = slot->wrote = written_to;
   slot->result = -1;
   slot->error = EIO;
   slot->unheard = unheard || operation == abi::Operation::kNote ? 1 : 0;
@@ -378,7 +379,7 @@ int64_t CallAgent(abi::Operation operation, std::initializer_list<int64_t> argum
   if (unheard || operation == abi::Operation::kNote) return 0;  // the agent frees the slot
   interrupted |= AwaitAnswer(table, slot, index, watch);
   if (payload.interrupted != nullptr) *payload.interrupted = interrupted;
-  return TakeAnswer(slot, payload);
+  return TakeAnswer(slot, payload, wrote);
 }
 
 void NoteForSummary(const char* line) {

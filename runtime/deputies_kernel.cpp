@@ -119,11 +119,9 @@ bool Deputies::MakeNow(uint64_t id, const PendingKernelCall& pending, std::span<
   auto answer = TryQueueCall(*process, pending.call, data);
   if (!answer) return false;
   Count(pending);
-  if (queue_leases_.Ended(id, answer->result))
-    core_.Send(pending.host, wire::KernelResult{pending.incarnation, pending.id, abi::kQueueAgain, {}});
-  else
-    core_.Send(pending.host,
-               wire::KernelResult{pending.incarnation, pending.id, answer->result, std::move(answer->bytes)});
+  queue_leases_.Ended(id, answer->result);
+  core_.Send(pending.host,
+             wire::KernelResult{pending.incarnation, pending.id, answer->result, std::move(answer->bytes)});
   return true;
 }
 
