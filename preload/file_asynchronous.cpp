@@ -3,12 +3,13 @@
 //
 // What may be read is fetched before; a file that may be written so is all here, and what was changed is
 // found when it is sent. Durability is a call that waits: a request to libaio to synchronise is one here,
-// where everything before it has been waited for by the program; aio_fsync promises it for what is still
-// under way, and is refused (EINVAL, as POSIX has it where it is not supported). A ring takes requests
-// without a call that could be seen, so there is none in sessions with maps (ENOSYS).
+// where everything before it has been waited for by the program; aio_fsync, which promises it for what is
+// still under way, waits for that first. A ring takes requests without a call that could be seen, so there
+// is none in sessions with maps (ENOSYS).
 #include <aio.h>
 #include <errno.h>
 #include <linux/aio_abi.h>
+#include <signal.h>
 
 #include "preload/files.h"
 #include "preload/hooks.h"
@@ -71,9 +72,19 @@ int aio_read(struct aiocb* block) {
 int aio_write(struct aiocb* block) {
   return PrepareBlock(block, true) ? real::aio_write(block) : -1;
 }
-int aio_fsync(int, struct aiocb*) {
-  errno = EINVAL;
-  return -1;
+// libc carries out a request to synchronise after those of the same file that were made before it: so one of
+// our own tells when they are done, and the program's has nothing to wait for but to be told.
+int aio_fsync(int operation, struct aiocb* block) {
+  struct aiocb before {};
+  before.aio_fildes = block->aio_fildes;
+  before.aio_sigevent.sigev_notify = SIGEV_NONE;
+  if (real::aio_fsync(operation, &before) != 0) return -1;
+  const int saved = errno;
+  const struct aiocb* const list[] = {&before};
+  while (real::aio_error(&before) == EINPROGRESS) real::aio_suspend(list, 1, nullptr);
+  if (real::aio_return(&before) != 0 || FlushFile(block->aio_fildes) != 0) return -1;
+  errno = saved;
+  return real::aio_fsync(operation, block);
 }
 int lio_listio(int mode, struct aiocb* const* blocks, int count, struct sigevent* event) {
   for (int i = 0; i < count; ++i) {

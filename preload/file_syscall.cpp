@@ -10,13 +10,16 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <utime.h>
 
 #include "preload/by_name.h"
 #include "preload/files.h"
@@ -42,6 +45,10 @@ uid_t Id(long argument) {
 }
 size_t Size(long argument) {
   return static_cast<size_t>(argument);
+}
+
+long Address(void* memory) {
+  return reinterpret_cast<long>(memory);
 }
 
 bool OfDescriptor(long number, long a, long b, long c, long d, long* result) {
@@ -125,6 +132,14 @@ bool BetweenDescriptors(long number, long a, long b, long c, long d, long e, lon
       return *result = by_name::ioctl(Int(a), static_cast<unsigned long>(b), To<void>(c)), true;
     case SYS_syncfs:
       return *result = by_name::syncfs(Int(a)), true;
+    case SYS_mmap:
+      return *result = Address(by_name::mmap(To<void>(a), Size(b), Int(c), Int(d), Int(e), f)), true;
+    case SYS_mremap:
+      return *result = Address(by_name::mremap(To<void>(a), Size(b), Size(c), Int(d), To<void>(e))), true;
+    case SYS_munmap:
+      return *result = by_name::munmap(To<void>(a), Size(b)), true;
+    case SYS_msync:
+      return *result = by_name::msync(To<void>(a), Size(b), Int(c)), true;
     case SYS_close_range:
       return *result = by_name::close_range(static_cast<unsigned>(a), static_cast<unsigned>(b), Int(c)), true;
     default:
@@ -168,6 +183,12 @@ bool OfPath(long number, long a, long b, long c, long* result) {
       return *result = by_name::chown(Path(a), Id(b), Id(c)), true;
     case SYS_lchown:
       return *result = by_name::lchown(Path(a), Id(b), Id(c)), true;
+    case SYS_utime:
+      return *result = by_name::utime(Path(a), To<utimbuf>(b)), true;
+    case SYS_utimes:
+      return *result = by_name::utimes(Path(a), To<timeval>(b)), true;
+    case SYS_futimesat:
+      return *result = by_name::futimesat(Int(a), Path(b), To<timeval>(c)), true;
     case SYS_dup2:
       return *result = by_name::dup2(Int(a), Int(b)), true;
     default:
@@ -182,6 +203,11 @@ bool OfPath(long, long, long, long, long*) {
 
 bool SeenFromDirectory(long number, long a, long b, long c, long d, long e, long* result) {
   switch (number) {
+    case SYS_execve:
+      return *result = by_name::execve(Path(a), To<char* const>(b), To<char* const>(c)), true;
+    case SYS_execveat:
+      return *result = by_name::execveat(Int(a), Path(b), To<char* const>(c), To<char* const>(d), Int(e)),
+             true;
     case SYS_openat:
       return *result = by_name::openat(Int(a), Path(b), Int(c), Mode(d)), true;
     case SYS_newfstatat:

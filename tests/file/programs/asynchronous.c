@@ -29,6 +29,13 @@ int main(int count, char** arguments) {
   if (aio_read(&block) != 0) return 1;
   finish(&block);
   printf("%s\n", read_back);
+  struct aiocb last = {.aio_fildes = fd, .aio_buf = "synced", .aio_nbytes = 6, .aio_offset = 2500};
+  struct aiocb synced = {.aio_fildes = fd};
+  if (aio_write(&last) != 0) return 1;
+  printf("%d ", aio_fsync(O_SYNC, &synced));
+  finish(&last);
+  finish(&synced);
+  printf("%d\n", aio_fsync(-1, &synced) != 0 && errno == EINVAL);
 
   aio_context_t context = 0;
   struct iocb request = {

@@ -193,4 +193,22 @@ if os.uname().machine == "x86_64":
     print(open("log").read(), by_number(21, absolute, os.R_OK), by_number(21, os.path.abspath("none").encode(), 0), by_number(88, b"target", b"link"),
           by_number(89, b"link", buffer, 100), buffer.value[:6], by_number(83, b"numbered", 0o700), by_number(82, b"numbered", b"renumbered"),
           by_number(84, b"renumbered"), by_number(87, b"link"), by_number(79, buffer, 100) == len(os.getcwd()) + 1, buffer.value.decode() == os.getcwd())
+    times = (ctypes.c_long * 4)(1000, 2000, 3000, 4000)
+    for number, *arguments in (132, absolute), (235, b"copied"), (261, -100, absolute):
+        print(by_number(number, *arguments, times), os.stat(arguments[-1]).st_mtime_ns)
+    fd = by_number(2, b"copied", os.O_RDWR)
+    memory = by_number(9, None, ctypes.c_long(8), 3, 1, fd, ctypes.c_long(0))
+    ctypes.memset(memory, 0x6d, 4)
+    with open("script", "w") as file:
+        file.write("#!/bin/sh\necho $0 $1 $NAME\n")
+    os.chmod("script", 0o755)
+    words = (ctypes.c_char_p * 3)(b"script", b"word", None)
+    names = (ctypes.c_char_p * 2)(b"NAME=value", None)
+    sys.stdout.flush()
+    for number, *arguments in (59, b"./script", words, names), (322, -100, os.path.abspath("script").encode(), words, names, 0):
+        if os.fork() == 0:
+            by_number(number, *arguments)
+            os._exit(1)
+        print(os.wait()[1], flush=True)
+    print(by_number(26, ctypes.c_long(memory), ctypes.c_long(8), 4), by_number(11, ctypes.c_long(memory), ctypes.c_long(8)), by_number(3, fd), open("copied").read())
 PY
