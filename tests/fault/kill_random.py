@@ -62,9 +62,9 @@ def one_round(launcher, name, generator, seconds):
             os.kill(victim, signal.SIGKILL)
         wrong = []
         try:
-            job.wait(kill_one.SECONDS)
+            job.wait(seconds)
         except subprocess.TimeoutExpired:
-            wrong.append(f"not ended after {kill_one.SECONDS:.0f} s: {leftovers.of(session)}")
+            wrong.append(f"not ended after {seconds:.0f} s: {leftovers.of(session)}")
         kill_one.until(lambda: not leftovers.of(session))
         wrong += ["left: " + what for what in leftovers.of(session)]
         for pid in leftovers.of_session(session):
