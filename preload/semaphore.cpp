@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <time.h>
 
+#include <utility>
+
 #include "preload/agent.h"
 #include "preload/hooks.h"
 #include "preload/memory.h"
@@ -96,11 +98,17 @@ SemaphoreOutcome PostHere(const Semaphore* word) {
   const bool unsent = OnWorker() && (named || MayHaveUnsentOutput());
   if (unsent && (share != nullptr || !wire::NoteUnsent(lease, ThisProcess(), written_to)))
     return SemaphoreOutcome::kPromoted;
-  if (OnWorker()) written_to = 0;
-  if (share != nullptr) return wire::SharePost(share) ? SemaphoreOutcome::kDone : SemaphoreOutcome::kPromoted;
-  if (!wire::SemaphoreGetValue(lease, &count) || static_cast<uint32_t>(count) >= wire::kMostLent)
-    return SemaphoreOutcome::kPromoted;
-  return wire::SemaphorePost(lease);
+  // What a handler writes from here on is not released. Nor is the rest where the lease has ended meanwhile,
+  // perhaps before the cell said so: then the agent posts, and has to be told.
+  const uint64_t wrote = OnWorker() ? std::exchange(written_to, 0) : 0;
+  SemaphoreOutcome outcome = SemaphoreOutcome::kPromoted;
+  if (share != nullptr) {
+    if (wire::SharePost(share)) outcome = SemaphoreOutcome::kDone;
+  } else if (wire::SemaphoreGetValue(lease, &count) && static_cast<uint32_t>(count) < wire::kMostLent) {
+    outcome = wire::SemaphorePost(lease);
+  }
+  if (outcome != SemaphoreOutcome::kDone) written_to |= wrote;
+  return outcome;
 }
 
 // A token that was granted while a handler ran goes back. A native wait would have ended at the handler, long

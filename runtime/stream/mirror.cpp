@@ -262,8 +262,18 @@ void Mirror::SetBlocked(bool blocked) {
 }
 
 uint64_t Mirror::Room() const {
-  const uint64_t ahead = sent_ - acknowledged_;
-  return ahead >= wire::kStreamWindow ? 0 : wire::kStreamWindow - ahead;
+  const uint64_t limit = std::max(acknowledged_ + wire::kStreamWindow, ahead_);
+  return limit > sent_ ? limit - sent_ : 0;
+}
+
+void Mirror::SendAhead() {
+  uint64_t all = sent_;
+  for (const auto& place : places_) {
+    if (!place->output_ended) all += place->next.size() + place->object->Untaken();
+  }
+  if (all - acknowledged_ > wire::kStreamAhead) return;
+  ahead_ = all;
+  GoOn();
 }
 
 // Sends what processes have written. Leaves with the object empty, the window full, or the object gone.
@@ -273,7 +283,7 @@ void Mirror::Forward(Place* place) {
     if (room == 0) {
       SetBlocked(true);
       for (auto& each : places_) SetInterest(*each);
-      return;
+      return CheckSent();
     }
     Taken taken;
     more = TakeSome(place, taken, room);
@@ -397,6 +407,11 @@ void Mirror::WhenSent(std::function<void()> action) {
 void Mirror::OnCredit(const wire::StreamCredit& credit) {
   if (credit.generation != generation_) return;
   acknowledged_ = std::max(acknowledged_, std::min(credit.position, sent_));
+  GoOn();
+}
+
+// Where writers wait for the window and there is room in it.
+void Mirror::GoOn() {
   if (!blocked_ || Room() == 0) return;
   SetBlocked(false);
   for (Place* place : Places()) {

@@ -376,6 +376,9 @@ void Mirrors::AskWhetherStuck(StreamId id, wire::Patience patience, const Once& 
   passing_.DrainAt(NextHop(id), {id}, patience, [this, id, patience, done](bool stuck) {
     if (!*done) return;
     if (!stuck) return AskWhetherStuck(id, patience, done);
+    // Who hears of a release writes behind what its thread wrote, so it is never told before that is sent.
+    Mirror* const mirror = OfStream(id);
+    if (patience == wire::Patience::kShort && mirror != nullptr) return mirror->SendAhead();
     std::exchange(*done, nullptr)();
   });
 }

@@ -20,7 +20,9 @@
 namespace elsewhere::wire {
 
 inline constexpr uint64_t kStreamWindow = 512 << 10;  // bytes on their way, per stream and host
-inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
+inline constexpr uint64_t kStreamAhead = 16
+                                         << 20;  // the same where a release waits for them and nobody reads
+inline constexpr uint64_t kStreamPart = 128 << 10;  // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 // How long somebody waits for bytes to be in where nobody reads.
 enum class Patience : uint8_t {
