@@ -91,15 +91,18 @@ inline void SetKind(int fd, DescriptorKind kind) {
   descriptor_kinds[number].store(static_cast<uint8_t>(kind), std::memory_order_relaxed);
 }
 
-// Which descriptors this thread has written objects elsewhere through since it last released something, a bit
-// each; abi::kWroteAny for those of larger numbers. Behind the window of a stream that others have filled
+// Which descriptors this thread has written objects elsewhere through since it last released something
+// (abi::WroteTo). Behind the window of a stream that others have filled
 // only what these had is waited for (runtime/stream/README.md).
 extern constinit thread_local uint64_t written_to;
 
 // Around an output. Before it for handlers that run in between, behind it for other threads that look.
 class NotedOutput {
  public:
-  explicit NotedOutput(int fd) : counts_(IsOutput(KindOf(fd))), written_(abi::WroteTo(fd)) { Count(); }
+  // `bytes`: at most.
+  NotedOutput(int fd, size_t bytes) : counts_(IsOutput(KindOf(fd))), written_(abi::WroteTo(fd, bytes)) {
+    Count();
+  }
   NotedOutput(const NotedOutput&) = delete;
   NotedOutput& operator=(const NotedOutput&) = delete;
   ~NotedOutput() { Count(); }

@@ -411,7 +411,7 @@ ssize_t preadv2(int fd, const struct iovec* parts, int count, off_t offset, int 
   return WithInput(fd, bytes, (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0, read);
 }
 ssize_t pwritev2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
-  const NotedOutput noted(fd);
+  const NotedOutput noted(fd, SIZE_MAX);
   if (IsOutputFile(fd)) return output::pwritev2(fd, parts, count, offset, flags);
   if (!IsMappedFile(fd)) return BeforeOutput(fd) ? real::pwritev2(fd, parts, count, offset, flags) : -1;
   OutputPlace place;
@@ -428,7 +428,7 @@ namespace {
 
 template <class Move>
 ssize_t Between(int from, const off_t* offset, int to, const off_t* to_offset, size_t size, Move move) {
-  const NotedOutput noted(to);
+  const NotedOutput noted(to, size);
   for (const off_t* each : {offset, to_offset}) {
     if (each != nullptr && !IsReadable(each, sizeof *each)) return move();
   }
@@ -475,7 +475,7 @@ ssize_t splice(int fd, off_t* offset, int to, off_t* to_offset, size_t size, uns
   });
 }
 ssize_t tee(int fd, int to, size_t size, unsigned flags) {
-  const NotedOutput noted(to);
+  const NotedOutput noted(to, size);
   return BetweenPipes(fd, size, flags, [&] { return real::tee(fd, to, size, flags); });
 }
 

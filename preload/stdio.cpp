@@ -53,7 +53,7 @@ ssize_t Read(FILE* stream, void* to, ssize_t size) {
 // libc's own goes on until all is written, or says how much was.
 ssize_t Write(FILE* stream, const void* from, ssize_t size) {
   const int fd = stream->_fileno;
-  const NotedOutput noted(fd);
+  const NotedOutput noted(fd, static_cast<size_t>(size));
   if (!IsMappedFile(fd)) return _IO_file_write(stream, from, size);
   OutputPlace place;
   if (!BeforeFileOutput(fd, static_cast<size_t>(size), -1, &place)) {

@@ -144,6 +144,8 @@ int TerminalAtHome(int fd, unsigned long request, void* argument);
 extern constinit std::atomic<uint64_t> outputs_sent;  // what `outputs` was when nothing was unsent
 bool LookForUnsentOutput(uint64_t now);
 inline bool MayHaveUnsentOutput() {
+  // What may be torn where it meets what others write (runtime/stream/README.md).
+  if ((written_to & abi::kWroteLarge) != 0) return true;
   const uint64_t now = outputs.load(std::memory_order_acquire);
   return outputs_sent.load(std::memory_order_relaxed) != now && LookForUnsentOutput(now);
 }

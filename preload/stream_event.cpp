@@ -85,7 +85,7 @@ ssize_t readv(int fd, const iovec* parts, int count) {
   return count > 0 ? ReadEvent(fd, parts[0].iov_base, parts[0].iov_len) : real::readv(fd, parts, count);
 }
 ssize_t write(int fd, const void* buffer, size_t size) {
-  const NotedOutput noted(fd);
+  const NotedOutput noted(fd, size);
   if (KindOf(fd) == DescriptorKind::kEvent) return WriteEvent(fd, buffer, size);
   if (KindOf(fd) == DescriptorKind::kTimer) {
     errno = EINVAL;

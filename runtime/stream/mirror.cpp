@@ -262,18 +262,8 @@ void Mirror::SetBlocked(bool blocked) {
 }
 
 uint64_t Mirror::Room() const {
-  const uint64_t limit = std::max(acknowledged_ + wire::kStreamWindow, ahead_);
-  return limit > sent_ ? limit - sent_ : 0;
-}
-
-void Mirror::SendAhead() {
-  uint64_t all = sent_;
-  for (const auto& place : places_) {
-    if (!place->output_ended) all += place->next.size() + place->object->Untaken();
-  }
-  if (all - acknowledged_ > wire::kStreamAhead) return;
-  ahead_ = all;
-  GoOn();
+  const uint64_t ahead = sent_ - acknowledged_;
+  return ahead >= wire::kStreamWindow ? 0 : wire::kStreamWindow - ahead;
 }
 
 // Sends what processes have written. Leaves with the object empty, the window full, or the object gone.
@@ -407,11 +397,6 @@ void Mirror::WhenSent(std::function<void()> action) {
 void Mirror::OnCredit(const wire::StreamCredit& credit) {
   if (credit.generation != generation_) return;
   acknowledged_ = std::max(acknowledged_, std::min(credit.position, sent_));
-  GoOn();
-}
-
-// Where writers wait for the window and there is room in it.
-void Mirror::GoOn() {
   if (!blocked_ || Room() == 0) return;
   SetBlocked(false);
   for (Place* place : Places()) {

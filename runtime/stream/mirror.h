@@ -92,8 +92,6 @@ class Mirror {
 
   // Runs `action` once everything that processes wrote so far has been sent. It will be, whoever is killed.
   void WhenSent(std::function<void()> action);
-  // Sends what processes wrote so far although the window is full, as long as that is bounded.
-  void SendAhead();
   // The window is full.
   bool blocked() const { return blocked_; }
   bool unacknowledged() const { return acknowledged_ < sent_; }
@@ -181,7 +179,6 @@ class Mirror {
   void SendData(Taken taken);
   void CheckSent();
   uint64_t Room() const;
-  void GoOn();
 
   uint64_t Ask(Place& place, uint64_t bytes, bool wait, bool ahead, Incarnation reader);
   void Withdraw(uint64_t number, Request& request);
@@ -221,7 +218,6 @@ class Mirror {
 
   uint64_t sent_ = 0;  // positions
   uint64_t acknowledged_ = 0;
-  uint64_t ahead_ = 0;    // up to here is sent, whatever the window
   bool blocked_ = false;  // the window is full
   std::chrono::steady_clock::time_point blocked_since_{};
   std::vector<std::pair<CallId, std::chrono::steady_clock::time_point>> counted_;  // calls that wait

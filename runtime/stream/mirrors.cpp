@@ -9,7 +9,9 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "runtime/stream/rebuild.h"
@@ -376,9 +378,6 @@ void Mirrors::AskWhetherStuck(StreamId id, wire::Patience patience, const Once& 
   passing_.DrainAt(NextHop(id), {id}, patience, [this, id, patience, done](bool stuck) {
     if (!*done) return;
     if (!stuck) return AskWhetherStuck(id, patience, done);
-    // Who hears of a release writes behind what its thread wrote, so it is never told before that is sent.
-    Mirror* const mirror = OfStream(id);
-    if (patience == wire::Patience::kShort && mirror != nullptr) return mirror->SendAhead();
     std::exchange(*done, nullptr)();
   });
 }
@@ -400,7 +399,7 @@ void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::
   if (streams == nullptr) return done();
   if (!reason.ended) {
     ForwardWritten(*streams);
-    return WhenSent(BlockedOf(process, streams, reason.wrote), wire::Patience::kShort, std::move(done));
+    return WhenIn(WrittenBy(process, streams, reason.wrote), std::move(done));
   }
   WhenSent(streams, reason.killed ? wire::Patience::kNone : wire::Patience::kLong,
            [this, streams, incarnation = process.incarnation, done = std::move(done)] {
@@ -416,23 +415,34 @@ void Mirrors::ForwardWritten(const std::vector<StreamId>& streams) {
   outbox_.Flush();
 }
 
-// Where nothing can be sent, those that the process itself has written to: natively it would still be at it.
+// Those whose bytes of the process itself may have to wait for room: natively it would still be at its write.
 // What others have written there is no concern of its: they would be at it, and what it releases may be
 // what their reader waits for, the lock of a queue.
-Mirrors::StreamSet Mirrors::BlockedOf(const Process& process, const StreamSet& streams, uint64_t wrote) {
-  const auto is_blocked = [this](StreamId id) {
+Mirrors::StreamSet Mirrors::WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote) {
+  const bool large = (wrote & abi::kWroteLarge) != 0;
+  const auto may_wait = [this, large](StreamId id) {
     const Mirror* const mirror = OfStream(id);
-    return mirror != nullptr && mirror->blocked();
+    return mirror != nullptr && (mirror->blocked() || (large && mirror->unacknowledged()));
   };
-  if (wrote == 0 || std::none_of(streams->begin(), streams->end(), is_blocked)) return nullptr;
-  if ((wrote & abi::kWroteAny) != 0) return streams;
   auto own = std::make_shared<std::vector<StreamId>>();
-  for (; wrote != 0; wrote &= wrote - 1) {
+  if (wrote == 0) return own;
+  std::copy_if(streams->begin(), streams->end(), std::back_inserter(*own), may_wait);
+  if (own->empty() || (wrote & abi::kWroteAny) != 0) return own;
+  std::set<StreamId> written;
+  for (wrote &= ~abi::kWroteLarge; wrote != 0; wrote &= wrote - 1) {
     const auto object = ObjectAt(process.kernel_pid, std::countr_zero(wrote));
-    if (!object) return streams;
-    if (const StreamId id = StreamOf(*object); id != 0 && is_blocked(id)) own->push_back(id);
+    if (!object) return own;
+    written.insert(StreamOf(*object));
   }
+  std::erase_if(*own, [&written](StreamId id) { return written.count(id) == 0; });
   return own;
+}
+
+void Mirrors::WhenIn(const StreamSet& streams, std::function<void()> done) {
+  if (streams->empty()) return done();
+  WhenSent(streams, wire::Patience::kLong, [this, streams, done = std::move(done)] {
+    passing_.DrainAt(NextHop(streams->front()), *streams, wire::Patience::kLong, [done](bool) { done(); });
+  });
 }
 
 void Mirrors::SayLast(Incarnation incarnation, const StreamSet& streams) {

@@ -82,7 +82,8 @@ class Mirrors {
   StreamSet StreamsOf(const Process& process) const;
   bool IsHeld(StreamId id) const;
   void ForwardWritten(const std::vector<StreamId>& streams);
-  StreamSet BlockedOf(const Process& process, const StreamSet& streams, uint64_t wrote);
+  StreamSet WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote);
+  void WhenIn(const StreamSet& streams, std::function<void()> done);
   void SayLast(Incarnation incarnation, const StreamSet& streams);
   std::vector<StreamId> Unacknowledged(const StreamSet& streams);
   void WhenSent(const StreamSet& streams, wire::Patience patience, std::function<void()> done);

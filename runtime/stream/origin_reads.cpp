@@ -379,7 +379,7 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
     MakeCall(host, control);
   };
   if (WaitsForBytes(kind_))
-    return WhenWritten(control.stream, wire::Patience::kShort, [make](bool) { make(); });
+    return WhenWritten(control.stream, wire::Patience::kLong, [make](bool) { make(); });
   make();
 }
 

@@ -377,14 +377,14 @@ void OriginStream::WhenWritten(StreamId id, wire::Patience patience, Action acti
   const auto found = shares_.find(id);
   if (found == shares_.end() || found->second.written >= found->second.received) return action(false);
   if (patience == wire::Patience::kNone) return action(true);
-  found->second.waiting.push_back({found->second.received, patience, std::move(action)});
+  found->second.waiting.push_back({found->second.received, std::move(action)});
   WatchForStandstill();
 }
 
 // ---- Objects that take nothing ----
 //
 // Bytes may be on their way that natively no writer could have left: the pipe would have held it. Natively a
-// process whose own bytes are in may end, post or signal while others wait for room, and its parent may read
+// process whose own bytes are in may end or signal while others wait for room, and its parent may read
 // only when it has seen that. Which bytes are whose is not known here, so where nothing moves for a while
 // nobody is held up any longer. A reader outside of the session (a pager) waits for nothing of it, and what
 // comes after an end must not overtake what came before: that is waited for as long as it takes.
@@ -399,37 +399,28 @@ void OriginStream::NoteProgress(bool any) {
   }
 }
 
-bool OriginStream::IsAwaited(wire::Patience least) const {
-  return refuses_since_ && std::any_of(shares_.begin(), shares_.end(), [least](const auto& entry) {
-           const auto& waiting = entry.second.waiting;
-           return std::any_of(waiting.begin(), waiting.end(),
-                              [least](const Waiting& each) { return each.patience <= least; });
-         });
+bool OriginStream::IsAwaited() const {
+  return refuses_since_ && std::any_of(shares_.begin(), shares_.end(),
+                                       [](const auto& entry) { return !entry.second.waiting.empty(); });
 }
 
 void OriginStream::WatchForStandstill() {
-  using wire::Patience;
   if (standstill_ != 0) agent_.loop().Cancel(std::exchange(standstill_, 0));
-  if (!CanGetStuck(kind_) || !IsAwaited(Patience::kLong)) return;
+  if (!CanGetStuck(kind_) || !IsAwaited()) return;
   const auto stood = [this] { return std::chrono::steady_clock::now() - *refuses_since_; };
   if (stood() < wire::kStreamPatience) return LookAgainAfter(wire::kStreamPatience - stood());
   // On a worker there are none.
   if (agent_.is_home() && !IsReadInSession(pump(), agent_.session_id())) return;
   MakeRoom();
-  if (!IsAwaited(Patience::kLong)) return;
+  if (!IsAwaited()) return;
   // More than the largest pipe holds. Who goes on now and writes at home overtakes it, so an end waits until
   // it is clear that nobody reads, rather than somebody taking long over each message.
   const auto last = kind_ == Kind::kPipeWrite ? wire::kPipePatience : wire::kStreamPatience;
-  const Patience over = stood() < last ? Patience::kShort : Patience::kLong;
+  if (stood() < last) return LookAgainAfter(last - stood());
   std::vector<Action> stuck;
   for (auto& [id, share] : shares_) {
-    std::erase_if(share.waiting, [&](Waiting& each) {
-      if (each.patience > over) return false;
-      stuck.push_back(std::move(each.action));
-      return true;
-    });
+    for (Waiting& each : std::exchange(share.waiting, {})) stuck.push_back(std::move(each.action));
   }
-  if (IsAwaited(Patience::kLong)) LookAgainAfter(last - stood());
   for (auto& action : stuck) action(true);
 }
 

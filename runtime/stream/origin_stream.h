@@ -107,7 +107,6 @@ class OriginStream {
  private:
   struct Waiting {
     uint64_t position;  // that `written` must reach
-    wire::Patience patience;
     Action action;
   };
   struct Share {
@@ -170,7 +169,7 @@ class OriginStream {
   void MaybeClosing(StreamId id, Share& share);
   void CloseEverything();
   void NoteProgress(bool any);
-  bool IsAwaited(wire::Patience least) const;
+  bool IsAwaited() const;
   void WatchForStandstill();
   void LookAgainAfter(std::chrono::steady_clock::duration time);
   void MakeRoom();

@@ -172,11 +172,14 @@ inline constexpr int64_t kPullBack = 8;
 
 inline constexpr uint32_t kSlotPayload = 384;
 
-// A set of a process's descriptors: a bit for each number, the last one for all that have no other.
-inline constexpr int kWroteNumbers = 63;
-inline constexpr uint64_t kWroteAny = uint64_t{1} << kWroteNumbers;
-inline constexpr uint64_t WroteTo(int fd) {
-  return fd >= 0 && fd < kWroteNumbers ? uint64_t{1} << fd : kWroteAny;
+// A set of descriptors that were written to: a bit for each number, the last one for all that have no other;
+// and whether more was written at once than a pipe takes whole (PIPE_BUF).
+inline constexpr int kWroteNumbers = 62;
+inline constexpr uint64_t kWroteLarge = uint64_t{1} << 62;
+inline constexpr uint64_t kWroteAny = uint64_t{1} << 63;
+inline constexpr uint64_t WroteTo(int fd, size_t bytes) {
+  constexpr size_t kWhole = 4096;
+  return (fd >= 0 && fd < kWroteNumbers ? uint64_t{1} << fd : kWroteAny) | (bytes > kWhole ? kWroteLarge : 0);
 }
 
 // One call. `state` is the futex the caller waits on; every other field belongs to whoever `state` says.

@@ -20,15 +20,12 @@
 namespace elsewhere::wire {
 
 inline constexpr uint64_t kStreamWindow = 512 << 10;  // bytes on their way, per stream and host
-inline constexpr uint64_t kStreamAhead = 16
-                                         << 20;  // the same where a release waits for them and nobody reads
-inline constexpr uint64_t kStreamPart = 128 << 10;  // bytes in one message, about
+inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 // How long somebody waits for bytes to be in where nobody reads.
 enum class Patience : uint8_t {
-  kNone,   // their writer was killed
-  kShort,  // their writer releases something
-  kLong,   // their writer has ended
+  kNone,  // their writer was killed
+  kLong,  // it has ended, or releases something
 };
 inline constexpr std::chrono::seconds kStreamPatience{1};  // a pipe is made larger then
 inline constexpr std::chrono::seconds kPipePatience{60};   // kLong, of a pipe that cannot be made larger
