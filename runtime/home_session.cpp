@@ -399,8 +399,15 @@ void HomeSession::KillEverything() {
     const bool redis = redis_ != nullptr && redis_->pid() == pid;
     if (!deputy && !redis) kill(pid, SIGKILL);
   }
-  redis_.reset();
+  StopBroker();
   KillProcesses(mark, kKillLimit);
+}
+
+// Its end is expected from now on, also where the loop has seen it already.
+void HomeSession::StopBroker() {
+  if (redis_ == nullptr) return;
+  core_->loop().Remove(redis_->pidfd());
+  redis_.reset();
 }
 
 void HomeSession::Finish(bool kill_everything) {
@@ -415,7 +422,7 @@ void HomeSession::Finish(bool kill_everything) {
       spdlog::warn("keys are left to expire: {}", removed.error().message);
     }
   }
-  redis_.reset();
+  StopBroker();
   if (!options_.store.empty() && store_ != nullptr) {
     if (const auto removed = store_->DeletePrefix(image::PackPrefix(core_->key())); !removed) {
       spdlog::warn("packs are left in the store: {}", removed.error().message);

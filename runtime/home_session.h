@@ -50,6 +50,7 @@ class HomeSession {
   Status Start();
   Status StartCore();
   Status StartBroker();
+  void StopBroker();
   void KeepKeys();
   Status StartStore();
   Status StartWorkers();

@@ -188,7 +188,11 @@ Descriptor Mirror::Leave() {
   places_.clear();
   acknowledged_ = sent_;
   SetBlocked(false);
-  CheckSent();
+  // Who waits for room goes on when the move is whole: a process that ends then has either the one or the
+  // other.
+  agent_.loop().Defer([waiting = std::exchange(waiting_, {})] {
+    for (const auto& [position, action] : waiting) action();
+  });
   closed_(*this);
   return pipe;
 }

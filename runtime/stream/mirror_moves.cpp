@@ -59,12 +59,12 @@ wire::MoveAnswer Mirrors::TakePipe(const wire::StreamMove& offer) {
 
   writers.EndPackets();
   std::vector<uint8_t> untaken = TakePackets(write->agent_end());
-  auto& moved = moved_[offer.read];
-  moved = std::make_unique<MovedPipe>(agent_, offer.read, read->Objects().front(), write->Leave(),
-                                      std::move(*read_end), std::move(untaken),
-                                      [this](MovedPipe& gone) { ForgetMoved(gone); });
+  auto moved = std::make_unique<MovedPipe>(agent_, offer.read, read->Objects().front(), write->Leave(),
+                                           std::move(*read_end), std::move(untaken),
+                                           [this](MovedPipe& gone) { ForgetMoved(gone); });
   moved_by_object_[moved->stand_in()] = moved.get();
   read->BeginMove(*moved);
+  moved_[offer.read] = std::move(moved);
   return wire::MoveAnswer::kTaken;
 }
 
