@@ -358,7 +358,7 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
   if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4)
     SendCredit(id, share, false);
   std::vector<Action> ready;
-  std::erase_if(share.waiting, [&](Waiting& each) {
+  std::erase_if(share.waiting, [&](Awaiting& each) {
     if (each.position > share.written) return false;
     ready.push_back(std::move(each.action));
     return true;
@@ -416,10 +416,12 @@ void OriginStream::WatchForStandstill() {
   // More than the largest pipe holds. Who goes on now and writes at home overtakes it, so an end waits until
   // it is clear that nobody reads, rather than somebody taking long over each message.
   const auto last = kind_ == Kind::kPipeWrite ? wire::kPipePatience : wire::kStreamPatience;
-  if (stood() < last) return LookAgainAfter(last - stood());
+  // Where room was made, writers that live may have filled that, too.
+  const auto next = stood() < wire::kStreamPatience ? wire::kStreamPatience : last;
+  if (stood() < next) return LookAgainAfter(next - stood());
   std::vector<Action> stuck;
   for (auto& [id, share] : shares_) {
-    for (Waiting& each : std::exchange(share.waiting, {})) stuck.push_back(std::move(each.action));
+    for (Awaiting& each : std::exchange(share.waiting, {})) stuck.push_back(std::move(each.action));
   }
   for (auto& action : stuck) action(true);
 }
@@ -433,11 +435,23 @@ void OriginStream::LookAgainAfter(std::chrono::steady_clock::duration time) {
 }
 
 // Who has seen a writer's end may read until nothing is there: so everything should be in by then, if the
-// kernel lets an ordinary user's pipe be that large.
+// kernel lets a pipe be that large. An ordinary user's may have 1 MiB; the windows of two hosts are more.
 void OriginStream::MakeRoom() {
-  if (kind_ != Kind::kPipeWrite || fcntl(pump(), F_GETPIPE_SZ) >= static_cast<int>(wire::kStreamPullLimit))
-    return;
-  if (fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(wire::kStreamPullLimit)) > 0) Flush();
+  constexpr uint64_t kMost = 64 << 20;
+  if (kind_ != Kind::kPipeWrite) return;
+  const int had = fcntl(pump(), F_GETPIPE_SZ);
+  // A page is not always filled.
+  const uint64_t wanted = static_cast<uint64_t>(had) + 2 * Waiting();
+  for (const uint64_t size : {std::min(wanted, kMost), wire::kStreamPullLimit}) {
+    if (size > static_cast<uint64_t>(had) && fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(size)) > 0)
+      return Flush();
+  }
+}
+
+uint64_t OriginStream::Waiting() const {
+  uint64_t bytes = 0;
+  for (const auto& [id, share] : shares_) bytes += share.received - share.written;
+  return bytes;
 }
 
 // ---- Events ----
@@ -468,9 +482,7 @@ void OriginStream::OnReady(uint32_t events) {
   }
   if ((events & EPOLLOUT) != 0) {
     // Somebody is reading; as long as nobody does, the pipe holds what it would natively.
-    uint64_t waiting = 0;
-    for (const auto& [id, share] : shares_) waiting += share.received - share.written;
-    EnlargePipe(waiting);
+    EnlargePipe(Waiting());
     Flush();
   }
   const uint32_t gone = kind_ == Kind::kPipeWrite ? EPOLLERR : EPOLLHUP;

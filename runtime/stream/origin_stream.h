@@ -105,7 +105,7 @@ class OriginStream {
   void SetFirst(std::shared_ptr<FirstBytes> first);
 
  private:
-  struct Waiting {
+  struct Awaiting {
     uint64_t position;  // that `written` must reach
     Action action;
   };
@@ -122,7 +122,7 @@ class OriginStream {
     uint64_t received = 0;    // positions, over all generations
     uint64_t written = 0;
     uint64_t credited = 0;
-    std::vector<Waiting> waiting;
+    std::vector<Awaiting> waiting;
   };
   struct Request {
     StreamId share;
@@ -173,6 +173,7 @@ class OriginStream {
   void WatchForStandstill();
   void LookAgainAfter(std::chrono::steady_clock::duration time);
   void MakeRoom();
+  uint64_t Waiting() const;  // bytes that have no room
 
   void ServeRequests();
   bool Serve(const Request& request);
