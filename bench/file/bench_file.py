@@ -255,8 +255,7 @@ class Curl(System):
         config = "\nnext\n".join(
             "\n".join([f'user = "{keys}"', 'aws-sigv4 = "aws:amz:us-east-1:s3"',
                        'header = "x-amz-content-sha256: UNSIGNED-PAYLOAD"', 'output = "/dev/null"',
-                       # curl 7.88 side by side may wait for ever for the answer to its Expect.
-                       'header = "Expect:"', "speed-limit = 1", "speed-time = 30", *piece]) for piece in pieces)
+                       "speed-limit = 1", "speed-time = 30", *piece]) for piece in pieces)
         path = os.path.join(self.scratch, "curl.conf")
         with open(path, "w", encoding="ascii") as file:
             file.write(config)
