@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/ioprio.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ptrace.h>
@@ -29,6 +28,9 @@
 
 namespace elsewhere::preload {
 namespace {
+
+// linux/ioprio.h has it, in a form that is not C++ on every kernel.
+constexpr long kIoPriorityOfProcess = 1;  // IOPRIO_WHO_PROCESS
 
 int NoSuchProcess() {
   errno = ESRCH;
@@ -109,7 +111,7 @@ bool GoesOnWithPid(long number, long first) {
       return first == PRIO_PROCESS;
     case SYS_ioprio_get:
     case SYS_ioprio_set:
-      return first == IOPRIO_WHO_PROCESS;
+      return first == kIoPriorityOfProcess;
     default:
       return false;
   }
