@@ -66,7 +66,7 @@ class Streams : public Component {
   }
 
   void Drain(const Process& process, DrainReason reason, std::function<void()> done) override {
-    if (!agent_.is_home()) return mirrors_.Drain(process, reason, std::move(done));
+    if (!agent_.is_home()) return DrainHere(process, reason, std::move(done));
     if (process.runs_on == wire::kHome) return done();
     DrainAtHome(process, reason, std::move(done));
   }
@@ -96,6 +96,15 @@ class Streams : public Component {
     JobWithdrawn(job);
     job.descriptors.clear();
     return error;
+  }
+
+  // Who waits for a process finds its ends closed, so that is said before its end.
+  void DrainHere(const Process& process, DrainReason reason, std::function<void()> done) {
+    if (!reason.ended) return mirrors_.Drain(process, reason, std::move(done));
+    mirrors_.Drain(process, reason, [this, process, done = std::move(done)] {
+      mirrors_.ProcessGone(process);
+      done();
+    });
   }
 
   // Waits for the bytes that its worker did not know to be in.

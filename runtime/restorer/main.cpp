@@ -1,5 +1,6 @@
 // The zygote's loop and the order in which a child becomes the process of an image.
 
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -14,6 +15,7 @@ namespace {
 Zygote zygote;
 Job job;
 Child child;
+int gate[2];  // its end comes when the zygote has closed the job's descriptors
 
 // A child of the agent, so that the agent reaps it; its exit signal is the zygote's own.
 long ForkChild() {
@@ -28,6 +30,14 @@ long ForkChild() {
   for (;;) raw::Syscall(SYS_exit_group, status);
 }
 
+// The process's ends are its own when it begins: what it closes, or ends with, is seen at once.
+void AwaitZygote() {
+  uint8_t nothing;
+  raw::Close(gate[1]);
+  raw::Syscall(SYS_read, gate[0], raw::Address(&nothing), 1);
+  raw::Close(gate[0]);
+}
+
 [[noreturn]] void Restore() {
   child = {&zygote, &job, {}, kSocket, "", 0, 0};
   // From here and not from the zygote, so that this is on its way before whatever this child reports next.
@@ -35,8 +45,9 @@ long ForkChild() {
   Report(kSocket, job.request.id, restore::Event::kForked, pid, 0, "");
   bool good = OpenManifest(&child);
   if (good) PlanRuns(&child);
-  good = good && MapRegions(&child) && FillRegions(&child) && RestoreMemoryMap(&child) &&
-         RestoreState(&child) && RestoreDescriptors(&child);
+  good = good && MapRegions(&child) && FillRegions(&child);
+  AwaitZygote();
+  good = good && RestoreMemoryMap(&child) && RestoreState(&child) && RestoreDescriptors(&child);
   if (good) {
     RestoreLimits(&child);
     Enter(&child);
@@ -46,13 +57,22 @@ long ForkChild() {
   Exit(127);
 }
 
+void CloseDescriptors() {
+  for (uint32_t i = 0; i < job.received; ++i) raw::Close(job.descriptors[i]);
+}
+
 void Serve() {
-  const long pid = ForkChild();
+  const long opened = raw::Syscall(SYS_pipe2, raw::Address(gate), O_CLOEXEC);
+  const long pid = raw::Failed(opened) ? opened : ForkChild();
   if (pid == 0) Restore();
   if (raw::Failed(pid)) {
     Report(kSocket, job.request.id, restore::Event::kFailed, static_cast<int>(-pid), 0,
            "the zygote cannot fork");
   }
+  CloseDescriptors();
+  if (raw::Failed(opened)) return;
+  raw::Close(gate[0]);
+  raw::Close(gate[1]);
 }
 
 void Prepare() {
@@ -117,7 +137,7 @@ void elsewhere_restorer_main() {
       Serve();
     } else {
       Report(kSocket, job.request.id, elsewhere::restore::Event::kFailed, 22, 0, "the request is malformed");
+      CloseDescriptors();
     }
-    for (uint32_t i = 0; i < job.received; ++i) elsewhere::raw::Close(job.descriptors[i]);
   }
 }

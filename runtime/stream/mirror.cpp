@@ -286,6 +286,7 @@ void Mirror::Forward(Place* place) {
   }
   const bool ended = place->output_ended;
   CheckSent();
+  if (!Has(place)) return;  // who waited for that was the last to hold it
   // TakeSome marks the end of the output; whether the holders are gone too, poll says.
   if (!ended || place->object->agent_end() < 0) return;
   const bool held = kind_ == Kind::kSocket && (PollNow(place->object->agent_end(), 0) & POLLHUP) == 0;
@@ -441,13 +442,24 @@ void Mirror::HolderGone(int32_t process) {
   changing_.erase(process);
   Disarm(process, true);
   for (Place* place : Places()) {
-    if (!place->object->shows_readable() || place->input_ended) continue;
-    if (!Hide(*place)) {
+    if (!Has(place)) continue;
+    if (!place->object->shows_readable() || place->input_ended) {
+      LookForHolders(place);
+    } else if (!Hide(*place)) {
       Gone(place);
     } else if (watched() && ready_events_ != 0) {
       Show(*place);
     }
   }
+}
+
+// The event that says the same may be behind the end of the process that was the last one.
+void Mirror::LookForHolders(Place* place) {
+  const int end = place->object->agent_end();
+  const short gone = kind_ == Kind::kPipeRead ? POLLERR : POLLHUP;
+  if (end < 0 || (PollNow(end, 0) & gone) == 0) return;
+  if (!writable() || place->output_ended) return Gone(place);
+  if (!blocked_) Forward(place);
 }
 
 }  // namespace elsewhere::runtime::stream

@@ -166,6 +166,7 @@ class Mirror {
   void Unregister(Place& place);
   void OnEvent(Place* place, uint32_t events);
   void Gone(Place* place);
+  void LookForHolders(Place* place);
   void ReturnUnread(Place& place);
   void Return(std::vector<uint8_t> bytes);
 
