@@ -148,6 +148,7 @@ int close(int fd) {
   if (IsOwn(fd)) return NotOpen();
   if (IsMapped(fd)) return CloseFile(fd);
   const bool may_be_replaced = MayBeReplaced(fd);
+  const ClosingListener listener(fd);
   Forget(fd);
   const StreamNumbers held(may_be_replaced);
   return real::close(fd);
@@ -155,7 +156,9 @@ int close(int fd) {
 
 int close_range(unsigned first, unsigned last, int flags) {
   if (first > last) return real::close_range(first, last, flags);
-  if ((flags & CLOSE_RANGE_CLOEXEC) == 0) ForgetRange(first, last);
+  const bool closes = (flags & CLOSE_RANGE_CLOEXEC) == 0;
+  const ClosingListener listener(closes ? first : 1, closes ? last : 0);
+  if (closes) ForgetRange(first, last);
   const StreamNumbers held(HasStreams());
   return CloseRange(first, last, flags);
 }
@@ -163,6 +166,7 @@ int close_range(unsigned first, unsigned last, int flags) {
 void closefrom(int first) {
   const unsigned from = first < 0 ? 0 : static_cast<unsigned>(first);
   const int before = errno;
+  const ClosingListener listener(from, ~0U);
   ForgetRange(from, ~0U);
   const StreamNumbers held(HasStreams());
   if (CloseRange(from, ~0U, 0) != 0) CloseEach(from, ~0U);
@@ -174,6 +178,7 @@ int dup2(int from, int to) {
   if (from == to || to < 0) return real::dup2(from, to);
   BecomesStandard(from, to);
   const bool may_be_replaced = MayBeReplaced(from) || MayBeReplaced(to);
+  const ClosingListener listener(to);
   if (!MakeRoom(to)) return -1;
   const StreamNumbers held(may_be_replaced);
   return Copied(from, real::dup2(from, to), 0);
@@ -184,6 +189,7 @@ int dup3(int from, int to, int flags) {
   if (from == to || to < 0) return real::dup3(from, to, flags);
   BecomesStandard(from, to);
   const bool may_be_replaced = MayBeReplaced(from) || MayBeReplaced(to);
+  const ClosingListener listener(to);
   if (!MakeRoom(to)) return -1;
   const StreamNumbers held(may_be_replaced);
   return Copied(from, real::dup3(from, to, flags), flags);

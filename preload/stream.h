@@ -136,6 +136,20 @@ int SetNonBlocking(int fd, bool on);
 // `fd` is about to be closed or replaced.
 void StreamCloses(int fd);
 
+// Around the closing of descriptors in [first, last]: an address that one of them listens on is free when it
+// is over, as natively.
+class ClosingListener {
+ public:
+  explicit ClosingListener(unsigned first, unsigned last);
+  explicit ClosingListener(int fd) : ClosingListener(static_cast<unsigned>(fd), static_cast<unsigned>(fd)) {}
+  ~ClosingListener();
+  ClosingListener(const ClosingListener&) = delete;
+  ClosingListener& operator=(const ClosingListener&) = delete;
+
+ private:
+  bool any_ = false;
+};
+
 // An ioctl whose argument is a structure, on a terminal at home.
 int TerminalAtHome(int fd, unsigned long request, void* argument);
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "preload/agent.h"
+#include "preload/home_call.h"
 #include "preload/hooks.h"
 #include "preload/readable.h"
 #include "preload/real.h"
@@ -71,6 +72,21 @@ int Name(int fd, bool of_peer, sockaddr* name, socklen_t* size, bool* stranger) 
 }
 
 }  // namespace
+
+ClosingListener::ClosingListener(unsigned first, unsigned last) {
+  if (!HasStreams() || InVforkChild()) return;
+  for (unsigned fd = first; fd <= last && fd < kDescriptorCount && !any_; ++fd)
+    any_ = KindOf(static_cast<int>(fd)) == DescriptorKind::kListener;
+}
+
+// The deputy has the socket, too, until it has heard that its process began: what it answers is behind that.
+ClosingListener::~ClosingListener() {
+  if (!any_) return;
+  const int before = errno;
+  CallAgent(abi::Operation::kListenerClosed, {});
+  if (OnWorker()) HomeCall(SYS_getpid, {});
+  errno = before;
+}
 
 namespace hooks {
 

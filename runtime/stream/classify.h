@@ -50,6 +50,11 @@ inline constexpr bool AnswersCalls(Kind kind) {
   return IsCounter(kind) || kind == Kind::kListener;
 }
 
+// One that cannot be opened again: what stands for it elsewhere is each job's own.
+inline constexpr bool IsEachJobsOwn(Kind kind) {
+  return kind == Kind::kSocket || kind == Kind::kListener;
+}
+
 // Do calls on the object come after the bytes that were written before? Those of a pipe or socket may stay
 // outside for as long as nobody reads.
 inline constexpr bool WaitsForBytes(Kind kind) {

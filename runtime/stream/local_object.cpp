@@ -118,7 +118,7 @@ Status LocalObject::MakeTerminal(const ObjectTraits& traits) {
 
 Result<Descriptor> LocalObject::OpenForProcesses(int status_flags) {
   Result<Descriptor> opened = kind_ == Kind::kTerminal ? OpenTerminal(status_flags)
-                              : kind_ == Kind::kSocket ? Result<Descriptor>(std::move(process_end_))
+                              : IsEachJobsOwn(kind_)   ? Result<Descriptor>(std::move(process_end_))
                               : AnswersCalls(kind_)    ? Duplicate(process_end_.get())
                                                        : OpenPipe(status_flags);
   if (!opened) return opened;
@@ -224,15 +224,22 @@ void LocalObject::ShowReadable() {
 
 Status LocalObject::HideReadable() {
   if (!shows_readable()) return Ok{};
-  if (AnswersCalls(kind_)) {
-    uint64_t value;
-    shown_ = false;
-    static_cast<void>(recv(process_end_.get(), &value, sizeof value, MSG_DONTWAIT));
-    return Ok{};
-  }
+  if (AnswersCalls(kind_)) return TakeBackRecord();
   auto opened = OpenAgain(path_.get(), O_WRONLY | O_NONBLOCK);
   if (!opened) return opened.error();
   agent_end_ = std::move(*opened);
+  return Ok{};
+}
+
+Status LocalObject::TakeBackRecord() {
+  const Descriptor borrowed =
+      process_end_ ? Descriptor() : holder_end_.Borrow(id_, "socket:[" + std::to_string(id_.inode) + "]");
+  const int end = process_end_ ? process_end_.get() : borrowed.get();
+  if (end < 0)
+    return (PollNow(agent_end_.get(), 0) & POLLHUP) == 0 ? Status(Ok{}) : Error{ENXIO, "nobody holds it"};
+  uint64_t value;
+  shown_ = false;
+  static_cast<void>(recv(end, &value, sizeof value, MSG_DONTWAIT));
   return Ok{};
 }
 

@@ -17,7 +17,9 @@
 //    that they read are the answers of their calls and never in here: "readable at its origin" is a record
 //    that is no value, shown to all who wait and taken back by the agent. For that it keeps a descriptor of
 //    the processes' end, which every job shares as at home; nobody sees an eventfd's end.
-//  - Listening socket: the same.
+//  - Listening socket: the same, but one for each job, of which the agent keeps no descriptor: who closes it
+//    last must be seen, for the address is free then. To take the record back it borrows one (holder_end.h);
+//    where it gets none the socket goes on looking readable.
 //  - Terminal: a pseudo-terminal in raw mode. VMIN is 0: after a request brought no bytes, the end of file is
 //    what a read sees.
 // Thread-safety: none. Errors: errno values.
@@ -33,6 +35,7 @@
 
 #include "runtime/stream/classify.h"
 #include "runtime/stream/descriptor.h"
+#include "runtime/stream/holder_end.h"
 #include "runtime/stream/packet_batch.h"
 #include "shim/wire/result.h"
 #include "shim/wire/stream_mark.h"
@@ -61,7 +64,7 @@ class LocalObject {
   // A descriptor for the processes of one job, marked, with these O_* status flags.
   Result<Descriptor> OpenForProcesses(int status_flags);
   // A socket can be given to one job only.
-  bool CanOpenAgain() const { return kind_ != Kind::kSocket; }
+  bool CanOpenAgain() const { return !IsEachJobsOwn(kind_); }
 
   // As fstat shows it to a process.
   const ObjectId& id() const { return id_; }
@@ -95,8 +98,8 @@ class LocalObject {
   // Read end of a pipe whose readers are gone: what none of them read.
   std::vector<uint8_t> TakeUnread();
 
-  // Read end of a pipe, event counter: make poll see it readable, and back. Hide fails with ENXIO when no
-  // process holds it.
+  // Read end of a pipe, event counter, listening socket: make poll see it readable, and back. Hide fails with
+  // ENXIO when no process holds it.
   void ShowReadable();
   Status HideReadable();
   bool shows_readable() const {
@@ -114,6 +117,7 @@ class LocalObject {
   Status MakeTerminal(const ObjectTraits& traits);
   Result<Descriptor> OpenPipe(int status_flags);
   Result<Descriptor> OpenTerminal(int status_flags);
+  Status TakeBackRecord();
 
   Kind kind_{};
   ObjectId id_;
@@ -124,7 +128,8 @@ class LocalObject {
   size_t capacity_ = 0;
   bool process_writes_large_ = false;
   PacketBatch batch_;
-  bool shown_ = false;  // event counter
+  bool shown_ = false;  // event counter, listening socket
+  HolderEnd holder_end_;
 };
 
 wire::StreamMark MarkOf(Kind kind);

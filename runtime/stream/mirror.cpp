@@ -113,6 +113,7 @@ void Mirror::OnEvent(Place* place, uint32_t events) {
     if ((events & EPOLLERR) != 0 && (PollNow(place->object->agent_end(), 0) & POLLERR) != 0) Gone(place);
     return;
   }
+  if (kind_ == Kind::kListener) return LookForHolders(place);
   if (place->output_ended) {
     if ((events & (EPOLLHUP | EPOLLERR)) != 0) Gone(place);
     return;
@@ -434,8 +435,14 @@ void Mirror::OnBroken(int error) {
 // An eventfd's stand-in has all its ends here. At the end of a pipe's input the agent has no end of it left,
 // and must not open one to look: a process that was told of the end would wait for it for ever.
 bool Mirror::holders_unseen() const {
-  return AnswersCalls(kind_) ||
+  return IsCounter(kind_) ||
          std::any_of(places_.begin(), places_.end(), [](const auto& place) { return place->input_ended; });
+}
+
+void Mirror::LookForHolders() {
+  for (Place* place : Places()) {
+    if (Has(place)) LookForHolders(place);
+  }
 }
 
 void Mirror::HolderGone(int32_t process) {

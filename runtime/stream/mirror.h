@@ -97,6 +97,8 @@ class Mirror {
   bool unacknowledged() const { return acknowledged_ < sent_; }
   // A process ended: look whether any is left, where the kernel does not say so.
   void HolderGone(int32_t process);
+  // What the kernel says of it now, which an event may be behind.
+  void LookForHolders();
   // The kernel cannot say whether a process holds it; the table of processes must.
   bool holders_unseen() const;
   // No process holds it: known from the table of processes.

@@ -3,6 +3,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "runtime/stream/mirrors.h"
 #include "shim/wire/stream_call.h"
@@ -65,6 +69,28 @@ void Mirrors::CancelControl(uint64_t request, StreamId stream) {
   Mirror* const mirror = OfStream(stream);
   if (mirror != nullptr && WaitsForBytes(mirror->kind())) return mirror->WhenSent(send);
   send();
+}
+
+// The address is free when the origin has closed it. On a worker home is asked in any case: its event may
+// have told already.
+void Mirrors::OnListenerClosed(CallId id) {
+  std::map<HostId, std::vector<StreamId>> closed;
+  if (!agent_.is_home()) closed[wire::kHome] = {};
+  std::vector<StreamId> listeners;
+  for (const auto& [stream, mirror] : mirrors_) {
+    if (mirror->kind() == Kind::kListener) listeners.push_back(stream);
+  }
+  for (const StreamId stream : listeners) {
+    if (Mirror* mirror = OfStream(stream)) mirror->LookForHolders();
+    if (OfStream(stream) == nullptr) closed[NextHop(stream)].push_back(stream);
+  }
+  auto left = std::make_shared<size_t>(closed.size() + 1);
+  const auto one_less = [this, id, left](bool) {
+    if (--*left == 0) agent_.Complete(id, 0);
+  };
+  for (auto& [host, streams] : closed)
+    passing_.DrainAt(host, std::move(streams), wire::Patience::kLong, one_less);
+  one_less(false);
 }
 
 void Mirrors::CallCancelled(CallId call) {

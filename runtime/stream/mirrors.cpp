@@ -74,6 +74,7 @@ Mirrors::Mirrors(Agent& agent, Passing& passing)
   agent_.OnMessage<wire::StreamDrained>([this](HostId, wire::StreamDrained&& m) { passing_.OnDrained(m); });
   agent_.OnCall(abi::Operation::kAdopt, [this](CallId id, const Call& call) { OnAdopt(id, call); });
   agent_.OnCall(abi::Operation::kPassable, [this](CallId id, const Call& call) { OnPassable(id, call); });
+  agent_.OnCall(abi::Operation::kListenerClosed, [this](CallId id, const Call&) { OnListenerClosed(id); });
 
   agent_.OnCall(abi::Operation::kKeepPlace, [this](CallId id, const Call& call) { OnKeepPlace(id, call); });
   agent_.OnMessage<wire::StreamMove>([this](HostId from, wire::StreamMove&& m) {

@@ -79,6 +79,7 @@ class Mirrors {
   HostId NextHop(StreamId id) const;
   void OnAdopt(CallId id, const Call& call);
   void OnPassable(CallId id, const Call& call);
+  void OnListenerClosed(CallId id);
   StreamSet StreamsOf(const Process& process) const;
   bool IsHeld(StreamId id) const;
   void ForwardWritten(const std::vector<StreamId>& streams);

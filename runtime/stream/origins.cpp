@@ -131,9 +131,8 @@ void Origins::Forget(OriginStream& stream) {
   agent_.loop().Defer([last_owner] {});
 }
 
-// A socket's local stand-in cannot be opened again, so every job gets a share of its own.
 StreamId Origins::ShareFor(OriginStream& stream, HostId target) {
-  if (stream.kind() != Kind::kSocket) {
+  if (!IsEachJobsOwn(stream.kind())) {
     for (const auto& [id, host] : stream.Shares()) {
       if (host == target) return id;
     }

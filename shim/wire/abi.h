@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 23;
+inline constexpr uint32_t kAbiVersion = 24;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -102,6 +102,8 @@ enum class Operation : uint32_t {
                     // description of a pipe's write end, the pipe is not moved.
   kShutDown = 26,   // the caller has shut down a socket of this host. Returns when the hosts that have it, or
                     // its peer, were told.
+  kListenerClosed = 27,  // the caller has closed a listening socket. Returns when the hosts that have such
+                         // sockets have closed what nobody holds any more.
   // IPC family. Semaphores: argument 0 is the object id found in the promoted word.
   kSemOpen = 32,    // arguments: flags, mode, value; payload: name. result: index of the cell.
   kSemClose = 33,   // arguments: cell.

@@ -44,7 +44,8 @@ int main(void) {
     close(datagrams[1]);
     waitpid(child, NULL, 0);
     if (round % 3 == 2) {
-      if (read(in[0], &byte, 1) != 1 || recv(stream[0], &byte, 1, MSG_DONTWAIT) != 1) printf("a byte is missing\n");
+      if (read(in[0], &byte, 1) != 1 || recv(stream[0], &byte, 1, MSG_DONTWAIT) != 1)
+        printf("a byte is missing\n");
     }
     Expect(round, "reading a pipe", read(in[0], &byte, 1), 0);
     Expect(round, "reading a socket", recv(stream[0], &byte, 1, MSG_DONTWAIT), 0);
