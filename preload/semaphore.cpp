@@ -79,6 +79,9 @@ SemaphoreOutcome TakeHere(const Semaphore* word, bool blocks, const timespec* de
   if (lease == nullptr) return SemaphoreOutcome::kPromoted;
   const SemaphoreOutcome outcome =
       blocks ? wire::SemaphoreWait(lease, deadline, clock) : wire::SemaphoreTryWait(lease);
+  int known = 0;
+  if (outcome == SemaphoreOutcome::kPromoted && !blocks && wire::SemaphoreKnown(lease, &known) && known == 0)
+    return SemaphoreOutcome::kWouldBlock;
   if (outcome != SemaphoreOutcome::kDone) return outcome;
   const int32_t poster = wire::UnsentBy(wire::UnsentOf(lease)->load(std::memory_order_acquire));
   if (poster != 0 && poster != ThisProcess()) CallAgent(abi::Operation::kSemSettle, {ObjectOf(word)});
@@ -133,10 +136,9 @@ int TakeThroughAgent(const Semaphore* word, abi::Operation operation, clockid_t 
 // At home the agent that is asked is the one that keeps the count, and what this process wrote to its pipes
 // is in home's own: nothing has to happen before the caller goes on. A worker's agent must first send on what
 // was written before the post, and not what is written after it.
-bool MayPostUnheard(const Semaphore* word) {
+bool MayPostUnheard() {
   const abi::Table* table = ConnectedTable();
-  return !OnWorker() && table != nullptr && table->header.hear_posts.load(std::memory_order_relaxed) == 0 &&
-         (word->object.load(std::memory_order_relaxed) & wire::kSemaphoreLarge) == 0;
+  return !OnWorker() && table != nullptr && table->header.hear_posts.load(std::memory_order_relaxed) == 0;
 }
 
 int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
@@ -229,8 +231,11 @@ int sem_post(sem_t* semaphore) {
   if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
   // What this process wrote goes first, so the agent must know whose post it is.
   if (OnWorker()) SessionPid();
-  return static_cast<int>(
-      CallAgent(abi::Operation::kSemPost, {ObjectOf(word)}, {}, Interruption::kNone, MayPostUnheard(word)));
+  // Who looks at the count behind this call must find it in there, or nothing: so a cell counts it first.
+  Semaphore* cell = Share(word) == nullptr ? Lease(word) : nullptr;
+  if (cell != nullptr) wire::BegunOf(cell)->fetch_add(1, std::memory_order_seq_cst);
+  return static_cast<int>(CallAgent(abi::Operation::kSemPost, {ObjectOf(word), cell != nullptr}, {},
+                                    Interruption::kNone, cell != nullptr && MayPostUnheard()));
 }
 
 int sem_getvalue(sem_t* semaphore, int* value) {
@@ -238,7 +243,8 @@ int sem_getvalue(sem_t* semaphore, int* value) {
   if (wire::SemaphoreGetValue(word, value)) return 0;
   if (const wire::SemaphoreShare* share = Share(word); share != nullptr && wire::ShareGetValue(share, value))
     return 0;
-  if (const Semaphore* lease = Lease(word); lease != nullptr && wire::SemaphoreGetValue(lease, value))
+  if (Semaphore* lease = Lease(word);
+      lease != nullptr && (wire::SemaphoreGetValue(lease, value) || wire::SemaphoreKnown(lease, value)))
     return 0;
   const int64_t count = CallAgent(abi::Operation::kSemGetValue, {ObjectOf(word)});
   if (count < 0) return -1;

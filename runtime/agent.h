@@ -130,7 +130,7 @@ class Component {
   // for a nested deputy its caller's deputy.
   virtual void ProcessRegistered(const Process& /*process*/, const Process* /*parent*/) {}
   // Before any message leaves this host: what must go first is sent now, with Agent::SendAhead.
-  virtual void BeforeSend() {}
+  virtual void BeforeSend(HostId /*to*/) {}
 
   // Home: COMMAND has ended, and the launcher returns behind `done`: what was put off is done first.
   virtual void CommandEnded(std::function<void()> done) { done(); }

@@ -153,7 +153,7 @@ void AgentCore::RefuseMessage(HostId from, const std::string& what) {
 
 void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
   calls_->TakeUnheard();  // what is sent may have been written after them
-  for (auto& component : components_) component->BeforeSend();
+  for (auto& component : components_) component->BeforeSend(to);
   Post(to, std::move(message));
 }
 

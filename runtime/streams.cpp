@@ -71,7 +71,7 @@ class Streams : public Component {
     DrainAtHome(process, reason, std::move(done));
   }
 
-  void BeforeSend() override {
+  void BeforeSend(HostId /*to*/) override {
     origins_.TellOffsets();
     mirrors_.BeforeSend();
   }

@@ -45,8 +45,8 @@ class Ipc final : public Component {
   void ProcessStarted(const Process& process, const Process* parent) override;
   void ProcessRegistered(const Process& process, const Process* parent) override;
   void SegmentsChanged() override { segments_.LetGoOfAbandoned(); }
-  void BeforeSend() override {
-    calls_.BeforeSend();
+  void BeforeSend(HostId to) override {
+    calls_.BeforeSend(to);
     segments_.Publish();
   }
   void Drain(const Process& process, DrainReason reason, std::function<void()> done) override {

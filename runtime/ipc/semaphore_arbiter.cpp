@@ -21,7 +21,8 @@ SemaphoreArbiter::SemaphoreArbiter(Agent& agent, Callbacks callbacks)
                           [this](uint64_t object) {
                             if (const auto found = semaphores_.find(object); found != semaphores_.end())
                               found->second.history.Refused();
-                          }}) {
+                          }}),
+      news_(agent, [this](uint64_t object, HostId host) { return Look(object, host); }) {
   if (agent.is_home()) {
     agent.OnMessage<wire::SemaphoreRequest>(
         [this](HostId from, wire::SemaphoreRequest&& request) { OnRequest(from, request); });
@@ -30,6 +31,7 @@ SemaphoreArbiter::SemaphoreArbiter(Agent& agent, Callbacks callbacks)
         [this](HostId, wire::SemaphoreRequest&& order) { OnOrder(order); });
     agent.OnMessage<wire::SemaphoreGrant>([this](HostId, wire::SemaphoreGrant&& grant) {
       unanswered_.erase(RequestOfWait(grant.waiter));
+      Learn(grant.now);
       callbacks_.granted(grant.object, grant.waiter);
     });
     agent.OnMessage<wire::SemaphoreAnswer>(
@@ -47,7 +49,10 @@ void SemaphoreArbiter::Destroy(uint64_t object) {
 void SemaphoreArbiter::Post(uint64_t object, ErrorCallback done) {
   Answer answer;
   if (done) answer = [done = std::move(done)](int error, uint32_t) { done(error); };
-  if (!agent_.is_home()) ++posted_[object];
+  if (!agent_.is_home()) {
+    ++posted_[object];
+    callbacks_.known(object, 0);
+  }
   Ask(Operation::kPost, object, 0, std::move(answer));
 }
 
@@ -94,6 +99,7 @@ void SemaphoreArbiter::GetValue(uint64_t object, std::function<void(int error, i
 
 void SemaphoreArbiter::ForgetHost(HostId host) {
   shares_.ForgetHost(host);
+  news_.ForgetHost(host);
   std::vector<uint64_t> lost;
   for (auto& [object, semaphore] : semaphores_) {
     std::erase_if(semaphore.waiting, [host](const Waiter& waiter) { return waiter.host == host; });
@@ -126,6 +132,7 @@ SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation
                                                 uint64_t argument, Incarnation process) {
   if (operation == Operation::kCreate) {
     semaphores_[object].count = static_cast<uint32_t>(argument);
+    Changed(object);
     return {};
   }
   const auto found = semaphores_.find(object);
@@ -135,14 +142,19 @@ SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation
   switch (operation) {
     case Operation::kDestroy:
       semaphores_.erase(found);
+      news_.Forget(object);
       return {};
-    case Operation::kPost:
+    case Operation::kPost: {
       if (from != wire::kHome) ++semaphore.posts[from];
-      return {PostAt(object, semaphore), 0};
+      const int error = PostAt(object, semaphore);
+      Changed(object);
+      return {error, 0};
+    }
     case Operation::kWait:
     case Operation::kTryWait:
       if (semaphore.count > 0 && !IsDying(process)) {
         --semaphore.count;
+        Changed(object);
         Grant({from, argument, process}, object);
       } else if (operation == Operation::kTryWait) {
         return {EAGAIN, 0};
@@ -188,7 +200,31 @@ bool SemaphoreArbiter::IsDying(Incarnation process) const {
 
 void SemaphoreArbiter::Grant(const Waiter& waiter, uint64_t object) {
   if (waiter.host == wire::kHome) return callbacks_.granted(object, waiter.waiter);
-  agent_.Send(waiter.host, wire::SemaphoreGrant{object, waiter.waiter});
+  agent_.Send(waiter.host, wire::SemaphoreGrant{object, waiter.waiter, news_.Tell(object, waiter.host)});
+}
+
+// ---- What is known of a count
+
+wire::SemaphoreNow SemaphoreArbiter::Look(uint64_t object, HostId host) const {
+  const auto found = semaphores_.find(object);
+  if (found == semaphores_.end()) return {object, 0, 0};
+  const Semaphore& semaphore = found->second;
+  const auto posts = semaphore.posts.find(host);
+  const bool known = !semaphore.lent && !semaphore.shared && (object & wire::kSemaphoreLarge) == 0;
+  return {object, known ? semaphore.count + 1 : 0, posts == semaphore.posts.end() ? 0 : posts->second};
+}
+
+void SemaphoreArbiter::Changed(uint64_t object) {
+  if ((object & wire::kSemaphoreLarge) != 0) return;
+  callbacks_.known(object, Look(object, wire::kHome).known);
+  news_.Changed(object);
+}
+
+void SemaphoreArbiter::Learn(const wire::SemaphoreNow& now) {
+  if (now.object == 0 || (now.object & wire::kSemaphoreLarge) != 0) return;
+  const auto posted = posted_.find(now.object);
+  const bool counted = (posted == posted_.end() ? 0 : posted->second) == now.posts;
+  callbacks_.known(now.object, counted ? now.known : 0);
 }
 
 // ---- Large counts
@@ -268,7 +304,7 @@ bool SemaphoreArbiter::IsAway(HostId from, const wire::SemaphoreRequest& request
   if (from == semaphore.lessee && from != wire::kHome && request.operation != Operation::kGetValue) {
     if (request.operation == Operation::kPost) ++semaphore.posts[from];  // it has counted it itself
     const bool answered = request.operation == Operation::kPost || request.operation == Operation::kCancel;
-    if (answered && request.request != 0) agent_.Send(from, wire::SemaphoreAnswer{request.request, 0, 0});
+    if (answered && request.request != 0) agent_.Send(from, wire::SemaphoreAnswer{request.request, 0, 0, {}});
     return true;
   }
   semaphore.held_back.push_back({from, std::move(again)});
@@ -304,6 +340,7 @@ void SemaphoreArbiter::Lend(HostId to, uint64_t object, Semaphore& semaphore) {
   semaphore.history.Began();
   semaphore.waiting.clear();
   const uint32_t count = std::exchange(semaphore.count, 0);
+  Changed(object);
   if (to != wire::kHome) {
     const uint64_t seen = semaphore.posts[to];
     return agent_.Send(to, wire::SemaphoreRequest{0, Operation::kLend, object, count, seen});
@@ -324,6 +361,7 @@ void SemaphoreArbiter::Returned(HostId from, uint64_t object, uint32_t count, bo
   semaphore.count = count;
   semaphore.history.Ended(semaphore.recalled);
   if (refused) semaphore.history.Refused();
+  Changed(object);
   ReplayHeldBack(semaphore);
 }
 
@@ -337,6 +375,7 @@ void SemaphoreArbiter::OnOrder(const wire::SemaphoreRequest& order) {
   switch (order.operation) {
     case Operation::kLend: {
       // Posts that home had not seen are on their way, and home will leave them to us.
+      callbacks_.known(order.object, 0);
       const uint64_t unseen = posted_[order.object] - order.process;
       const auto count = static_cast<uint32_t>(order.argument + unseen);
       if (callbacks_.lent(order.object, count)) return;
@@ -345,7 +384,10 @@ void SemaphoreArbiter::OnOrder(const wire::SemaphoreRequest& order) {
     case Operation::kRecall:
       return callbacks_.recalled(order.object);
     case Operation::kForget:
+      posted_.erase(order.object);
       return callbacks_.forgotten(order.object);
+    case Operation::kKnown:
+      return Learn({order.object, static_cast<uint32_t>(order.argument), order.process});
     default:
       return agent_.RefuseMessage(wire::kHome, "an order about a semaphore that is none");
   }
@@ -362,7 +404,10 @@ void SemaphoreArbiter::OnRequest(HostId from, const wire::SemaphoreRequest& requ
   // A wait that goes well is answered by its grant alone.
   const bool waits = request.operation == Operation::kWait || request.operation == Operation::kTryWait;
   if (request.request != 0 && (!waits || outcome.error != 0)) {
-    agent_.Send(from, wire::SemaphoreAnswer{request.request, outcome.error, outcome.value});
+    const bool looked = waits || request.operation == Operation::kGetValue;
+    agent_.Send(from,
+                wire::SemaphoreAnswer{request.request, outcome.error, outcome.value,
+                                      looked ? news_.Tell(request.object, from) : wire::SemaphoreNow{}});
   }
   Used(from, request.operation, request.object);
 }
@@ -372,6 +417,7 @@ void SemaphoreArbiter::OnAnswer(const wire::SemaphoreAnswer& answer) {
   if (found == unanswered_.end()) return;
   const Answer done = std::move(found->second);
   unanswered_.erase(found);
+  Learn(answer.now);
   done(answer.error, answer.value);
 }
 

@@ -29,6 +29,7 @@
 
 #include "runtime/agent.h"
 #include "runtime/ipc/lease_history.h"
+#include "runtime/ipc/semaphore_news.h"
 #include "runtime/ipc/semaphore_shares.h"
 #include "shim/wire/memory_message.h"
 
@@ -47,6 +48,8 @@ class SemaphoreArbiter {
     std::function<bool(uint64_t object, uint32_t count)> lent;
     std::function<void(uint64_t object)> recalled;
     std::function<void(uint64_t object)> forgotten;
+    // What this host knows of the count of a small one that it does not have: it + 1; 0: nothing.
+    std::function<void(uint64_t object, uint32_t known)> known;
     SemaphoreShares::Callbacks shares;  // without `gathered` and `refused`
   };
   SemaphoreArbiter(Agent& agent, Callbacks callbacks);
@@ -68,7 +71,10 @@ class SemaphoreArbiter {
   void Dismiss(uint64_t waiter);
   // This host's part of a large count; nullptr: it has none.
   wire::SemaphoreShare* Part(uint64_t object) { return shares_.Part(object); }
-  void BeforeSend() { shares_.BeforeSend(); }
+  void BeforeSend(HostId to) {
+    shares_.BeforeSend();
+    news_.BeforeSend(to);
+  }
   void ReturnParts() { shares_.ReturnAll(); }
   // Home: its waiters leave the queues.
   void ForgetHost(HostId host);
@@ -108,6 +114,9 @@ class SemaphoreArbiter {
                  ErrorCallback refused);
   Outcome Act(HostId from, Operation operation, uint64_t object, uint64_t argument, Incarnation process = 0);
   bool IsDying(Incarnation process) const;
+  wire::SemaphoreNow Look(uint64_t object, HostId host) const;
+  void Changed(uint64_t object);
+  void Learn(const wire::SemaphoreNow& now);
   int PostAt(uint64_t object, Semaphore& semaphore);
   Outcome ActOnPart(HostId from, Operation operation, uint64_t object, uint64_t argument,
                     Incarnation process);
@@ -128,6 +137,7 @@ class SemaphoreArbiter {
   Agent& agent_;
   const Callbacks callbacks_;
   SemaphoreShares shares_;
+  SemaphoreNews news_;
   std::unordered_map<uint64_t, Semaphore> semaphores_;  // home
   std::unordered_map<uint64_t, Answer> unanswered_;     // worker, by request
   std::unordered_map<uint64_t, uint64_t> posted_;       // worker, by object: posts sent, ever

@@ -25,6 +25,7 @@ SemaphoreCalls::SemaphoreCalls(Agent& agent, std::function<void()> publish)
                           .lent = [this](uint64_t object, uint32_t count) { return OnLent(object, count); },
                           .recalled = [this](uint64_t object) { EndLease(object); },
                           .forgotten = [this](uint64_t object) { OnForgotten(object); },
+                          .known = [this](uint64_t object, uint32_t known) { Know(object, known); },
                           .shares = {.may_take = [this] { return !processes_.empty(); },
                                      .before_return = [this] { DrainAll(); },
                                      .gathered = {},
@@ -66,7 +67,9 @@ bool SemaphoreCalls::IsFarAhead() {
 
 void SemaphoreCalls::Post(CallId id, const Call& call) {
   const auto post = [this, id, call, object = ObjectOf(call)] {
-    if (IsLeaving(object, call, [this, id, call] { Post(id, call); }) || PostLent(id, object)) return;
+    if (IsLeaving(object, call, [this, id, call] { Post(id, call); })) return;
+    if (call.arguments[1] != 0) ++done_[object];
+    if (PostLent(id, object)) return;
     if (CanOverflow(object) || IsFarAhead()) {
       semaphores_.Post(object, [this, id](int error) { agent_.Complete(id, error == 0 ? 0 : -1, error); });
     } else {
@@ -281,8 +284,17 @@ void SemaphoreCalls::PostAgain(uint64_t object) {
   wire::SemaphorePost(lent);
 }
 
+// Posts that are counted in the cell have all been made where the cell says so (semaphore_lease.h).
+void SemaphoreCalls::Know(uint64_t object, uint32_t known) {
+  if (lent_.contains(object)) return;
+  wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
+  const auto done = done_.find(object);
+  if (wire::ClaimCell(cell, object)) wire::Know(cell, known, done == done_.end() ? 0 : done->second);
+}
+
 void SemaphoreCalls::OnForgotten(uint64_t object) {
   if ((object & wire::kSemaphoreLarge) != 0) return;  // SemaphoreShares'
+  done_.erase(object);
   wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
   if (cell->object.load() != object) return;
   lent_.erase(object);

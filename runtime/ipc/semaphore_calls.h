@@ -46,7 +46,7 @@ class SemaphoreCalls {
   void Create(uint64_t object, uint32_t count);
   void Destroy(uint64_t object);
 
-  void BeforeSend() { semaphores_.BeforeSend(); }
+  void BeforeSend(HostId to) { semaphores_.BeforeSend(to); }
   void CallDropped(CallId id);
   void CallCancelled(CallId id);
   // Of a worker's processes.
@@ -100,6 +100,7 @@ class SemaphoreCalls {
   bool HasTokens(uint64_t object);
   void PostAgain(uint64_t object);  // here, or at home
   void OnForgotten(uint64_t object);
+  void Know(uint64_t object, uint32_t known);
 
   Agent& agent_;
   const std::function<void()> publish_;
@@ -108,13 +109,15 @@ class SemaphoreCalls {
   std::unordered_map<uint64_t, uint64_t> by_call_;
   std::unordered_map<int32_t, std::vector<Given>> given_;
   std::unordered_map<uint64_t, uint32_t> posts_;  // of this host, by object
+  std::unordered_map<uint64_t, uint32_t> done_;   // of those that its cell counts, by object
   uint32_t unasked_ = 0;                          // posts of this host
   std::unordered_set<uint64_t> lent_;
   // Leases that end when what was written before their posts has been sent; what is asked meanwhile.
   std::unordered_map<uint64_t, std::vector<std::function<void()>>> leaving_;
   std::unordered_set<int32_t> processes_;
   uint64_t last_waiter_ = 0;
-  uint64_t last_object_ = 0;
+  // Their cells are then not those of as many pthread objects (shared_objects.h), which are counted from 1.
+  uint64_t last_object_ = wire::kLeaseCells / 2;
 };
 
 }  // namespace elsewhere::runtime

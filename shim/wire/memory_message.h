@@ -83,6 +83,7 @@ struct SemaphoreRequest {
                 // and this host's to add. What it waits for at home it tries again for itself
     kRecall = 10,  // to be answered by kReturn
     kForget = 11,  // it was destroyed
+    kKnown = 12,   // argument: its count + 1, 0: not known; process: how many of this host's posts are in it
   };
   uint64_t request = 0;
   Operation operation{};
@@ -94,14 +95,26 @@ struct SemaphoreRequest {
     return std::tie(s.request, s.operation, s.object, s.argument, s.process);
   }
 };
+// What home tells of a count beside whatever it says. `known`: it + 1, 0: nothing; `posts`: of the receiver,
+// that are in it.
+struct SemaphoreNow {
+  uint64_t object = 0;
+  uint32_t known = 0;
+  uint64_t posts = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.object, s.known, s.posts);
+  }
+};
 struct SemaphoreAnswer {
   static constexpr MessageType kType = MessageType::kSemaphoreAnswer;
   uint64_t request = 0;
   int32_t error = 0;
   uint32_t value = 0;
+  SemaphoreNow now;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.request, s.error, s.value);
+    return std::tie(s.request, s.error, s.value, s.now);
   }
 };
 // Parts of a large count (semaphore_share.h), on their way between home and a host.
@@ -130,9 +143,10 @@ struct SemaphoreGrant {
   static constexpr MessageType kType = MessageType::kSemaphoreGrant;
   uint64_t object = 0;
   uint64_t waiter = 0;  // as the waiting host named it
+  SemaphoreNow now;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.object, s.waiter);
+    return std::tie(s.object, s.waiter, s.now);
   }
 };
 

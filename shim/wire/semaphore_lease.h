@@ -8,6 +8,12 @@
 // that a later one is not taken for settled. It is written before the post and read behind the wait. Behind
 // it which descriptors the posters had written through (abi::WroteTo): of streams that others have filled
 // only what went through these is waited for.
+//
+// While it is not lent here the cell says what this host knows of the count: home tells it with whatever it
+// answers, and tells changes before whatever it sends next (runtime/ipc/semaphore_news.h). So it is the count
+// after everything that the caller can know of, but for posts of this host that home has not counted: these
+// are counted here as they begin, and as they are done (by the agent), and where the two differ nothing is
+// known.
 #pragma once
 
 #include "shim/wire/lease.h"
@@ -27,6 +33,23 @@ inline std::atomic<uint64_t>* UnsentOf(Semaphore* lease) {
 }
 inline std::atomic<uint64_t>* WroteOf(Semaphore* lease) {
   return UnsentOf(lease) + 1;
+}
+// What is known (bits 32-63: the count + 1, 0: nothing) once so many posts have been done (bits 0-31).
+inline std::atomic<uint64_t>* KnownOf(Semaphore* lease) {
+  static_assert(sizeof(Semaphore) + 4 * sizeof(uint64_t) <= sizeof(abi::Cell));
+  return UnsentOf(lease) + 2;
+}
+// Posts that processes of this host have begun to ask the agent for.
+inline std::atomic<uint64_t>* BegunOf(Semaphore* lease) {
+  return UnsentOf(lease) + 3;
+}
+// False: the agent has to be asked.
+inline bool SemaphoreKnown(Semaphore* lease, int* value) {
+  const uint64_t known = KnownOf(lease)->load(std::memory_order_acquire);
+  const auto begun = static_cast<uint32_t>(BegunOf(lease)->load(std::memory_order_seq_cst));
+  if (known >> 32 == 0 || begun != static_cast<uint32_t>(known)) return false;
+  *value = static_cast<int>((known >> 32) - 1);
+  return true;
 }
 inline int32_t UnsentBy(uint64_t unsent) {
   return static_cast<int32_t>(unsent);
@@ -54,16 +77,24 @@ inline void SettleUnsent(Semaphore* lease, uint64_t unsent, uint64_t wrote) {
 }
 
 // False: the cell is another object's.
-inline bool TakeLease(Semaphore* cell, uint64_t object, uint32_t count) {
+inline bool ClaimCell(Semaphore* cell, uint64_t object) {
   const uint64_t owner = cell->object.load(std::memory_order_relaxed);
-  if (owner != 0 && owner != object) return false;
-  if (owner == 0) {
-    cell->magic = kSemaphoreMagic;
-    cell->data.store(kSemaphorePromoted, std::memory_order_relaxed);
-    UnsentOf(cell)->store(0, std::memory_order_relaxed);
-    WroteOf(cell)->store(0, std::memory_order_relaxed);
-    cell->object.store(object, std::memory_order_release);
-  }
+  if (owner != 0) return owner == object;
+  cell->magic = kSemaphoreMagic;
+  cell->data.store(kSemaphorePromoted, std::memory_order_relaxed);
+  for (std::atomic<uint64_t>* word : {UnsentOf(cell), WroteOf(cell), KnownOf(cell), BegunOf(cell)})
+    word->store(0, std::memory_order_relaxed);
+  cell->object.store(object, std::memory_order_release);
+  return true;
+}
+inline void Know(Semaphore* cell, uint32_t known, uint32_t posts_done) {
+  KnownOf(cell)->store(uint64_t{known} << 32 | posts_done, std::memory_order_seq_cst);
+}
+
+// False: the cell is another object's.
+inline bool TakeLease(Semaphore* cell, uint64_t object, uint32_t count) {
+  if (!ClaimCell(cell, object)) return false;
+  Know(cell, 0, 0);
   // Who waited when it was taken back may still be on its way out: the number of waiters is theirs.
   uint64_t data = cell->data.load(std::memory_order_relaxed);
   while (!cell->data.compare_exchange_weak(data, (data & semaphore_detail::kWaiters) | count,

@@ -112,7 +112,7 @@ class TestAgent final : public Agent {
  protected:
   uint64_t NextSequence() override { return ++sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override {
-    component_->BeforeSend();
+    component_->BeforeSend(to);
     ++sends_;
     SendEncodedAhead(to, std::move(message));
   }

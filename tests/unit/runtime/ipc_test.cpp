@@ -9,7 +9,7 @@ TEST_F(IpcTest, ASegmentIsWhereItsProcessesAre) {
   uint8_t* remote = Fork(1, 100);
   EXPECT_EQ(remote[0], 1);
   remote[1] = 2;
-  Host(1).component().BeforeSend();
+  Host(1).component().BeforeSend(0);
   Await([&] { return live_[1] == 2; });
   live_[2] = 3;  // nobody releases anything: the timer brings it
   Await([&] { return remote[2] == 3; });
@@ -24,8 +24,8 @@ TEST_F(IpcTest, TheSameByteOnTwoHostsEndsTheSession) {
   uint8_t* remote = Fork(1, 100);
   remote[7] = 1;
   live_[7] = 2;
-  Host(0).component().BeforeSend();
-  Host(1).component().BeforeSend();
+  Host(0).component().BeforeSend(1);
+  Host(1).component().BeforeSend(0);
   Await([&] { return !Host(0).fatal().empty() && !Host(1).fatal().empty(); });
   EXPECT_NE(Host(0).fatal().find("byte 7 of /dev/shm/test"), std::string::npos) << Host(0).fatal();
 }
@@ -49,7 +49,7 @@ TEST_F(IpcTest, ASegmentRestsWhereItWasUsed) {
   Await([&] { return live_[1] == 2; });
   Host(0).component().ProcessGone(gone);
   live_[2] = 3;
-  Host(0).component().BeforeSend();  // as with the next job
+  Host(0).component().BeforeSend(1);  // as with the next job
   const int before = Host(0).sends();
   uint8_t* again = Fork(1, 101);
   EXPECT_EQ(Host(0).sends(), before) << "nothing was asked for again";
@@ -93,7 +93,7 @@ TEST_F(IpcTest, ALockAndACounterCountRight) {
       ASSERT_EQ(counter, 3 * round + turn);
       ++counter;
       std::memcpy(memory[holder] + 128, &counter, sizeof counter);
-      Host(holder).component().BeforeSend();  // as Drain does for a registered poster
+      Host(holder).component().BeforeSend(0);  // as Drain does for a registered poster
       ASSERT_EQ(Finish(holder, Host(holder).Start(abi::Operation::kSemPost, {object})).result, 0);
     }
   }

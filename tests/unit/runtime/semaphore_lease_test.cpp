@@ -117,6 +117,96 @@ TEST_F(LeaseTest, DestroyedItIsNobodys) {
   EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemTryWait)).error, EINVAL);
 }
 
+// ---- What a host knows of a count that it does not have
+
+class KnownTest : public LeaseTest {
+ protected:
+  // -1: nothing.
+  int Known(size_t host) {
+    auto* cell = wire::LeaseOf<wire::Semaphore>(&Host(host).table(), static_cast<uint64_t>(object_id_));
+    int value = -1;
+    return cell != nullptr && wire::IsPromoted(cell) && wire::SemaphoreKnown(cell, &value) ? value : -1;
+  }
+  // As the preload begins one.
+  CallId Post(size_t host) {
+    auto* cell = wire::LeaseOf<wire::Semaphore>(&Host(host).table(), static_cast<uint64_t>(object_id_));
+    if (cell != nullptr) wire::BegunOf(cell)->fetch_add(1);
+    return Host(host).Start(abi::Operation::kSemPost, {object_id_, cell != nullptr}, {},
+                            host == 1 ? kKnownPid : 1);
+  }
+  int TryWait(size_t host) { return Finish(host, Start(host, abi::Operation::kSemTryWait)).error; }
+};
+
+TEST_F(KnownTest, WhoAskedKnowsItAndIsToldWhenItChanges) {
+  EXPECT_EQ(TryWait(2), EAGAIN);
+  EXPECT_EQ(Known(2), 0);
+  Post(0);
+  EXPECT_EQ(Known(0), 1) << "home knows at once";
+  EXPECT_EQ(Known(2), 0);
+  Await([&] { return Known(2) == 1; });
+  EXPECT_EQ(TryWait(0), 0);
+  Await([&] { return Known(2) == 0; });
+}
+
+TEST_F(KnownTest, ItIsToldBeforeWhateverFollows) {
+  EXPECT_EQ(TryWait(2), EAGAIN);
+  Post(0);
+  Host(0).component().BeforeSend(2);  // of a message that was written behind the post
+  const int sends = Host(0).sends();
+  Await([&] { return Known(2) == 1; });
+  EXPECT_EQ(Host(0).sends(), sends) << "no message of its own was needed";
+}
+
+TEST_F(KnownTest, NothingIsKnownWhileAPostOfThisHostIsOnItsWay) {
+  EXPECT_EQ(TryWait(2), EAGAIN);
+  auto* cell = wire::LeaseOf<wire::Semaphore>(&Host(2).table(), static_cast<uint64_t>(object_id_));
+  ASSERT_NE(cell, nullptr);
+  wire::BegunOf(cell)->fetch_add(1);
+  EXPECT_EQ(Known(2), -1) << "begun, and not yet looked at by the agent";
+  wire::BegunOf(cell)->fetch_sub(1);
+  EXPECT_EQ(Known(2), 0);
+  Post(2);
+  EXPECT_EQ(Known(2), -1) << "home has not counted it";
+  EXPECT_EQ(Finish(2, Start(2, abi::Operation::kSemGetValue)).result, 1);
+  EXPECT_EQ(Known(2), 1);
+  EXPECT_EQ(TryWait(2), 0);
+  EXPECT_EQ(Known(2), 0) << "a grant says what is left";
+}
+
+TEST_F(KnownTest, WhatIsLentToAnotherIsNotKnown) {
+  EXPECT_EQ(TryWait(2), EAGAIN);
+  for (int i = 0; i < kMany; ++i) Post(1);
+  Await([&] { return Count(1) == kMany && Known(2) == -1; });
+  EXPECT_EQ(Known(0), -1);
+  EXPECT_EQ(TryWait(2), 0);
+  EXPECT_EQ(Known(2), kMany - 1);
+  EXPECT_EQ(Known(0), kMany - 1);
+}
+
+TEST_F(KnownTest, WhoDoesNotAskIsNotToldForEver) {
+  EXPECT_EQ(TryWait(2), EAGAIN);
+  for (int i = 0; i < 100 && Known(2) != -1; ++i) {
+    Post(0);
+    Await([&] { return Known(2) != 0; });
+    if (Known(2) == -1) break;
+    EXPECT_EQ(TryWait(0), 0);
+    Await([&] { return Known(2) != 1; });
+  }
+  EXPECT_EQ(Known(2), -1);
+  EXPECT_EQ(Finish(2, Start(2, abi::Operation::kSemGetValue)).error, 0);
+  EXPECT_NE(Known(2), -1);
+}
+
+TEST_F(KnownTest, DestroyedItIsForgotten) {
+  EXPECT_EQ(TryWait(2), EAGAIN);
+  EXPECT_EQ(Finish(0, Start(0, abi::Operation::kSemDestroy)).result, 0);
+  const auto has_cell = [&](size_t host) {
+    return wire::LeaseOf<wire::Semaphore>(&Host(host).table(), static_cast<uint64_t>(object_id_)) != nullptr;
+  };
+  EXPECT_FALSE(has_cell(0));
+  Await([&] { return !has_cell(2); });
+}
+
 // ---- Large counts, of which every host has a part
 
 class ShareTest : public LeaseTest {
@@ -155,7 +245,7 @@ TEST_F(ShareTest, PartsAreTheWholeAndEachKnowsTheValue) {
   EXPECT_EQ(Value(0), kLarge - taken);
   EXPECT_EQ(Whole(), kLarge);
   ASSERT_TRUE(wire::ShareTake(Part(1)));
-  Host(1).component().BeforeSend();
+  Host(1).component().BeforeSend(0);
   Await([&] { return Value(0) == kLarge - taken - 1; });
   EXPECT_EQ(Whole(), kLarge);
 }
@@ -167,11 +257,11 @@ TEST_F(ShareTest, RoomGoesWhereTheNewsGoes) {
     while (wire::SharePost(Part(host))) ++room;
   }
   EXPECT_EQ(room, taken);
-  Host(1).component().BeforeSend();
+  Host(1).component().BeforeSend(0);
   Await([&] { return Value(0) == kLarge; });
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(wire::ShareTake(Part(1)));
   EXPECT_FALSE(wire::SharePost(Part(0)));
-  Host(1).component().BeforeSend();
+  Host(1).component().BeforeSend(0);
   Await([&] { return wire::ShareLook(Part(0)).room == 5; });
   EXPECT_EQ(wire::ShareLook(Part(1)).room, 0);
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(wire::SharePost(Part(0)));

@@ -118,7 +118,7 @@ TwoHosts::TwoHosts() {
   worker_->Connect(*home_);
   home_streams_ = MakeStreams(*home_);
   worker_streams_ = MakeStreams(*worker_);
-  worker_->before_send = [this] { worker_streams_->BeforeSend(); };
+  worker_->before_send = [this] { worker_streams_->BeforeSend(wire::kHome); };
 }
 
 Result<wire::Job> TwoHosts::Capture(std::vector<int> descriptors, const Process& process) {
