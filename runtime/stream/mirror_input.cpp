@@ -23,7 +23,8 @@ uint64_t Mirror::Ask(Place& place, uint64_t bytes, bool wait, bool ahead, Incarn
   const uint64_t number = numbers_.Next();
   Request& request = requests_[number];
   request.place = &place;
-  const uint64_t room = wait && kind_ == Kind::kPipeRead ? place.object->RoomFor(kReadAhead) : 0;
+  const bool bytes_follow = kind_ == Kind::kPipeRead || (kind_ == Kind::kSocket && !datagrams());
+  const uint64_t room = wait && bytes_follow ? place.object->RoomFor(kReadAhead) : 0;
   outbox_.Send(origin_, wire::StreamPull{id_, number, bytes, room, wait, !ahead, false, ahead, reader});
   return number;
 }

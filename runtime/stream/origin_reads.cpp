@@ -23,6 +23,10 @@ namespace {
 
 constexpr uint64_t kSmallRead = 4096;
 
+void AddTo(std::vector<uint8_t>& bytes, std::span<const uint8_t> more) {
+  bytes.insert(bytes.end(), more.begin(), more.end());
+}
+
 }  // namespace
 
 Result<size_t> OriginStream::ReadNow(std::span<uint8_t> buffer, std::vector<Descriptor>& passed) {
@@ -208,6 +212,8 @@ bool OriginStream::Serve(const Request& asked) {
   if (request.room > request.bytes && MayReadAhead()) request.bytes = request.room;
   Part part;
   uint64_t sent = 0;
+  std::vector<uint8_t> header;
+  const bool frames = kind_ == Kind::kPipeRead || (kind_ == Kind::kSocket && !HasDatagrams());
   const bool one_read = kind_ == Kind::kTerminal || borders_ == Borders::kDatagram;
   while (sent < request.bytes || sent == 0) {
     const uint64_t there = std::max<uint64_t>(returned_.size() + BytesWaiting(pump()), kSmallRead);
@@ -232,13 +238,30 @@ bool OriginStream::Serve(const Request& asked) {
       return true;
     }
     next.bytes.resize(*taken);
-    if (sent != 0) Answer(request, 0, false, false, std::move(part));
-    part = std::move(next);
+    if (sent == 0)
+      header.assign(next.bytes.begin(), next.bytes.begin() + std::min(static_cast<ptrdiff_t>(*taken),
+                                                                      ptrdiff_t{Framing::kHeader}));
+    if (sent == 0 || !next.passed.empty() || part.bytes.size() > Framing::kHeader) {
+      if (sent != 0) Answer(request, 0, false, false, std::move(part));
+      part = std::move(next);
+    } else {
+      AddTo(part.bytes, next.bytes);
+    }
     sent += *taken;
     if (one_read) break;
+    if (frames && sent == Framing::kHeader && request.bytes == Framing::kHeader && request.wait)
+      request.bytes += MessageBehind(header, request.room);
   }
+  if (frames) framing_.Given(request.reader, asked.bytes, sent, header);
   Answer(request, 0, true, false, std::move(part));
   return true;
+}
+
+// How much of it is asked for with its length.
+uint64_t OriginStream::MessageBehind(std::span<const uint8_t> header, uint64_t room) const {
+  const uint64_t length = Framing::LengthIn(header);
+  const bool fits = length <= wire::kStreamPart && Framing::kHeader + length <= room;
+  return framing_.IsSure() && fits && returned_.size() + BytesWaiting(pump()) >= length ? length : 0;
 }
 
 void OriginStream::Answer(const Request& request, int error, bool last, bool end, Part part) {

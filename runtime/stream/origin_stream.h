@@ -9,7 +9,8 @@
 //  object
 //    open, exactly once; the last share's end closes it, so end of file, EPIPE and SIGPIPE are the kernel's.
 //  - Bytes are taken out only for a request that waits for them, in the order of the requests. Only where one
-//    other host has all readers of a pipe it is given more than it asked for.
+//    other host has all readers of a pipe it is given more than it asked for; and a message with its length
+//    (framing.h).
 //  - A share that its host closed stays until its bytes are in, also when its processes were killed: they had
 //    been told that these are written.
 // Everything runs on the agent's loop. Errors of the object itself are sent to the hosts that use it.
@@ -20,11 +21,13 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "runtime/agent.h"
 #include "runtime/stream/classify.h"
 #include "runtime/stream/descriptor.h"
+#include "runtime/stream/framing.h"
 #include "runtime/stream/local_object.h"
 #include "runtime/stream/moved_pipe.h"
 #include "runtime/stream/origin_call.h"
@@ -186,6 +189,7 @@ class OriginStream {
   void Answer(const Request& request, int error, bool last, bool end, Part part);
   void EnlargePipe(uint64_t wanted);
   bool MayReadAhead() const;
+  uint64_t MessageBehind(std::span<const uint8_t> header, uint64_t room) const;
   void LookForReaders();
   bool MustWaitForTurn(const Request& request) const;
   void RefuseOrPark(const Request& request);
@@ -229,6 +233,7 @@ class OriginStream {
   uint32_t interest_ = 0;
   uint64_t enlarged_ = 0;
   bool sole_reader_ = false;  // no process of this host can read the pipe any more
+  Framing framing_;
   uint64_t pulls_ = 0;
   uint64_t next_look_ = 16;  // at which pull to look for readers
   const std::shared_ptr<const bool> alive_ = std::make_shared<bool>(true);
