@@ -21,6 +21,8 @@ constexpr uint64_t kClassicSwapped = uint64_t{1} << 62;
 constexpr uint64_t kClassicFile = uint64_t{1} << 61;
 // Without PAGEMAP_SCAN a reserve of terabytes costs a look at every page of it.
 constexpr uint64_t kClassicLimit = uint64_t{64} << 30;
+// Regions from this size on are scanned by themselves where that is cheaper.
+constexpr uint64_t kLargeRegion = 4 << 20;
 
 image::RegionKind KindOf(const image::Region& region) {
   return static_cast<image::RegionKind>(region.kind);
@@ -88,8 +90,10 @@ bool CaptureRange(Work* work, uint32_t* index, uint64_t start, uint64_t end) {
   return true;
 }
 
-// Handles the present pages of [start, end) by PAGEMAP_SCAN.
-bool ScanRange(Work* work, uint32_t* index, uint64_t start, uint64_t end) {
+// Handles the present pages of [start, end) by PAGEMAP_SCAN. `files`: there may be pages of files among them;
+// to tell, the kernel looks at its record of each page, and not at the page table alone.
+bool ScanRange(Work* work, uint32_t* index, uint64_t start, uint64_t end, bool files) {
+  const uint64_t excluded = kPageIsZero | (files ? kPageIsFile : 0);
   while (start < end) {
     ScanArguments arguments{};
     arguments.size = sizeof(arguments);
@@ -97,10 +101,10 @@ bool ScanRange(Work* work, uint32_t* index, uint64_t start, uint64_t end) {
     arguments.end = end;
     arguments.vector = reinterpret_cast<uintptr_t>(work->pages);
     arguments.vector_length = kPageRegionBatch;
-    arguments.category_inverted = kPageIsFile | kPageIsZero;
-    arguments.category_mask = kPageIsFile | kPageIsZero;
+    arguments.category_inverted = excluded;
+    arguments.category_mask = excluded;
     arguments.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
-    arguments.return_mask = kPageIsFile;
+    arguments.return_mask = kPageIsPresent;
     const long found =
         raw::Syscall(SYS_ioctl, work->pagemap, raw::Word(kPagemapScan), raw::Address(&arguments));
     if (raw::Failed(found)) return Fail(work, "PAGEMAP_SCAN failed", found);
@@ -204,17 +208,27 @@ bool CaptureByPagemap(Work* work) {
   return true;
 }
 
-// One scan per stretch of regions between those that travel whole, so that runs come out in order of address.
+bool IsLargeAnonymous(const image::Region& region) {
+  const image::RegionKind kind = KindOf(region);
+  return (kind == image::RegionKind::kAnonymous || kind == image::RegionKind::kHeap) &&
+         region.end - region.start >= kLargeRegion;
+}
+
+// One scan per stretch of regions between those that travel whole and those that are large, so that runs come
+// out in order of address.
 bool CaptureByScan(Work* work) {
   uint32_t index = 0;
   uint64_t scanned = 0;
   for (uint32_t i = 0; i < work->regions.count; ++i) {
     const image::Region& region = work->regions.items[i];
-    if (region.reserved != kWholeRegion) continue;
-    if (!ScanRange(work, &index, scanned, region.start) || !CaptureWhole(work, region)) return false;
+    const bool whole = region.reserved == kWholeRegion;
+    if (!whole && !IsLargeAnonymous(region)) continue;
+    if (!ScanRange(work, &index, scanned, region.start, true)) return false;
+    if (!(whole ? CaptureWhole(work, region) : ScanRange(work, &index, region.start, region.end, false)))
+      return false;
     scanned = region.end;
   }
-  return ScanRange(work, &index, scanned, image::kAddressLimit);
+  return ScanRange(work, &index, scanned, image::kAddressLimit, true);
 }
 
 }  // namespace
