@@ -8,7 +8,9 @@
 #include <sys/syscall.h>
 
 #include "preload/capture/maps_line.h"
+#include "preload/deputy_start.h"
 #include "preload/descriptor.h"
+#include "preload/huge_pages.h"
 #include "shim/wire/raw_syscall.h"
 
 #ifndef UFFD_USER_MODE_ONLY
@@ -28,6 +30,9 @@ constexpr uint64_t kPage = 4096;
 constexpr uint64_t kAsynchronous = 1 << 15;              // UFFD_FEATURE_WP_ASYNC
 constexpr uint64_t kWorthWatching = (32 << 20) / kPage;  // resident pages
 constexpr uint64_t kLeastRange = 1 << 20;
+// A fork may take twice as long as without, or this much longer, while huge pages are gathered.
+constexpr uint64_t kLongestGathering = 20'000'000;  // nanoseconds
+constexpr uint64_t kGatheredAtOnce = 16 << 20;
 
 // Of this process alone: a child has none.
 struct Watch {
@@ -36,6 +41,9 @@ struct Watch {
   long process = 0;
   uint32_t forks = 0;
   uint64_t mapped_pages = 0;  // when ranges were looked for last
+  uint64_t fork_began = 0;    // nanoseconds
+  uint32_t gathered_ranges = 0;
+  uint64_t gathered = 0;  // of the next one, up to this address
   bool impossible = false;
 };
 constinit Watch watch;
@@ -67,6 +75,8 @@ void End() {
   watch.records = nullptr;
   watch.faults = -1;
   watch.mapped_pages = 0;
+  watch.gathered_ranges = 0;
+  watch.gathered = 0;
 }
 
 bool Begin() {
@@ -180,9 +190,40 @@ bool Look(int pagemap, const WatchedRange& range) {
   return true;
 }
 
-bool LookAtAll() {
+// The next piece of the ranges that is large enough; false: there is none.
+bool NextPiece(uint64_t* start, uint64_t* end) {
+  const PageRecords& records = *watch.records;
+  for (; watch.gathered_ranges < records.range_count; ++watch.gathered_ranges, watch.gathered = 0) {
+    const WatchedRange& range = records.ranges[watch.gathered_ranges];
+    const uint64_t from = watch.gathered > range.start ? watch.gathered : range.start;
+    *start = (from + kHugePage - 1) & ~(kHugePage - 1);
+    *end = range.end & ~(kHugePage - 1);
+    if (range.over != 0 || *start >= *end) continue;
+    if (*end - *start > kGatheredAtOnce) *end = *start + kGatheredAtOnce;
+    watch.gathered = *end;
+    return true;
+  }
+  return false;
+}
+
+// Goes on with each fork where it was left at the one before.
+void Gather(int pagemap, uint64_t fork_took) {
+  if (watch.gathered_ranges == watch.records->range_count || !HugePagesAllowed()) return;
+  uint64_t allowance = HugePageAllowance();
+  const uint64_t longest = fork_took > kLongestGathering ? fork_took : kLongestGathering;
+  const uint64_t began = NowNanoseconds();
+  uint64_t start = 0;
+  uint64_t end = 0;
+  while (allowance >= kGatheredAtOnce && NowNanoseconds() - began < longest && NextPiece(&start, &end)) {
+    GatherHugePages(pagemap, watch.faults, start, end, watch.records->scan, PageRecords::kScanBatch);
+    allowance -= end - start;
+  }
+}
+
+bool LookAtAll(uint64_t fork_took) {
   const long pagemap = raw::Syscall(SYS_open, raw::Address("/proc/self/pagemap"), O_RDONLY | O_CLOEXEC);
   if (raw::Failed(pagemap)) return false;
+  Gather(static_cast<int>(pagemap), fork_took);
   PageRecords& records = *watch.records;
   for (uint32_t i = 0; i < records.range_count; ++i) {
     WatchedRange& range = records.ranges[i];
@@ -204,9 +245,11 @@ void WatchBeforeFork() {
     watch.process = process;
   }
   ++watch.forks;
+  watch.fork_began = NowNanoseconds();
 }
 
 void WatchAfterForkInParent() {
+  const uint64_t fork_took = NowNanoseconds() - watch.fork_began;
   if (watch.forks < 2 || watch.impossible) return;
   const bool alone = __libc_single_threaded != 0 && watch.forks < PageRecords::kMostForks;
   if (!alone || (watch.records != nullptr && LoadRecord(&watch.records->stale) != 0)) End();
@@ -221,7 +264,7 @@ void WatchAfterForkInParent() {
     watch.mapped_pages = memory.mapped;
     FindRanges();
   }
-  if (!LookAtAll()) return End();
+  if (!LookAtAll(fork_took)) return End();
   StoreRecord(&watch.records->scanned, watch.forks);
 }
 
