@@ -153,8 +153,15 @@ void AgentCore::RefuseMessage(HostId from, const std::string& what) {
 
 void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
   calls_->TakeUnheard();  // what is sent may have been written after them
+  // What goes ahead of it to the same host goes with it, and wakes that host once.
+  const auto link = links_.find(to);
+  const bool holds = link != links_.end() && holding_.insert(to).second;
+  if (holds) link->second->Hold();
   for (auto& component : components_) component->BeforeSend(to);
   Post(to, std::move(message));
+  if (!holds) return;
+  holding_.erase(to);
+  if (const auto still = links_.find(to); still != links_.end()) still->second->Release();
 }
 
 void AgentCore::Post(HostId to, std::vector<uint8_t> message) {

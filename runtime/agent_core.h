@@ -7,6 +7,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -167,6 +168,7 @@ class AgentCore final : public Agent {
   std::unique_ptr<broker::InboxReader> inbox_;
   std::unique_ptr<broker::InboxSender> sender_;
   std::unordered_map<HostId, std::unique_ptr<Link>> links_;
+  std::set<HostId> holding_;  // a message is being sent there
   SessionReport report_;
   std::vector<HostId> others_;
   std::vector<std::unique_ptr<Component>> components_;

@@ -130,7 +130,12 @@ void Link::Send(std::vector<uint8_t> message) {
   if (ended_) return;
   const auto size = static_cast<uint32_t>(message.size());
   unsent_.push_back({size, std::move(message)});
-  if (unsent_.size() == 1) Flush();  // else the socket is full already
+  if (!held_ && unsent_.size() == 1) Flush();  // else the socket is full already
+}
+
+void Link::Release() {
+  held_ = false;
+  if (!unsent_.empty() && (wanted_ & EPOLLOUT) == 0) Flush();
 }
 
 void Link::Flush() {

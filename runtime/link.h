@@ -44,6 +44,9 @@ class Link {
   Status Start();
 
   void Send(std::vector<uint8_t> message);
+  // What is sent until Release goes together.
+  void Hold() { held_ = true; }
+  void Release();
   // Delivers all that the peer sent.
   void ReadAll();
 
@@ -66,6 +69,7 @@ class Link {
   uint32_t wanted_ = 0;
   bool reading_ = false;  // in a callback: frames are delivered by whoever began
   bool ended_ = false;
+  bool held_ = false;
   std::vector<uint8_t> buffer_;  // [begin_, end_) is not delivered
   size_t begin_ = 0;
   size_t end_ = 0;

@@ -64,6 +64,33 @@ TEST_F(LinkTest, MessagesOfAnySizeArriveInOrder) {
   EXPECT_TRUE(received_ == sent);
 }
 
+TEST_F(LinkTest, WhatIsHeldGoesTogether) {
+  const int peer = ends_.worker.get();
+  const auto home = Open(std::move(ends_.home));
+  char bytes[64];
+  home->Hold();
+  home->Send(Bytes("one"));
+  home->Send(Bytes("two"));
+  EXPECT_EQ(recv(peer, bytes, sizeof bytes, MSG_DONTWAIT), -1);
+  home->Release();
+  EXPECT_EQ(recv(peer, bytes, sizeof bytes, MSG_DONTWAIT), 2 * (4 + 3));
+  home->Send(Bytes("three"));
+  EXPECT_EQ(recv(peer, bytes, sizeof bytes, MSG_DONTWAIT), 4 + 5);
+}
+
+// The socket was full before, and is while it is held.
+TEST_F(LinkTest, WhatIsHeldKeepsItsPlace) {
+  const auto home = Open(std::move(ends_.home));
+  const auto worker = Open(std::move(ends_.worker));
+  home->Send(Bytes(std::string(9'000'000, 'a')));
+  home->Hold();
+  home->Send(Bytes("b"));
+  home->Release();
+  home->Send(Bytes("c"));
+  Await(3);
+  EXPECT_EQ(received_[1] + received_[2], "bc");
+}
+
 TEST_F(LinkTest, AnswersTravelWhileMessagesAreTaken) {
   const auto home = Open(std::move(ends_.home));
   const auto worker = Open(std::move(ends_.worker));
