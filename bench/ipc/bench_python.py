@@ -1,9 +1,13 @@
 #!/usr/bin/python3
 """Python's own ways of working together, natively and under elsewhere, in the same run.
 
-Usage: bench_python.py [LAUNCHER] [queue sort idle]
+Usage: bench_python.py [LAUNCHER] [queue synchronise sort idle]
 
 queue   multiprocessing.Queue, 1 KB items from a child to its parent: put+get per second
+synchronise
+        two processes that hand over by a semaphore, a condition, a barrier, a JoinableQueue's put, join and task_done, a
+        Pipe: two children on one worker beside native; parent and child, and children on two workers, in turns by
+        semaphore of the same two
 sort    5 million numbers by 64 processes, 16 on each of 4 hosts: in place in a shared array, with a local copy of each
         part, by pipes; natively the same on the same cores
 idle    what a session with four waiting children asks of Redis in ten seconds
@@ -52,6 +56,24 @@ def queue(launcher):
     native, remote = compare(launcher, ["--workers", "1"], ["queue", str(ITEMS)], max)
     return judge("multiprocessing.Queue, 1 KB put and get", "/s", native, remote, remote / native, ">= 0.5",
                  remote >= 0.5 * native)
+
+
+def synchronise(launcher):
+    good = True
+    program = ["/usr/bin/python3", os.path.join(HERE, "programs.py"), "synchronise"]
+    turns = {}
+    for what in ("semaphore", "condition", "barrier", "queue", "pipe"):
+        native, remote = compare(launcher, ["--workers", "1"], ["synchronise", what, "peers"], min)
+        # The parent at home keeps the ends of a queue's pipe and of a Pipe, so these stay there.
+        limit = None if what in ("queue", "pipe") else 2
+        good &= judge(f"{what}, a turn of two children on one worker", "us", native, remote, remote / native,
+                      f"<= {limit}" if limit else "none", limit is None or remote <= limit * native)
+        for pair, where in (("home", "parent and child"), ("peers", "children on two workers")):
+            took = min(figure([launcher, "run", "--strict", "--workers", "2", "--"] + program + [what, pair])
+                       for _ in range(ROUNDS))
+            turns.setdefault(pair, took)
+            print(f"{what + ', ' + where:44} {took:10.2f} us   {took / turns[pair]:.1f} turns by semaphore", flush=True)
+    return good
 
 
 def sort(launcher):
@@ -103,7 +125,7 @@ def main():
     launcher = os.path.join(HERE, "../../tools/elsewhere")
     if arguments and os.access(arguments[0], os.X_OK) and not os.path.isdir(arguments[0]):
         launcher = arguments.pop(0)
-    kinds = {"queue": queue, "sort": sort, "idle": idle}
+    kinds = {"queue": queue, "synchronise": synchronise, "sort": sort, "idle": idle}
     results = [kinds[kind](launcher) for kind in arguments or kinds]
     return 0 if all(results) else 1
 

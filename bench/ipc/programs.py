@@ -1,6 +1,6 @@
 """What bench_python.py runs, natively and under elsewhere. Each prints its figure.
 
-programs.py queue ITEMS | sort in-place | sort local-copy | sort pipes | idle
+programs.py queue ITEMS | sort in-place | sort local-copy | sort pipes | idle | synchronise WHAT home | synchronise WHAT peers
 """
 import multiprocessing
 import random
@@ -32,6 +32,95 @@ def measure_queue(items):
         queue.get()
     print((items - 1) / (time.perf_counter() - began))
     child.join()
+
+
+# ---- Two processes that hand over again and again
+
+TURNS = 1000
+
+
+def semaphore_turns():
+    there, back = CONTEXT.Semaphore(0), CONTEXT.Semaphore(0)
+
+    def first():
+        there.release()
+        back.acquire()
+
+    def second():
+        there.acquire()
+        back.release()
+    return first, second
+
+
+def condition_turns():
+    condition, turn = CONTEXT.Condition(), CONTEXT.RawValue("i", 0)
+
+    def take(mine):
+        with condition:
+            while turn.value != mine:
+                condition.wait()
+            turn.value = 1 - mine
+            condition.notify()
+    return (lambda: take(0)), (lambda: take(1))
+
+
+def barrier_turns():
+    barrier = CONTEXT.Barrier(2)
+    return barrier.wait, barrier.wait
+
+
+def queue_turns():
+    queue = CONTEXT.JoinableQueue()
+
+    def first():
+        queue.put(1)
+        queue.join()
+
+    def second():
+        queue.get()
+        queue.task_done()
+    return first, second
+
+
+def pipe_turns():
+    here, there = CONTEXT.Pipe()
+
+    def first():
+        here.send(1)
+        here.recv()
+
+    def second():
+        there.send(there.recv())
+    return first, second
+
+
+def repeat(action, times):
+    for _ in range(times):
+        action()
+
+
+def time_turns(action, connection):
+    action()
+    began = time.perf_counter()
+    repeat(action, TURNS)
+    connection.send((time.perf_counter() - began) / TURNS * 1e6)
+
+
+# Microseconds a turn. home: between this process and its child; peers: between two children.
+def measure_turns(what, pair):
+    first, second = {"semaphore": semaphore_turns, "condition": condition_turns, "barrier": barrier_turns,
+                     "queue": queue_turns, "pipe": pipe_turns}[what]()
+    result, end = CONTEXT.Pipe(False)
+    children = [CONTEXT.Process(target=repeat, args=(second, TURNS + 1))]
+    if pair == "peers":
+        children.append(CONTEXT.Process(target=time_turns, args=(first, end)))
+    for child in children:
+        child.start()
+    if pair == "home":
+        time_turns(first, end)
+    print(result.recv())
+    for child in children:
+        child.join()
 
 
 # ---- Sorting: every process sorts its part, then half of them merge pairs of parts, until there is one
@@ -165,5 +254,7 @@ if __name__ == "__main__":
         measure_queue(int(sys.argv[2]))
     elif sys.argv[1] == "sort":
         measure_sort(sys.argv[2])
+    elif sys.argv[1] == "synchronise":
+        measure_turns(sys.argv[2], sys.argv[3])
     else:
         measure_idle()
