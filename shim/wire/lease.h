@@ -20,7 +20,9 @@ inline constexpr uint32_t kFirstLeaseCell = abi::kCellCount - kLeaseCells;
 template <class Object>
 inline Object* LeaseCell(abi::Table* table, uint64_t name) {
   static_assert(sizeof(Object) <= sizeof(abi::Cell) && offsetof(Object, object) == 8);
-  const uint64_t place = kFirstLeaseCell + (name ^ name >> 48) % kLeaseCells;
+  // Every host counts its names from the same number: those of two hosts lie apart.
+  constexpr uint64_t kApart = 521;
+  const uint64_t place = kFirstLeaseCell + (name + (name >> 48) * kApart) % kLeaseCells;
   return reinterpret_cast<Object*>(&table->cells[place]);
 }
 
