@@ -18,6 +18,11 @@ class LeaseHistory {
     if (std::exchange(last_, by) != by) streak_ = 0;
     ++streak_;
   }
+  // What is shared out is no other host's loss: uses of all count.
+  void UsedWithOthers(wire::HostId by) {
+    last_ = by;
+    ++streak_;
+  }
   bool Deserves(wire::HostId host) const { return last_ == host && streak_ >= needed_; }
   void Began() { began_ = Clock::now(); }
   // `recalled`: not given back unasked.

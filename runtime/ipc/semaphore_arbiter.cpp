@@ -324,9 +324,14 @@ void SemaphoreArbiter::Used(HostId from, Operation operation, uint64_t object) {
   const auto found = counts ? semaphores_.find(object) : semaphores_.end();
   if (found == semaphores_.end() || found->second.lent) return;
   Semaphore& semaphore = found->second;
-  semaphore.history.Used(from);
+  const bool large = (object & wire::kSemaphoreLarge) != 0;
+  if (large) {
+    semaphore.history.UsedWithOthers(from);
+  } else {
+    semaphore.history.Used(from);
+  }
   if (!semaphore.history.Deserves(from)) return;
-  if ((object & wire::kSemaphoreLarge) != 0) return ShareOut(from, object, semaphore);
+  if (large) return ShareOut(from, object, semaphore);
   if (semaphore.count >= wire::kMostLent) return;
   const bool alone = std::all_of(semaphore.waiting.begin(), semaphore.waiting.end(),
                                  [from](const Waiter& waiter) { return waiter.host == from; });

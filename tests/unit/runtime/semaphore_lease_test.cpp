@@ -273,6 +273,26 @@ TEST_F(ShareTest, RoomGoesWhereTheNewsGoes) {
   EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemGetValue)).result, kLarge);
 }
 
+// As a queue's, which a putter takes from and a getter of another host posts in answer.
+TEST_F(ShareTest, HostsThatUseItInTurnsHaveOneEach) {
+  for (int i = 0; i < kMany && Part(1) == nullptr; ++i) {
+    EXPECT_EQ(Finish(0, Start(0, abi::Operation::kSemTryWait)).result,
+              Part(0) != nullptr ? wire::kTryAgain : 0);
+    if (Part(0) != nullptr) {
+      EXPECT_TRUE(wire::ShareTake(Part(0)));
+    }
+    EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemPost)).result, 0);
+  }
+  ASSERT_NE(Part(0), nullptr);
+  ASSERT_NE(Part(1), nullptr);
+  EXPECT_EQ(Whole(), kLarge);
+  ASSERT_TRUE(wire::ShareTake(Part(0)));
+  Host(0).component().BeforeSend(1);
+  Await([&] { return wire::ShareLook(Part(1)).room == 1; });
+  EXPECT_TRUE(wire::SharePost(Part(1)));
+  EXPECT_EQ(Value(1), kLarge);
+}
+
 TEST_F(ShareTest, AHostWithoutAPartIsServedFromHomes) {
   const int taken = Share();
   EXPECT_EQ(Finish(2, Start(2, abi::Operation::kSemWait)).result, 0);
