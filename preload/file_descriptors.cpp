@@ -405,6 +405,7 @@ int futimes(int fd, const struct timeval* times) {
 }
 
 ssize_t preadv2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
+  if (IsOutputFile(fd)) return output::preadv2(fd, parts, count, offset, flags);
   const size_t bytes = TotalSize(parts, count);
   const auto read = [&] { return real::preadv2(fd, parts, count, offset, flags); };
   if (IsMappedFile(fd) && offset >= 0) return FetchRange(fd, offset, bytes) ? read() : -1;
@@ -460,15 +461,25 @@ ssize_t BetweenPipes(int from, size_t size, unsigned flags, Move move) {
 
 namespace hooks {
 
+// Of what is read elsewhere the caller reads and writes.
 ssize_t sendfile(int fd, int from, off_t* offset, size_t size) {
+  if (IsOutputFile(from)) {
+    errno = EINVAL;
+    return -1;
+  }
   return Between(from, offset, fd, nullptr, size, [&] { return real::sendfile(fd, from, offset, size); });
 }
 ssize_t copy_file_range(int fd, off64_t* offset, int to, off64_t* to_offset, size_t size, unsigned flags) {
-  if (IsOutputFile(to)) return output::copy_file_range(fd, offset, to, to_offset, size, flags);
+  if (IsOutputFile(to) || IsOutputFile(fd))
+    return output::copy_file_range(fd, offset, to, to_offset, size, flags);
   return Between(fd, offset, to, to_offset, size,
                  [&] { return real::copy_file_range(fd, offset, to, to_offset, size, flags); });
 }
 ssize_t splice(int fd, off_t* offset, int to, off_t* to_offset, size_t size, unsigned flags) {
+  if (IsOutputFile(fd)) {
+    errno = EINVAL;
+    return -1;
+  }
   return BetweenPipes(fd, size, flags, [&] {
     return Between(fd, offset, to, to_offset, size,
                    [&] { return real::splice(fd, offset, to, to_offset, size, flags); });

@@ -13,6 +13,7 @@
 #include "preload/descriptor.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "shim/wire/abi.h"
@@ -143,6 +144,8 @@ void* mmap(void* address, size_t size, int protection, int flags, int descriptor
     if (!BeforeMapping(descriptor, size, protection, flags, offset)) return MAP_FAILED;
     return real::mmap(address, size, protection, flags, descriptor, offset);
   }
+  if (IsOutputFile(descriptor) && (flags & MAP_ANONYMOUS) == 0)
+    return output::mmap(address, size, protection, flags, descriptor, offset);
   if (!(self.in_session || self.may_start_session) || InVforkChild())
     return real::mmap(address, size, protection, flags, descriptor, offset);
   if (!IsShared(flags)) {  // MAP_FIXED over what may be a shared mapping

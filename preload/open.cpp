@@ -161,6 +161,7 @@ int __openat_2(int directory, const char* path, int flags) {
   return Opened(fd, flags);
 }
 FILE* fdopen(int fd, const char* mode) {
+  if (IsOutputFile(fd)) return output::fdopen(fd, mode);
   const int flags = static_cast<int>(raw::Syscall(SYS_fcntl, fd, F_GETFL));
   const bool writes =
       flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && (flags & O_APPEND) == 0 && *mode != 'r';

@@ -2,13 +2,15 @@
 // before.
 //
 // A child's standard output that is redirected into a file shares one offset with everybody, so its bytes are
-// sent home (runtime/stream). The local pipe can be written, and that is all that it has of a file.
+// sent home (runtime/stream). The local pipe can be written, and that is all that it has of a file. So it is
+// with a file that has no name, which no other host can open; such a one may be read, too.
 #include "preload/output_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -66,6 +68,44 @@ ssize_t WriteParts(int fd, const iovec* parts, int count, off_t offset, int flag
     if (written < 0) return done != 0 ? done : -1;
     done += written;
     if (static_cast<size_t>(written) < parts[i].iov_len) break;
+  }
+  return done;
+}
+
+// In pieces, too, as long as they are full. What is on its way to the file is in it by then.
+ssize_t ReadAt(int fd, void* to, size_t size, off_t offset, int flags) {
+  size_t done = 0;
+  if (size != 0 && !IsReadable(to, size)) {
+    errno = EFAULT;
+    return -1;
+  }
+  do {
+    const size_t left = size - done, piece = left < abi::kSlotPayload ? left : abi::kSlotPayload;
+    ssize_t got;
+    const off_t at = offset < 0 ? offset : offset + static_cast<off_t>(done);
+    if (!AtHome(&got, fd, StreamCall::kReadAt, {static_cast<int64_t>(piece), at, flags},
+                {nullptr, 0, static_cast<char*>(to) + done, piece}))
+      return offset < 0 ? real::read(fd, to, size)
+                        : real::pread(fd, to, size, offset);  // it is another file's
+    if (got < 0) return done != 0 ? static_cast<ssize_t>(done) : -1;
+    done += static_cast<size_t>(got);
+    if (static_cast<size_t>(got) < piece) break;
+  } while (done < size);
+  return static_cast<ssize_t>(done);
+}
+
+ssize_t ReadParts(int fd, const iovec* parts, int count, off_t offset, int flags) {
+  if (count < 0 || count > IOV_MAX) {
+    errno = EINVAL;
+    return -1;
+  }
+  ssize_t done = 0;
+  for (int i = 0; i < count; ++i) {
+    const ssize_t got =
+        ReadAt(fd, parts[i].iov_base, parts[i].iov_len, offset < 0 ? offset : offset + done, flags);
+    if (got < 0) return done != 0 ? done : -1;
+    done += got;
+    if (static_cast<size_t>(got) < parts[i].iov_len) break;
   }
   return done;
 }
@@ -131,6 +171,67 @@ bool OpenOutputFile(int* fd, int of, int flags) {
 
 namespace output {
 
+ssize_t read(int fd, void* buffer, size_t size) {
+  return ReadAt(fd, buffer, size, -1, 0);
+}
+ssize_t pread(int fd, void* buffer, size_t size, off_t offset) {
+  if (offset >= 0) return ReadAt(fd, buffer, size, offset, 0);
+  errno = EINVAL;
+  return -1;
+}
+ssize_t __pread_chk(int fd, void* buffer, size_t size, off_t offset, size_t room) {
+  return size <= room ? output::pread(fd, buffer, size, offset)
+                      : real::__pread_chk(fd, buffer, size, offset, room);
+}
+ssize_t preadv(int fd, const iovec* parts, int count, off_t offset) {
+  if (offset >= 0) return ReadParts(fd, parts, count, offset, 0);
+  errno = EINVAL;
+  return -1;
+}
+ssize_t preadv2(int fd, const iovec* parts, int count, off_t offset, int flags) {
+  return ReadParts(fd, parts, count, offset, flags);
+}
+
+// libc looks at the local pipe, which can only be written.
+FILE* fdopen(int fd, const char* mode) {
+  const bool both = *mode != '\0' && strchr(mode + 1, '+') != nullptr;
+  const bool reads = both || *mode == 'r', writes = both || *mode != 'r';
+  const int flags = hooks::fcntl(fd, F_GETFL, nullptr);
+  const int access = flags & O_ACCMODE;
+  if (flags < 0 || strchr("rwa", *mode) == nullptr || *mode == '\0' || (access == O_RDONLY && writes) ||
+      (access == O_WRONLY && reads)) {
+    if (flags >= 0) errno = EINVAL;
+    return nullptr;
+  }
+  const bool appends = *mode == 'a';
+  if (appends && (flags & O_APPEND) == 0 &&
+      hooks::fcntl(fd, F_SETFL, reinterpret_cast<void*>(static_cast<intptr_t>(flags | O_APPEND))) < 0)
+    return nullptr;
+  FILE* const stream = real::fdopen(fd, strchr(mode, 'e') != nullptr ? "we" : "w");
+  if (stream == nullptr) return nullptr;
+  constexpr int kNoReads = 4, kNoWrites = 8, kAppending = 0x1000;  // of glibc's FILE, as fdopen sets them
+  stream->_flags &= ~(kNoReads | kNoWrites);
+  stream->_flags |= (reads ? 0 : kNoReads) | (writes ? 0 : kNoWrites) | (appends ? kAppending : 0);
+  return stream;
+}
+
+void* mmap(void* address, size_t size, int protection, int flags, int fd, off_t offset) {
+  char byte;
+  if ((flags & MAP_TYPE) != MAP_PRIVATE || ReadAt(fd, &byte, 1, offset, 0) < 0) {
+    errno = (flags & MAP_TYPE) != MAP_PRIVATE ? ENODEV : errno == EBADF ? EACCES : errno;
+    return MAP_FAILED;
+  }
+  void* const start = real::mmap(address, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+  if (start == MAP_FAILED) return start;
+  if (ReadAt(fd, start, size, offset, 0) >= 0 &&
+      raw::Syscall(SYS_mprotect, raw::Address(start), raw::Word(size), protection) == 0)
+    return start;
+  const int error = errno;
+  real::munmap(start, size);
+  errno = error;
+  return MAP_FAILED;
+}
+
 ssize_t pwrite(int fd, const void* buffer, size_t size, off_t offset) {
   if (!IsOutputFile(fd)) return real::pwrite(fd, buffer, size, offset);
   if (offset >= 0) return WriteAt(fd, buffer, size, offset, 0);
@@ -152,7 +253,7 @@ ssize_t copy_file_range(int from, off64_t* offset, int fd, off64_t* to_offset, s
   // Between two hosts it is as between two file systems: the caller reads and writes.
   if (!IsOutputFile(fd) && !IsOutputFile(from))
     return real::copy_file_range(from, offset, fd, to_offset, size, flags);
-  errno = IsOutputFile(from) ? EBADF : EXDEV;
+  errno = EXDEV;
   return -1;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -35,6 +36,14 @@ void ForgetOutputLocks(bool close);
 
 // Libc's functions of these names on such a file; anything else goes to libc.
 namespace output {
+ssize_t read(int fd, void* buffer, size_t size);
+ssize_t pread(int fd, void* buffer, size_t size, off_t offset);
+ssize_t __pread_chk(int fd, void* buffer, size_t size, off_t offset, size_t room);
+ssize_t preadv(int fd, const iovec* parts, int count, off_t offset);
+ssize_t preadv2(int fd, const iovec* parts, int count, off_t offset, int flags);
+FILE* fdopen(int fd, const char* mode);
+// A private copy of what is in the file; of a shared one: ENODEV.
+void* mmap(void* address, size_t size, int protection, int flags, int fd, off_t offset);
 ssize_t pwrite(int fd, const void* buffer, size_t size, off_t offset);
 ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset);
 ssize_t pwritev2(int fd, const iovec* parts, int count, off_t offset, int flags);

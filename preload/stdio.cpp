@@ -31,6 +31,7 @@
 #include "preload/descriptor.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/output_file.h"
 #include "shim/wire/raw_syscall.h"
 
 // Exported by glibc since 2.1, declared nowhere. Weak: where one is missing, nothing is found.
@@ -46,6 +47,7 @@ namespace {
 
 ssize_t Read(FILE* stream, void* to, ssize_t size) {
   if (!IsKnown(stream->_fileno)) return _IO_file_read(stream, to, size);
+  if (IsOutputFile(stream->_fileno)) return output::read(stream->_fileno, to, static_cast<size_t>(size));
   return WithInput(stream->_fileno, static_cast<size_t>(size), 0,
                    [&] { return _IO_file_read(stream, to, size); });
 }

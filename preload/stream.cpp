@@ -80,6 +80,10 @@ int64_t CallAboutObject(abi::Operation operation, int fd, int64_t (&arguments)[6
   const int64_t result = CallAgent(
       operation, {arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]},
       payload, interruption);
+  if (result == -1 && errno == wire::kNotOpenForThat) {
+    errno = EBADF;
+    return result;
+  }
   if (result != -1 || errno != EBADF) return result;
   SetKind(fd, DescriptorKind::kNothing);
   *stranger = true;

@@ -11,6 +11,7 @@
 #include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/message_queue.h"
+#include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/signals.h"
 #include "preload/stream.h"
@@ -67,6 +68,7 @@ ssize_t read(int fd, void* buffer, size_t size) {
   if (KindOf(fd) == DescriptorKind::kSignals) return ReadSignals(fd, buffer, size);
   if (IsCounter(fd)) return ReadEvent(fd, buffer, size);
   if (IsQueue(fd)) return ReadQueue(fd, buffer, size);
+  if (IsOutputFile(fd)) return output::read(fd, buffer, size);
   return WithInput(fd, size, 0, [&] { return real::read(fd, buffer, size); });
 }
 ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {
@@ -78,6 +80,7 @@ ssize_t readv(int fd, const iovec* parts, int count) {
   if (KindOf(fd) == DescriptorKind::kSignals && count > 0) {
     return ReadSignals(fd, parts[0].iov_base, parts[0].iov_len);
   }
+  if (IsOutputFile(fd)) return output::preadv2(fd, parts, count, -1, 0);
   if (!IsCounter(fd)) {
     return WithInput(fd, TotalSize(parts, count), 0, [&] { return real::readv(fd, parts, count); });
   }

@@ -88,10 +88,12 @@ constexpr size_t NotedSize(ssize_t bytes) {
   }
 #define READS_AT(R, name, P, A, fd, bytes, offset)            \
   __attribute__((noinline, cold)) static R Ask_##name P {     \
+    if (IsOutputFile(fd)) return output::name A;              \
+    if (!IsMappedFile(fd)) return real::name A;               \
     return FetchRange(fd, offset, bytes) ? real::name A : -1; \
   }                                                           \
   WRAPPER(R, name, P) {                                       \
-    if (IsMappedFile(fd)) [[unlikely]]                        \
+    if (IsKnown(fd)) [[unlikely]]                             \
       return Ask_##name A;                                    \
     return real::name A;                                      \
   }

@@ -112,6 +112,7 @@ class Streams : public Component {
     if (MappedFiles* files = agent_.mapped_files(); files != nullptr) {
       done = [files, done = std::move(done)] { files->StoreOutput(done); };
     }
+    if (reason.ended) origins_.LockerEnded(process.session_pid);
     const auto last = last_.extract(process.incarnation);
     if (last.empty()) return done();
     origins_.WhenWritten(last.mapped().streams, reason.killed ? wire::Patience::kNone : wire::Patience::kLong,

@@ -106,6 +106,10 @@ Result<Kind> Classify(int descriptor, const struct stat& status, const std::stri
   }
 }
 
+bool IsMadeForMapping(const std::string& link) {
+  return link.starts_with("/memfd:") || link.starts_with("/dev/shm/") || link.starts_with("/dev/zero");
+}
+
 // Bytes that nobody can change any more, or that this descriptor cannot: a copy of others would be another
 // file.
 bool MayBeCopied(int descriptor, uint32_t flags) {

@@ -12,13 +12,14 @@ namespace elsewhere::runtime::stream {
 
 // Travels as JobDescriptor::kind.
 enum class Kind : uint32_t {
-  kPipeRead = 1,    // bridged: read end of a pipe or FIFO
-  kPipeWrite = 2,   // bridged: write end
-  kSocket = 3,      // bridged: connected Unix or TCP socket, end of a socketpair
-  kTerminal = 4,    // bridged
-  kOutputFile = 5,  // bridged: write-only plain file, written at its origin so that its offset stays shared
-  kPlainFile = 6,   // opened again by name; the offset is carried there and back
-  kReopened = 7,    // directory or stateless device: opened again by name
+  kPipeRead = 1,   // bridged: read end of a pipe or FIFO
+  kPipeWrite = 2,  // bridged: write end
+  kSocket = 3,     // bridged: connected Unix or TCP socket, end of a socketpair
+  kTerminal = 4,   // bridged
+  kOutputFile =
+      5,  // bridged: plain file that is write-only or has no name, used at its origin, where its offset is
+  kPlainFile = 6,      // opened again by name; the offset is carried there and back
+  kReopened = 7,       // directory or stateless device: opened again by name
   kAnonymousFile = 8,  // memfd or unlinked file: made anew with its bytes where nobody can change them
   kEvent = 9,          // bridged: eventfd, whose count is one for all
   kTimer = 10,         // bridged: timerfd, whose expirations are there for one reader
@@ -72,6 +73,9 @@ inline constexpr uint64_t kMaxAnonymousFile = 1 << 20;
 // `link` is what /proc/self/fd/N of the process said, `flags` its F_GETFL. An error is the reason why the
 // process must stay; `descriptor` is a dup, only looked at.
 Result<Kind> Classify(int descriptor, const struct stat& status, const std::string& link, int flags);
+
+// Of a file without a name: one in memory, which processes use by mapping it.
+bool IsMadeForMapping(const std::string& link);
 
 // Of an anonymous file: bytes that nobody can change any more, or that this descriptor cannot: a copy of
 // others would be another file.

@@ -63,6 +63,14 @@ int64_t WriteAt(int descriptor, const wire::StreamControl& control) {
   return pwritev2(descriptor, &part, 1, control.first, static_cast<int>(control.second));
 }
 
+int64_t ReadAt(int descriptor, const wire::StreamControl& control, wire::StreamControlled& answer) {
+  answer.payload.resize(static_cast<size_t>(std::clamp<int64_t>(control.first, 0, abi::kSlotPayload)));
+  const iovec part{answer.payload.data(), answer.payload.size()};
+  const ssize_t size = preadv2(descriptor, &part, 1, control.second, static_cast<int>(control.third));
+  answer.payload.resize(size > 0 ? static_cast<size_t>(size) : 0);
+  return size;
+}
+
 int64_t Name(int descriptor, wire::StreamControlled& answer) {
   const std::string link = "/proc/self/fd/" + std::to_string(descriptor);
   answer.payload.resize(abi::kSlotPayload);
@@ -153,6 +161,8 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
       return SetTimes(descriptor, control);
     case StreamCall::kWriteAt:
       return WriteAt(descriptor, control);
+    case StreamCall::kReadAt:
+      return ReadAt(descriptor, control, answer);
     case StreamCall::kFileSystem: {
       struct statfs status {};
       const int result = fstatfs(descriptor, &status);
@@ -213,7 +223,8 @@ wire::StreamControlled Answer(int descriptor, const wire::StreamControl& control
   wire::StreamControlled answer{control.request, 0, 0, {}};
   errno = 0;
   answer.result = Make(descriptor, control, answer);
-  if (answer.result < 0) answer.error = errno;
+  // The descriptor is one: it is not open for that.
+  if (answer.result < 0) answer.error = errno == EBADF ? wire::kNotOpenForThat : errno;
   return answer;
 }
 
@@ -279,6 +290,11 @@ void WaitingCall::Cancel() {
   if (!runs_) return;
   pthread_kill(thread_, InterruptSignal());
   loop_.After(kAgain, [self = shared_from_this()] { self->Cancel(); });
+}
+
+bool IsProcessLock(const wire::StreamControl& control) {
+  return control.call == static_cast<int64_t>(StreamCall::kRecordLock) &&
+         (control.first == F_SETLK || control.first == F_SETLKW || control.first == F_GETLK);
 }
 
 std::shared_ptr<WaitingCall> RunCall(EventLoop& loop, int descriptor, const wire::StreamControl& control,

@@ -39,6 +39,9 @@ class WaitingCall : public std::enable_shared_from_this<WaitingCall> {
   bool cancelled_ = false;
 };
 
+// Is it about a record lock that belongs to the calling process, not to the description?
+bool IsProcessLock(const wire::StreamControl& control);
+
 // Makes the call on `descriptor` and gives the answer to `done`, on the loop's thread: at once, or, where
 // something is returned, later.
 std::shared_ptr<WaitingCall> RunCall(EventLoop& loop, int descriptor, const wire::StreamControl& control,

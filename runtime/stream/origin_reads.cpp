@@ -406,6 +406,18 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
   make();
 }
 
+// Record locks that belong to a process of another host: they are those of a description that only it has,
+// for the kernel knows no more of it than that. A file that has a name is opened where the process is.
+int OriginStream::DescriptorOfLocker(wire::StreamControl& call) {
+  Descriptor& own = lockers_[static_cast<int32_t>(call.third)];
+  if (!own) {
+    auto opened = OpenAgain(descriptor_.get(), flags_ & O_ACCMODE);
+    if (opened) own = std::move(*opened);
+  }
+  call.first = call.first == F_SETLK ? F_OFD_SETLK : call.first == F_SETLKW ? F_OFD_SETLKW : F_OFD_GETLK;
+  return own.get();
+}
+
 void OriginStream::MakeCall(HostId host, const wire::StreamControl& control) {
   wire::StreamControlled answer;
   const auto send = [&agent = agent_, host](const wire::StreamControlled& made) { agent.Send(host, made); };
@@ -422,7 +434,10 @@ void OriginStream::MakeCall(HostId host, const wire::StreamControl& control) {
       if (!alive.expired()) calls_.erase(key);
       send(made);
     };
-    if (auto waits = RunCall(agent_.loop(), descriptor_.get(), control, done)) calls_[key] = std::move(waits);
+    wire::StreamControl call = control;
+    const int descriptor = IsProcessLock(control) ? DescriptorOfLocker(call) : descriptor_.get();
+    if (descriptor < 0) return send({control.request, -1, ENOLCK, {}});
+    if (auto waits = RunCall(agent_.loop(), descriptor, call, done)) calls_[key] = std::move(waits);
     return;
   }
   if (closed_) {

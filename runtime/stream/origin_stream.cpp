@@ -202,6 +202,7 @@ void OriginStream::CloseEverything() {
   closed_ = true;
   pump_.Reset();
   descriptor_.Reset();
+  lockers_.clear();
 }
 
 std::optional<OriginStream::Sole> OriginStream::SoleShare() const {

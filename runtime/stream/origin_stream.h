@@ -81,6 +81,8 @@ class OriginStream {
   void TellOffset();
   // The deputy of this process was continued.
   void ProcessContinued(wire::Incarnation process);
+  // A process elsewhere has ended, and with it its record locks.
+  void LockerEnded(int32_t process) { lockers_.erase(process); }
   void HostGone(HostId host);
   // Runs `action` when everything that the share was sent so far is in or was thrown away, at once if so now;
   // or, `stuck`, when the object, a pipe or socket, has taken nothing for as long as `patience` says. Either
@@ -160,6 +162,7 @@ class OriginStream {
   void Written(StreamId id, uint64_t bytes);
   void MakeCall(HostId host, const wire::StreamControl& control);
   void CancelCall(HostId host, const wire::StreamControl& control);
+  int DescriptorOfLocker(wire::StreamControl& call);
   void SendCredit(StreamId id, Share& share, bool last);
   int ShutDown(int how);
   void ShutWriting();
@@ -222,6 +225,7 @@ class OriginStream {
   std::vector<Request> parked_;  // of a terminal that is another group's; until their process is continued
   std::vector<Watcher> watchers_;
   std::map<std::pair<StreamId, uint64_t>, std::shared_ptr<WaitingCall>> calls_;  // by share and request
+  std::map<int32_t, Descriptor> lockers_;                                        // by session pid
   std::vector<uint8_t> returned_;  // comes before what the object has
   std::shared_ptr<FirstBytes> first_;
   std::deque<Part> returned_parts_;  // connections, datagrams: each is one answer

@@ -170,9 +170,9 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
     if (!classified) return classified.error();
     kind = *classified;
     if (kind == Kind::kAnonymousFile && !MayBeCopied(held, entry.flags)) {
-      // What a program prints into is only written, whatever else its descriptor permits.
-      if (entry.number != STDOUT_FILENO && entry.number != STDERR_FILENO)
-        return Error{ENOTSUP, "an unlinked file that can be written cannot move to another host"};
+      // What a program prints into is not mapped, whatever else its descriptor permits.
+      if (entry.number != STDOUT_FILENO && entry.number != STDERR_FILENO && IsMadeForMapping(link))
+        return Error{ENOTSUP, "a file in memory that can be written cannot move to another host"};
       kind = Kind::kOutputFile;
     }
     if (!IsBridged(kind) && !CarriesOffset(kind)) {
@@ -261,6 +261,10 @@ void Origins::HostGone(HostId host) {
 
 void Origins::ProcessContinued(Incarnation process) {
   ForEach([process](OriginStream& stream) { stream.ProcessContinued(process); });
+}
+
+void Origins::LockerEnded(int32_t process) {
+  for (const auto& [stream, entry] : entries_) stream->LockerEnded(process);
 }
 
 // Which socket is whose peer is not known.

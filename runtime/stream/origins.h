@@ -46,6 +46,7 @@ class Origins {
   void TellOffsets();
   void HostGone(HostId host);
   void ProcessContinued(Incarnation process);
+  void LockerEnded(int32_t process);
   void Clear();
 
   size_t size() const { return by_share_.size(); }

@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 24;
+inline constexpr uint32_t kAbiVersion = 25;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------

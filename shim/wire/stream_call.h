@@ -33,8 +33,14 @@ enum class StreamCall : int64_t {
   kGetOption = 23,        // level, option, room; answer: value. result: its size
   kSetOption = 24,        // level, option; payload: value
   kShutDown = 25,         // SHUT_*: of writing, when what other hosts sent before is in
-  kRecordLock = 26,       // fcntl's F_OFD_*: command, number; payload and answer: struct flock
+  // fcntl: command, number, session pid of the caller, whose those are that are no F_OFD_*; payload and
+  // answer: struct flock
+  kRecordLock = 26,
+  kReadAt = 27,  // bytes, offset, RWF_* flags; answer: the bytes. offset -1: where the description is
 };
+
+// EBADF of a call that was made; EBADF itself says that it was not, for the descriptor is none of ours.
+inline constexpr int kNotOpenForThat = EBADFD;
 
 // The answer to a process that accepted a connection on a socket elsewhere.
 struct Accepted {

@@ -133,7 +133,7 @@ TEST_F(TwoHosts, WhatCannotMoveSaysWhy) {
   const int memory = memfd_create("test", MFD_CLOEXEC);
   const auto writable = Fork({memory});
   ASSERT_FALSE(writable.ok());
-  EXPECT_EQ(writable.error().message, "an unlinked file that can be written cannot move to another host");
+  EXPECT_EQ(writable.error().message, "a file in memory that can be written cannot move to another host");
   close(memory);
 }
 

@@ -1,5 +1,5 @@
-# forks: 2
-# home: an unlinked file that can be written cannot move to another host
+# forks: 3
+# home: a file in memory that can be written cannot move to another host
 """Files without a name that parent and child write: one file with one offset. One that can only be read moves."""
 import os
 import tempfile
