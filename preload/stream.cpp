@@ -276,6 +276,22 @@ long AvailableAtOrigin(int fd) {
   return CallAboutStream(abi::Operation::kIoctl, fd, FIONREAD, 0, {}, Interruption::kNone, &stranger);
 }
 
+namespace {
+
+// What the agent has not taken, and what the peer has not read of the rest.
+int UnsentOf(int fd, int* unsent) {
+  int there = 0, here = 0;
+  bool stranger;
+  const int64_t result = CallAboutStream(abi::Operation::kIoctl, fd, TIOCOUTQ, 0,
+                                         {nullptr, 0, &there, sizeof there}, Interruption::kNone, &stranger);
+  if (stranger) return real::ioctl(fd, TIOCOUTQ, unsent);
+  if (result < 0 || real::ioctl(fd, TIOCOUTQ, &here) != 0) return -1;
+  *unsent = here + there;
+  return 0;
+}
+
+}  // namespace
+
 bool HasRoomElsewhere(int fd) {
   const int before = errno;
   bool stranger;
@@ -397,6 +413,8 @@ int ioctl(int fd, unsigned long request, void* argument) {
     if (result == 0 && there > 0) *static_cast<int*>(argument) += static_cast<int>(there);
     return result;
   }
+  if (request == TIOCOUTQ && KindOf(fd) == DescriptorKind::kSocket && IsReadable(argument, sizeof(int)))
+    return UnsentOf(fd, static_cast<int*>(argument));
   // The local file may have holes where its content was not fetched: it is no object to share blocks with.
   if (request == FICLONE || request == FICLONERANGE || request == FIDEDUPERANGE) {
     errno = EOPNOTSUPP;
