@@ -187,6 +187,15 @@ class Agent {
   void SendAhead(HostId to, const M& message) {
     SendEncodedAhead(to, wire::Encode(host(), NextSequence(), message));
   }
+  // Of what no process did, nor may wait for: nothing needs to go first.
+  template <wire::AnyMessage M>
+  void SendAlone(HostId to, const M& message) {
+    SendEncodedAhead(to, wire::Encode(host(), NextSequence(), message));
+  }
+  // Runs `action`, which sends, at the end of the loop's round; or somewhat later where what must go first
+  // (Component::BeforeSend) has just taken long, so that it does not take all of the time. For what may come
+  // many times in a row and goes with any other message, too.
+  virtual void SendSoon(std::function<void()> action) { loop().Defer(std::move(action)); }
   // A line for the summary at the session's end, with the number of times.
   void Note(const std::string& text) {
     if (is_home()) {

@@ -13,6 +13,9 @@ namespace {
 
 constexpr char kMessageContext[] = "message";
 constexpr std::chrono::seconds kLongestSilence{30};
+// What goes before messages that could wait may take this part of the time, unless it is as short as this.
+constexpr int kFirstShare = 8;
+constexpr std::chrono::microseconds kShortFirst{100};
 
 std::span<const uint8_t> BytesOf(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
@@ -152,16 +155,25 @@ void AgentCore::RefuseMessage(HostId from, const std::string& what) {
 }
 
 void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
+  const auto began = std::chrono::steady_clock::now();
   calls_->TakeUnheard();  // what is sent may have been written after them
   // What goes ahead of it to the same host goes with it, and wakes that host once.
   const auto link = links_.find(to);
   const bool holds = link != links_.end() && holding_.insert(to).second;
   if (holds) link->second->Hold();
   for (auto& component : components_) component->BeforeSend(to);
+  first_sent_ = std::chrono::steady_clock::now();
+  first_took_ = first_sent_ - began;
   Post(to, std::move(message));
   if (!holds) return;
   holding_.erase(to);
   if (const auto still = links_.find(to); still != links_.end()) still->second->Release();
+}
+
+void AgentCore::SendSoon(std::function<void()> action) {
+  const auto wait = first_sent_ + kFirstShare * first_took_ - std::chrono::steady_clock::now();
+  if (first_took_ <= kShortFirst || wait.count() <= 0) return loop_->Defer(std::move(action));
+  loop_->After(wait, std::move(action));
 }
 
 void AgentCore::Post(HostId to, std::vector<uint8_t> message) {

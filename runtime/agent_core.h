@@ -73,6 +73,7 @@ class AgentCore final : public Agent {
     calls_->OnCall(operation, std::move(handler));
   }
   void TakeCalls() override { calls_->TakeCalls(); }
+  void SendSoon(std::function<void()> action) override;
   void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) override {
     calls_->Complete(id, result, error, payload);
   }
@@ -182,6 +183,8 @@ class AgentCore final : public Agent {
   uint64_t last_offer_ = 0;
   uint64_t last_sequence_ = 0;
   uint64_t last_incarnation_ = 0;
+  std::chrono::steady_clock::time_point first_sent_;  // what goes before a message, the last time
+  std::chrono::steady_clock::duration first_took_{};
   bool ending_ = false;  // nothing is sent or started any more
   bool ended_ = false;
   std::function<void(const std::string&)> on_fatal_ = [](const std::string&) {};

@@ -72,7 +72,7 @@ class Streams : public Component {
   }
 
   void BeforeSend(HostId /*to*/) override {
-    origins_.TellOffsets();
+    origins_.BeforeSend();
     mirrors_.BeforeSend();
   }
   void ProcessGone(const Process& process) override { mirrors_.ProcessGone(process); }

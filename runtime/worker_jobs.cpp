@@ -270,12 +270,12 @@ void WorkerJobs::Entered(Incarnation incarnation) {
   Starting* starting = FindStarting(incarnation);
   if (starting == nullptr) return;
   const uint64_t now = Now();
-  core_.Send(wire::kHome, wire::Started{.incarnation = incarnation,
-                                        .kernel_pid = starting->kernel_pid,
-                                        .received_nanoseconds = starting->received,
-                                        .fetch_nanoseconds = starting->fetched - starting->received,
-                                        .restore_nanoseconds = now - starting->fetched,
-                                        .fetched_bytes = starting->fetched_bytes});
+  core_.SendAlone(wire::kHome, wire::Started{.incarnation = incarnation,
+                                             .kernel_pid = starting->kernel_pid,
+                                             .received_nanoseconds = starting->received,
+                                             .fetch_nanoseconds = starting->fetched - starting->received,
+                                             .restore_nanoseconds = now - starting->fetched,
+                                             .fetched_bytes = starting->fetched_bytes});
   running_[incarnation] = Running{.kernel_pid = starting->kernel_pid};
   starting_.erase(incarnation);
   const Process* process = core_.FindProcess(incarnation);

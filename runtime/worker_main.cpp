@@ -146,7 +146,7 @@ void WorkerAgent::OnPacket(ConnectionId connection, const Connections::Packet& p
 }
 
 void WorkerAgent::Beat() {
-  core_->Send(wire::kHome, wire::Heartbeat{static_cast<uint32_t>(jobs_->running()), AvailableMemory()});
+  core_->SendAlone(wire::kHome, wire::Heartbeat{static_cast<uint32_t>(jobs_->running()), AvailableMemory()});
   core_->loop().After(kHeartbeat, [this] { Beat(); });
 }
 

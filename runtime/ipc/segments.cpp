@@ -232,9 +232,12 @@ void Segments::Drop(SegmentId id) {
 }
 
 void Segments::Publish() {
+  const auto start = steady_clock::now();
   for (auto& [id, entry] : entries_) {
     if (IsShared(entry)) PublishEntry(entry);
   }
+  published_ = steady_clock::now();
+  took_ = published_ - start;
 }
 
 void Segments::PublishEntry(Entry& entry) {
@@ -330,11 +333,12 @@ void Segments::Exchange() {
   const bool shared = std::any_of(entries_.begin(), entries_.end(),
                                   [this](const auto& item) { return IsShared(item.second); });
   if (!shared || agent_.ending()) return;
-  const auto start = steady_clock::now();
-  Publish();
   LetGoOfAbandoned();
-  const auto cost = steady_clock::now() - start;
-  ScheduleExchange(std::max<std::chrono::nanoseconds>(kExchangeInterval, cost * kExchangeShare));
+  const auto due = [this] {
+    return published_ + std::max<std::chrono::nanoseconds>(kExchangeInterval, took_ * kExchangeShare);
+  };
+  if (steady_clock::now() >= due()) Publish();  // else some message had it done
+  ScheduleExchange(due() - steady_clock::now());
 }
 
 void Segments::Close() {

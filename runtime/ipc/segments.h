@@ -120,6 +120,8 @@ class Segments {
   uint64_t last_id_ = 0;
   uint64_t last_request_ = 0;
   EventLoop::TimerId timer_ = 0;
+  std::chrono::steady_clock::time_point published_;  // all, the last time
+  std::chrono::nanoseconds took_{};
 };
 
 }  // namespace elsewhere::runtime

@@ -345,7 +345,7 @@ void OriginStream::Break(int error) {
     ++agent_.report().notes["output to a file at home failed: " + std::string(strerror(error))];
   }
   const auto shares = Shares();
-  for (const auto& [id, host] : shares) agent_.Send(host, wire::StreamBroken{id, error});
+  for (const auto& [id, host] : shares) events_.broken(host, wire::StreamBroken{id, error});
   for (const auto& [id, host] : shares) Written(id, queue_.Drop(id));
   if (!closed_) UpdateInterest();
 }

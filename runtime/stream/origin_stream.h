@@ -48,6 +48,8 @@ class OriginStream {
     std::function<void(OriginStream&)> unread;
     // A socket was shut down for another host: it and its peer may not be written any more.
     std::function<void()> shut_down;
+    // Nothing more can be written, as that host is to be told; soon.
+    std::function<void(HostId, const wire::StreamBroken&)> broken;
   };
   // `descriptor`: a dup of the description. `events` must not destroy the stream at once.
   static Result<std::unique_ptr<OriginStream>> Create(Agent& agent, Passing& passing, Kind kind,

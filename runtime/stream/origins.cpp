@@ -90,10 +90,12 @@ OriginStream* Origins::Find(const Key& key, Kind kind, int held) {
 
 Result<OriginStream*> Origins::Adopt(const Key& key, Kind kind, int& held, int flags) {
   if (held < 0) return Error{EBADF, "a descriptor of the process was not handed over"};
-  auto created = OriginStream::Create(agent_, passing_, kind, Descriptor(std::exchange(held, -1)), flags,
-                                      {.unused = [this](OriginStream& stream) { Forget(stream); },
-                                       .unread = [this](OriginStream& stream) { Unread(stream); },
-                                       .shut_down = [this] { LookForShutdowns(); }});
+  auto created = OriginStream::Create(
+      agent_, passing_, kind, Descriptor(std::exchange(held, -1)), flags,
+      {.unused = [this](OriginStream& stream) { Forget(stream); },
+       .unread = [this](OriginStream& stream) { Unread(stream); },
+       .shut_down = [this] { LookForShutdowns(); },
+       .broken = [this](HostId host, const wire::StreamBroken& broken) { SayBroken(host, broken); }});
   if (!created) return created.error();
   OriginStream* stream = created->get();
   entries_[stream] = Entry{std::move(*created), key};
@@ -255,7 +257,25 @@ void Origins::ForEach(Action action) {
   }
 }
 
+void Origins::SayBroken(HostId host, const wire::StreamBroken& broken) {
+  broken_.emplace_back(host, broken);
+  if (broken_.size() == 1) agent_.SendSoon([this] { SendBroken(); });
+}
+
+void Origins::SendBroken() {
+  if (broken_.empty()) return;
+  const auto [host, broken] = broken_.back();
+  broken_.pop_back();
+  agent_.Send(host, broken);  // the others before it
+}
+
+void Origins::BeforeSend() {
+  TellOffsets();
+  for (const auto& [host, broken] : std::exchange(broken_, {})) agent_.SendAhead(host, broken);
+}
+
 void Origins::HostGone(HostId host) {
+  std::erase_if(broken_, [host](const auto& entry) { return entry.first == host; });
   ForEach([host](OriginStream& stream) { stream.HostGone(host); });
 }
 
@@ -273,6 +293,7 @@ void Origins::LookForShutdowns() {
 }
 
 void Origins::Clear() {
+  broken_.clear();
   by_key_.clear();
   by_share_.clear();
   entries_.clear();

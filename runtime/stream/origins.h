@@ -42,8 +42,8 @@ class Origins {
   // Runs `done` when what was sent so far for `streams` is in,
   // except where one is stuck.
   void WhenWritten(const std::vector<StreamId>& streams, wire::Patience patience, OriginStream::Action done);
-  // Tells the hosts that share a plain file's offset where it is (Component::BeforeSend).
-  void TellOffsets();
+  // Tells the hosts that share a plain file's offset where it is, and those whose streams are broken.
+  void BeforeSend();
   void HostGone(HostId host);
   void ProcessContinued(Incarnation process);
   void LockerEnded(int32_t process);
@@ -74,6 +74,9 @@ class Origins {
   template <class Action>
   void ForEach(Action action);
   void Forget(OriginStream& stream);
+  void TellOffsets();
+  void SayBroken(HostId host, const wire::StreamBroken& broken);
+  void SendBroken();
   template <class M, class Handler>
   void Route(Handler handler);
 
@@ -84,6 +87,9 @@ class Origins {
   std::unordered_multimap<Key, OriginStream*, KeyHash> by_key_;
   std::unordered_map<StreamId, OriginStream*> by_share_;
   std::unordered_set<OriginStream*> carrying_;  // of plain files
+  // A process that ends may be the last reader of many; before each message that goes by itself shared memory
+  // is compared.
+  std::vector<std::pair<HostId, wire::StreamBroken>> broken_;
   uint64_t next_id_ = 1;
 };
 

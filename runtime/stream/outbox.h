@@ -27,7 +27,7 @@ class Outbox {
   }
   void Send(HostId to, const wire::StreamClose& close) {
     closes_.emplace_back(to, close);
-    Defer();
+    if (closes_.size() == 1) agent_.SendSoon([this] { SendCloses(); });
   }
   void Send(HostId to, const wire::StreamPull& pull) {
     if (!held_ || to_ != to) return agent_.Send(to, pull);
@@ -55,11 +55,13 @@ class Outbox {
       deferred_ = false;
       if (held_) agent_.TakeCalls();
       Flush();
-      if (closes_.empty()) return;
-      const auto [to, close] = closes_.back();
-      closes_.pop_back();
-      agent_.Send(to, close);  // the others before it
     });
+  }
+  void SendCloses() {
+    if (closes_.empty()) return;
+    const auto [to, close] = closes_.back();
+    closes_.pop_back();
+    agent_.Send(to, close);  // the others before it
   }
 
   Agent& agent_;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <array>
 #include <csignal>
 #include <filesystem>
 
@@ -115,6 +116,29 @@ TEST_F(TwoHosts, AWriterElsewhereLearnsThatNobodyReads) {
   signal(SIGPIPE, SIG_IGN);
   EXPECT_EQ(Put((*child)[pipe.write], "x"), -1);
   EXPECT_EQ(errno, EPIPE);
+}
+
+// Before each message that goes by itself shared memory is compared.
+TEST_F(TwoHosts, PipesThatBreakTogetherAreSaidTogether) {
+  size_t compared = 0;
+  home_->before_send = [&] {
+    ++compared;
+    home_streams_->BeforeSend(1);
+  };
+  std::array<Pipe, 8> pipes;
+  std::vector<int> ends;
+  for (const Pipe& pipe : pipes) ends.push_back(pipe.write);
+  auto child = MustFork(ends);
+  Settle();
+  compared = 0;
+  for (Pipe& pipe : pipes) {
+    pipe.CloseWrite();
+    pipe.CloseRead();
+  }
+  for (const int end : ends) {
+    EXPECT_TRUE(Until([&] { return (stream::PollNow((*child)[end], POLLOUT) & POLLERR) != 0; }));
+  }
+  EXPECT_EQ(compared, 1U);
 }
 
 TEST_F(TwoHosts, APipeThatNobodyReadsAnyMoreIsBrokenFromTheStart) {
