@@ -12,11 +12,15 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 namespace elsewhere::preload {
 namespace {
 
 constexpr uint64_t kAllowedShare = 4;  // of the memory that is available
+constexpr uint64_t kMostMissing = 16;  // this part of a huge page; an allocator's arena may have its holes
 
 // Terminated; false: it cannot be read.
 template <uint64_t kSize>
@@ -35,6 +39,39 @@ bool Unprotect(int faults, uint64_t start, uint64_t length) {
   uffdio_writeprotect change{};
   change.range = {start, length};
   return !raw::Failed(raw::Syscall(SYS_ioctl, faults, UFFDIO_WRITEPROTECT, raw::Address(&change)));
+}
+
+// Stretches of pages that are there, ascending.
+struct Present {
+  const capture::PageRegion* stretches;
+  uint64_t count;
+};
+
+// Calls `hole(start, end)` for what is not there of the block.
+template <class Hole>
+void ForEachHole(const Present& present, uint64_t block, Hole hole) {
+  const uint64_t end = block + kHugePage;
+  uint64_t at = block;
+  for (uint64_t i = 0; i < present.count && at < end; ++i) {
+    const capture::PageRegion& stretch = present.stretches[i];
+    if (stretch.end <= at) continue;
+    if (stretch.start > at) hole(at, stretch.start < end ? stretch.start : end);
+    at = stretch.end;
+  }
+  if (at < end) hole(at, end);
+}
+
+bool IsWorthwhile(const Present& present, uint64_t block) {
+  uint64_t missing = 0;
+  ForEachHole(present, block, [&missing](uint64_t start, uint64_t end) { missing += end - start; });
+  return missing <= kHugePage / kMostMissing;
+}
+
+// Of watched memory the kernel gathers only what is there.
+void FillHoles(const Present& present, uint64_t block) {
+  ForEachHole(present, block, [](uint64_t start, uint64_t end) {
+    raw::Syscall(SYS_madvise, raw::Word(start), raw::Word(end - start), MADV_POPULATE_WRITE);
+  });
 }
 
 }  // namespace
@@ -56,20 +93,28 @@ uint64_t HugePageAllowance() {
 
 void GatherHugePages(int pagemap, int faults, uint64_t start, uint64_t end, capture::PageRegion* found,
                      uint64_t limit) {
+  constexpr uint64_t kAbsent = capture::kPageIsZero;
   capture::ScanArguments arguments{};
   arguments.size = sizeof arguments;
   arguments.start = start;
   arguments.end = end;
   arguments.vector = reinterpret_cast<uintptr_t>(found);
   arguments.vector_length = limit;
-  arguments.category_mask = arguments.return_mask = capture::kPageIsPresent;
+  arguments.category_inverted = kAbsent;
+  arguments.category_mask = capture::kPageIsPresent | kAbsent;
+  arguments.return_mask = capture::kPageIsPresent;
   const long count =
       raw::Syscall(SYS_ioctl, pagemap, raw::Word(capture::kPagemapScan), raw::Address(&arguments));
-  for (long i = 0; i < count; ++i) {
-    const uint64_t first = (found[i].start + kHugePage - 1) & ~(kHugePage - 1);
-    const uint64_t last = found[i].end & ~(kHugePage - 1);
-    if (first >= last || !Unprotect(faults, first, last - first)) continue;
-    raw::Syscall(SYS_madvise, raw::Word(first), raw::Word(last - first), MADV_COLLAPSE);
+  if (raw::Failed(count) || count == 0) return;
+  const Present present{found, static_cast<uint64_t>(count)};
+  uint64_t first = start;
+  for (uint64_t block = start; block <= end; block += kHugePage) {
+    if (block < end && IsWorthwhile(present, block) && Unprotect(faults, block, kHugePage)) {
+      FillHoles(present, block);
+      continue;
+    }
+    if (first < block) raw::Syscall(SYS_madvise, raw::Word(first), raw::Word(block - first), MADV_COLLAPSE);
+    first = block + kHugePage;
   }
 }
 

@@ -6,9 +6,9 @@
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "preload/capture/maps_line.h"
-#include "preload/deputy_start.h"
 #include "preload/descriptor.h"
 #include "preload/huge_pages.h"
 #include "shim/wire/raw_syscall.h"
@@ -30,7 +30,8 @@ constexpr uint64_t kPage = 4096;
 constexpr uint64_t kAsynchronous = 1 << 15;              // UFFD_FEATURE_WP_ASYNC
 constexpr uint64_t kWorthWatching = (32 << 20) / kPage;  // resident pages
 constexpr uint64_t kLeastRange = 1 << 20;
-// A fork may take twice as long as without, or this much longer, while huge pages are gathered.
+// While huge pages are gathered a fork may take twice the time that it takes the processor, or this much
+// more.
 constexpr uint64_t kLongestGathering = 20'000'000;  // nanoseconds
 constexpr uint64_t kGatheredAtOnce = 16 << 20;
 
@@ -66,6 +67,13 @@ Memory MemoryPages() {
   const uint64_t mapped = capture::TakeNumber(&at, 10);
   if (*at == ' ') ++at;
   return {mapped, capture::TakeNumber(&at, 10)};
+}
+
+// Of this thread, in nanoseconds.
+uint64_t ProcessorTime() {
+  timespec time{};
+  raw::Syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, raw::Address(&time));
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(time.tv_nsec);
 }
 
 void End() {
@@ -211,10 +219,10 @@ void Gather(int pagemap, uint64_t fork_took) {
   if (watch.gathered_ranges == watch.records->range_count || !HugePagesAllowed()) return;
   uint64_t allowance = HugePageAllowance();
   const uint64_t longest = fork_took > kLongestGathering ? fork_took : kLongestGathering;
-  const uint64_t began = NowNanoseconds();
+  const uint64_t began = ProcessorTime();
   uint64_t start = 0;
   uint64_t end = 0;
-  while (allowance >= kGatheredAtOnce && NowNanoseconds() - began < longest && NextPiece(&start, &end)) {
+  while (allowance >= kGatheredAtOnce && ProcessorTime() - began < longest && NextPiece(&start, &end)) {
     GatherHugePages(pagemap, watch.faults, start, end, watch.records->scan, PageRecords::kScanBatch);
     allowance -= end - start;
   }
@@ -245,11 +253,11 @@ void WatchBeforeFork() {
     watch.process = process;
   }
   ++watch.forks;
-  watch.fork_began = NowNanoseconds();
+  watch.fork_began = ProcessorTime();
 }
 
 void WatchAfterForkInParent() {
-  const uint64_t fork_took = NowNanoseconds() - watch.fork_began;
+  const uint64_t fork_took = ProcessorTime() - watch.fork_began;
   if (watch.forks < 2 || watch.impossible) return;
   const bool alone = __libc_single_threaded != 0 && watch.forks < PageRecords::kMostForks;
   if (!alone || (watch.records != nullptr && LoadRecord(&watch.records->stale) != 0)) End();

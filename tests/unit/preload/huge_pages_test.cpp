@@ -117,10 +117,24 @@ TEST_F(HugePagesTest, WhatIsPresentIsGatheredAndHoldsWhatItHeld) {
   for (uint64_t page = 0; page < kSize / kPage; ++page) ASSERT_EQ(memory_[page * kPage], Value(page)) << page;
 }
 
-TEST_F(HugePagesTest, AProcessDoesNotGrow) {
-  madvise(memory_ + kHugePage + 5 * kPage, kPage, MADV_DONTNEED);
+TEST_F(HugePagesTest, SmallHolesAreFilledWithZeros) {
+  madvise(memory_ + 100 * kPage, 3 * kPage, MADV_DONTNEED);
+  madvise(memory_ + kSize - 4 * kPage, 4 * kPage, MADV_DONTNEED);
+  ASSERT_EQ(memory_[101 * kPage], 0);  // the page of zeros now
   Gather();
-  EXPECT_EQ(Resident(), std::pair(kSize - kHugePage, kSize - kPage));
+  EXPECT_EQ(Resident(), std::pair(kSize, kSize));
+  for (uint64_t page = 0; page < kSize / kPage; ++page) {
+    const bool hole = (page >= 100 && page < 103) || page >= kSize / kPage - 4;
+    ASSERT_EQ(memory_[page * kPage], hole ? 0 : Value(page)) << page;
+  }
+}
+
+TEST_F(HugePagesTest, AProcessGrowsLittle) {
+  constexpr uint64_t kHole = 64 * kPage;
+  madvise(memory_ + kHugePage + 5 * kPage, kHole, MADV_DONTNEED);
+  madvise(memory_ + 2 * kHugePage + 5 * kPage, 2 * kHugePage - 10 * kPage, MADV_DONTNEED);
+  Gather();
+  EXPECT_EQ(Resident(), std::pair(kHugePage, 2 * kHugePage - kHole + 10 * kPage));
 }
 
 TEST_F(HugePagesTest, WhatWasWatchedAlreadyIsGatheredAndCountsAsWritten) {
