@@ -92,8 +92,8 @@ inline void SetKind(int fd, DescriptorKind kind) {
 }
 
 // Which descriptors this thread has written objects elsewhere through since it last released something
-// (abi::WroteTo). Behind the window of a stream that others have filled
-// only what these had is waited for (runtime/stream/README.md).
+// (abi::WroteTo). Behind the window of a stream that others have filled only what these had is waited for
+// (runtime/stream/README.md).
 extern constinit thread_local uint64_t written_to;
 
 // Around an output. Before it for handlers that run in between, behind it for other threads that look.

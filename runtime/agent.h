@@ -116,7 +116,7 @@ class Component {
   // Both sides, and at a fence: what `process` wrote must be at its origin (worker: sent before whatever is
   // sent after `done`; home: in the real objects) before `done`. `ended`: it is the last time; `killed`: it
   // ended by a signal. `wrote`, at a fence: what it wrote itself through these descriptors (abi::WroteTo) is
-  // waited for also where others have written more than can be sent now.
+  // waited for, until it is in, also where others have written more than can be sent now.
   struct DrainReason {
     bool ended = false;
     bool killed = false;

@@ -114,9 +114,8 @@ class Streams : public Component {
     }
     if (reason.ended) origins_.LockerEnded(process.session_pid);
     const auto last = last_.extract(process.incarnation);
-    if (last.empty()) return done();
-    origins_.WhenWritten(last.mapped().streams, reason.killed ? wire::Patience::kNone : wire::Patience::kLong,
-                         [done = std::move(done)](bool) { done(); });
+    if (last.empty() || reason.killed) return done();
+    origins_.WhenWritten(last.mapped().streams, [done = std::move(done)](bool) { done(); });
   }
 
   Agent& agent_;

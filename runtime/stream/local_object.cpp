@@ -193,9 +193,19 @@ Result<size_t> LocalObject::Take(std::span<uint8_t> buffer, std::vector<Descript
 
 void LocalObject::Enlarge() {
   constexpr int kLargePipe = 256 << 10;
-  if (process_writes_large_ || (kind_ != Kind::kPipeWrite && kind_ != Kind::kOutputFile)) return;
+  if (process_writes_large_ || kind_ != Kind::kOutputFile) return;
   process_writes_large_ = true;
   fcntl(agent_end_.get(), F_SETPIPE_SZ, kLargePipe);
+}
+
+void LocalObject::Narrow() {
+  if (kind_ != Kind::kPipeWrite || is_narrow_) return;
+  for (size_t size = 4096; size < capacity_ && !is_narrow_; size *= 2)
+    is_narrow_ = fcntl(agent_end_.get(), F_SETPIPE_SZ, static_cast<int>(size)) > 0;
+}
+
+void LocalObject::Widen() {
+  if (std::exchange(is_narrow_, false)) fcntl(agent_end_.get(), F_SETPIPE_SZ, static_cast<int>(capacity_));
 }
 
 Result<size_t> LocalObject::Give(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {

@@ -45,6 +45,7 @@ namespace elsewhere::runtime::stream {
 // What the origin tells of a bridged object beyond its kind (JobDescriptor::extra).
 struct ObjectTraits {
   uint32_t grant = 0;       // number of this grant of the stream to this host
+  uint64_t window = 0;      // how far ahead of the origin writers may be, in bytes
   int32_t socket_type = 0;  // SOCK_*
   int32_t broken = 0;       // errno that writes give already
   uint16_t rows = 0;        // terminal
@@ -53,7 +54,8 @@ struct ObjectTraits {
   uint64_t send_limit = 0;     // SO_SNDTIMEO
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.grant, s.socket_type, s.broken, s.rows, s.columns, s.receive_limit, s.send_limit);
+    return std::tie(s.grant, s.window, s.socket_type, s.broken, s.rows, s.columns, s.receive_limit,
+                    s.send_limit);
   }
 };
 
@@ -89,9 +91,13 @@ class LocalObject {
   size_t TakePackets(size_t room, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records) {
     return batch_.Take(agent_end_.get(), room, bytes, records);
   }
-  // A writer that fills the pipe faster than it is emptied gets a larger one, once: fewer turns for the same
-  // bytes.
+  // Who writes an output file faster than the pipe is emptied gets a larger one, once: fewer turns for the
+  // same bytes.
   void Enlarge();
+  // A pipe that was emptied although the window is full: what holds as little as the kernel permits is not
+  // filled again meanwhile.
+  void Narrow();
+  void Widen();
   // EAGAIN: full. EPIPE: no reader.
   Result<size_t> Give(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed = {});
 
@@ -127,6 +133,7 @@ class LocalObject {
   Descriptor process_end_;  // until the first OpenForProcesses; of an event counter always
   size_t capacity_ = 0;
   bool process_writes_large_ = false;
+  bool is_narrow_ = false;
   PacketBatch batch_;
   bool shown_ = false;  // event counter, listening socket
   HolderEnd holder_end_;

@@ -38,6 +38,7 @@ Mirror::~Mirror() {
 Result<Descriptor> Mirror::OpenForJob(const ObjectTraits& traits, int status_flags) {
   if (generation_ == 0) generation_ = traits.grant;
   grants_ = std::max(grants_, traits.grant);
+  window_ = traits.window;
   if (places_.empty() || !places_.front()->object->CanOpenAgain()) {
     auto object = LocalObject::Create(kind_, traits);
     if (!object) return object.error();
@@ -260,6 +261,9 @@ void Mirror::Count(uint64_t operations, std::chrono::nanoseconds blocked) {
 void Mirror::SetBlocked(bool blocked) {
   if (blocked == blocked_) return;
   blocked_ = blocked;
+  for (const auto& place : places_) {
+    if (!blocked) place->object->Widen();
+  }
   if (agent_.object_counts() == nullptr) return;
   const auto now = std::chrono::steady_clock::now();
   if (!blocked) Count(0, now - blocked_since_);
@@ -268,7 +272,7 @@ void Mirror::SetBlocked(bool blocked) {
 
 uint64_t Mirror::Room() const {
   const uint64_t ahead = sent_ - acknowledged_;
-  return ahead >= wire::kStreamWindow ? 0 : wire::kStreamWindow - ahead;
+  return ahead >= window_ ? 0 : window_ - ahead;
 }
 
 // Sends what processes have written. Leaves with the object empty, the window full, or the object gone.
@@ -287,9 +291,12 @@ void Mirror::Forward(Place* place) {
   }
   const bool ended = place->output_ended;
   CheckSent();
-  if (!Has(place)) return;  // who waited for that was the last to hold it
-  // TakeSome marks the end of the output; whether the holders are gone too, poll says.
-  if (!ended || place->object->agent_end() < 0) return;
+  if (ended && Has(place)) OutputEnded(place);  // who waited for that may have been the last to hold it
+}
+
+// TakeSome marks the end of the output; whether the holders are gone too, poll says.
+void Mirror::OutputEnded(Place* place) {
+  if (place->object->agent_end() < 0) return;
   const bool held = kind_ == Kind::kSocket && (PollNow(place->object->agent_end(), 0) & POLLHUP) == 0;
   if (!held) return Gone(place);
   if (!shutdown_sent_) agent_.Send(origin_, wire::StreamShutdown{id_});
@@ -373,6 +380,24 @@ void Mirror::ForwardAll() {
   }
 }
 
+// Only what is here now: others may go on writing.
+void Mirror::ForwardWaiting() {
+  if (!writable()) return;
+  ForwardAll();
+  for (Place* place : Places()) {
+    if (!Has(place) || !blocked_ || place->output_ended) continue;
+    const uint64_t target = sent_ + place->next.size() + place->object->Untaken();
+    for (bool more = true; more && sent_ < target;) {
+      Taken taken;
+      more = TakeSome(place, taken, std::min(target - sent_, wire::kStreamPart));
+      if (!taken.bytes.empty() || !taken.records.empty()) SendData(std::move(taken));
+    }
+    place->object->Narrow();
+    if (place->output_ended) OutputEnded(place);
+  }
+  CheckSent();
+}
+
 void Mirror::CheckSent() {
   const bool more =
       std::any_of(places_.begin(), places_.end(), [](const auto& place) { return !place->output_ended; });
@@ -403,6 +428,7 @@ void Mirror::WhenSent(std::function<void()> action) {
 void Mirror::OnCredit(const wire::StreamCredit& credit) {
   if (credit.generation != generation_) return;
   acknowledged_ = std::max(acknowledged_, std::min(credit.position, sent_));
+  window_ = credit.window;
   if (!blocked_ || Room() == 0) return;
   SetBlocked(false);
   for (Place* place : Places()) {

@@ -68,6 +68,8 @@ class Mirror {
   void SetSendFirst(std::function<void()> first) { send_first_ = std::move(first); }
   // Sends what processes have written so far, as far as the window permits.
   void ForwardAll();
+  // The same beyond the window: what a process has written that ends now.
+  void ForwardWaiting();
 
   // A descriptor for the processes of one job.
   Result<Descriptor> OpenForJob(const ObjectTraits& traits, int status_flags);
@@ -173,6 +175,7 @@ class Mirror {
   void Return(std::vector<uint8_t> bytes);
 
   void Forward(Place* place);
+  void OutputEnded(Place* place);
   struct Taken {
     std::vector<uint8_t> bytes;
     std::vector<uint32_t> records;
@@ -221,6 +224,7 @@ class Mirror {
 
   uint64_t sent_ = 0;  // positions
   uint64_t acknowledged_ = 0;
+  uint64_t window_ = wire::kStreamWindow;
   bool blocked_ = false;  // the window is full
   std::chrono::steady_clock::time_point blocked_since_{};
   std::vector<std::pair<CallId, std::chrono::steady_clock::time_point>> counted_;  // calls that wait

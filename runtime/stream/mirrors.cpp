@@ -347,7 +347,7 @@ void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
   files_.ProcessStarted(*streams);
 }
 
-void Mirrors::WhenSent(const StreamSet& streams, wire::Patience patience, std::function<void()> done) {
+void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
   if (streams == nullptr) return done();
   auto left = std::make_shared<size_t>(1);
   auto one_less = [this, left, done = std::move(done)] {
@@ -359,26 +359,25 @@ void Mirrors::WhenSent(const StreamSet& streams, wire::Patience patience, std::f
     Mirror* mirror = OfStream(id);
     if (mirror == nullptr || !mirror->writable()) continue;
     ++*left;
-    WhenSentOrStuck(*mirror, patience, one_less);
+    WhenSentOrStuck(*mirror, one_less);
   }
   one_less();
 }
 
-void Mirrors::WhenSentOrStuck(Mirror& mirror, wire::Patience patience, std::function<void()> done) {
+void Mirrors::WhenSentOrStuck(Mirror& mirror, std::function<void()> done) {
   const auto once = std::make_shared<std::function<void()>>(std::move(done));
   mirror.WhenSent([once] {
     if (*once) std::exchange(*once, nullptr)();
   });
-  if (*once && (patience == wire::Patience::kNone || CanGetStuck(mirror.kind())))
-    AskWhetherStuck(mirror.id(), patience, once);
+  if (*once && CanGetStuck(mirror.kind())) AskWhetherStuck(mirror.id(), once);
 }
 
 // With the window full, the origin alone knows whether anything moves. Where it does, credit has come before
 // the answer.
-void Mirrors::AskWhetherStuck(StreamId id, wire::Patience patience, const Once& done) {
-  passing_.DrainAt(NextHop(id), {id}, patience, [this, id, patience, done](bool stuck) {
+void Mirrors::AskWhetherStuck(StreamId id, const Once& done) {
+  passing_.DrainAt(NextHop(id), {id}, [this, id, done](bool stuck) {
     if (!*done) return;
-    if (!stuck) return AskWhetherStuck(id, patience, done);
+    if (!stuck) return AskWhetherStuck(id, done);
     std::exchange(*done, nullptr)();
   });
 }
@@ -402,11 +401,13 @@ void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::
     ForwardWritten(*streams);
     return WhenIn(WrittenBy(process, streams, reason.wrote), std::move(done));
   }
-  WhenSent(streams, reason.killed ? wire::Patience::kNone : wire::Patience::kLong,
-           [this, streams, incarnation = process.incarnation, done = std::move(done)] {
-             SayLast(incarnation, streams);
-             done();
-           });
+  // Its bytes go whatever the window says, since they are written; home waits for them to be in.
+  for (const StreamId id : *streams) {
+    if (Mirror* mirror = OfStream(id)) mirror->ForwardWaiting();
+  }
+  outbox_.Flush();
+  if (!reason.killed) SayLast(process.incarnation, streams);
+  done();
 }
 
 void Mirrors::ForwardWritten(const std::vector<StreamId>& streams) {
@@ -441,8 +442,8 @@ Mirrors::StreamSet Mirrors::WrittenBy(const Process& process, const StreamSet& s
 
 void Mirrors::WhenIn(const StreamSet& streams, std::function<void()> done) {
   if (streams->empty()) return done();
-  WhenSent(streams, wire::Patience::kLong, [this, streams, done = std::move(done)] {
-    passing_.DrainAt(NextHop(streams->front()), *streams, wire::Patience::kLong, [done](bool) { done(); });
+  WhenSent(streams, [this, streams, done = std::move(done)] {
+    passing_.DrainAt(NextHop(streams->front()), *streams, [done](bool) { done(); });
   });
 }
 

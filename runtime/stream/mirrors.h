@@ -87,10 +87,10 @@ class Mirrors {
   void WhenIn(const StreamSet& streams, std::function<void()> done);
   void SayLast(Incarnation incarnation, const StreamSet& streams);
   std::vector<StreamId> Unacknowledged(const StreamSet& streams);
-  void WhenSent(const StreamSet& streams, wire::Patience patience, std::function<void()> done);
-  void WhenSentOrStuck(Mirror& mirror, wire::Patience patience, std::function<void()> done);
+  void WhenSent(const StreamSet& streams, std::function<void()> done);
+  void WhenSentOrStuck(Mirror& mirror, std::function<void()> done);
   using Once = std::shared_ptr<std::function<void()>>;
-  void AskWhetherStuck(StreamId id, wire::Patience patience, const Once& done);
+  void AskWhetherStuck(StreamId id, const Once& done);
 
   // mirror_moves.cpp
   bool IsOnItsWay(StreamId id) const;

@@ -192,11 +192,13 @@ void OriginStream::EndIfWritten(StreamId id) {
   } else {
     UpdateInterest();
   }
-  for (auto& each : waiting) each.action(false);
+  for (auto& [position, action] : waiting) action(false);
 }
 
 void OriginStream::CloseEverything() {
-  if (standstill_ != 0) agent_.loop().Cancel(std::exchange(standstill_, 0));
+  for (EventLoop::TimerId* timer : {&standstill_, &credit_look_}) {
+    if (*timer != 0) agent_.loop().Cancel(std::exchange(*timer, 0));
+  }
   if (added_) agent_.loop().Remove(pump());
   added_ = false;
   closed_ = true;
@@ -231,7 +233,7 @@ std::vector<uint8_t> OriginStream::TakeAll() {
 void OriginStream::Leave() {
   std::vector<Action> ready;
   for (auto& [id, share] : std::exchange(shares_, {})) {
-    for (auto& each : share.waiting) ready.push_back(std::move(each.action));
+    for (auto& [position, action] : share.waiting) ready.push_back(std::move(action));
   }
   requests_.clear();
   watchers_.clear();
@@ -253,6 +255,7 @@ uint64_t LimitOf(int descriptor, int option) {
 
 ObjectTraits OriginStream::Traits() const {
   ObjectTraits traits;
+  traits.window = Window();
   traits.socket_type = socket_type_;
   traits.broken = broken_;
   if (kind_ == Kind::kSocket || kind_ == Kind::kListener) {
@@ -331,7 +334,9 @@ void OriginStream::Flush() {
       },
       [&](StreamId share, size_t bytes) { progress[share] += bytes; });
   const int error = flushed ? 0 : flushed.error().code;
-  NoteProgress(!progress.empty());
+  uint64_t written = 0;
+  for (const auto& [share, bytes] : progress) written += bytes;
+  NoteProgress(written);
   UpdateInterest();
   for (const auto& [share, bytes] : progress) Written(share, bytes);
   if (error != 0) Break(error);
@@ -356,103 +361,16 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
   Share& share = found->second;
   share.written += bytes;
   ShutIfWritten();
-  if (!share.closing && share.written - share.credited >= wire::kStreamWindow / 4)
+  if (!share.closing && share.written - share.credited >= Window() / 4 && !HoldsCredit())
     SendCredit(id, share, false);
   std::vector<Action> ready;
-  std::erase_if(share.waiting, [&](Awaiting& each) {
-    if (each.position > share.written) return false;
-    ready.push_back(std::move(each.action));
+  std::erase_if(share.waiting, [&](auto& waiting) {
+    if (waiting.first > share.written) return false;
+    ready.push_back(std::move(waiting.second));
     return true;
   });
   EndIfWritten(id);
   for (auto& action : ready) action(false);
-}
-
-void OriginStream::SendCredit(StreamId id, Share& share, bool last) {
-  share.credited = share.written;
-  if (share.written < share.base) return;  // still of a generation that its host has closed
-  agent_.Send(share.host, wire::StreamCredit{id, share.generation, share.written - share.base, last});
-}
-
-void OriginStream::WhenWritten(StreamId id, wire::Patience patience, Action action) {
-  const auto found = shares_.find(id);
-  if (found == shares_.end() || found->second.written >= found->second.received) return action(false);
-  if (patience == wire::Patience::kNone) return action(true);
-  found->second.waiting.push_back({found->second.received, std::move(action)});
-  WatchForStandstill();
-}
-
-// ---- Objects that take nothing ----
-//
-// Bytes may be on their way that natively no writer could have left: the pipe would have held it. Natively a
-// process whose own bytes are in may end or signal while others wait for room, and its parent may read
-// only when it has seen that. Which bytes are whose is not known here, so where nothing moves for a while
-// nobody is held up any longer. A reader outside of the session (a pager) waits for nothing of it, and what
-// comes after an end must not overtake what came before: that is waited for as long as it takes.
-// Who is killed natively ends at once, also while it writes: its end waits for nothing, and what it wrote
-// follows. No room is made for that, since those who live would fill it.
-
-void OriginStream::NoteProgress(bool any) {
-  if (queue_.empty()) {
-    refuses_since_.reset();
-  } else if (any || !refuses_since_) {
-    refuses_since_ = std::chrono::steady_clock::now();
-  }
-}
-
-bool OriginStream::IsAwaited() const {
-  return refuses_since_ && std::any_of(shares_.begin(), shares_.end(),
-                                       [](const auto& entry) { return !entry.second.waiting.empty(); });
-}
-
-void OriginStream::WatchForStandstill() {
-  if (standstill_ != 0) agent_.loop().Cancel(std::exchange(standstill_, 0));
-  if (!CanGetStuck(kind_) || !IsAwaited()) return;
-  const auto stood = [this] { return std::chrono::steady_clock::now() - *refuses_since_; };
-  if (stood() < wire::kStreamPatience) return LookAgainAfter(wire::kStreamPatience - stood());
-  // On a worker there are none.
-  if (agent_.is_home() && !IsReadInSession(pump(), agent_.session_id())) return;
-  MakeRoom();
-  if (!IsAwaited()) return;
-  // More than the largest pipe holds. Who goes on now and writes at home overtakes it, so an end waits until
-  // it is clear that nobody reads, rather than somebody taking long over each message.
-  const auto last = kind_ == Kind::kPipeWrite ? wire::kPipePatience : wire::kStreamPatience;
-  // Where room was made, writers that live may have filled that, too.
-  const auto next = stood() < wire::kStreamPatience ? wire::kStreamPatience : last;
-  if (stood() < next) return LookAgainAfter(next - stood());
-  std::vector<Action> stuck;
-  for (auto& [id, share] : shares_) {
-    for (Awaiting& each : std::exchange(share.waiting, {})) stuck.push_back(std::move(each.action));
-  }
-  for (auto& action : stuck) action(true);
-}
-
-void OriginStream::LookAgainAfter(std::chrono::steady_clock::duration time) {
-  if (standstill_ != 0) return;
-  standstill_ = agent_.loop().After(time, [this] {
-    standstill_ = 0;
-    WatchForStandstill();
-  });
-}
-
-// Who has seen a writer's end may read until nothing is there: so everything should be in by then, if the
-// kernel lets a pipe be that large. An ordinary user's may have 1 MiB; the windows of two hosts are more.
-void OriginStream::MakeRoom() {
-  constexpr uint64_t kMost = 64 << 20;
-  if (kind_ != Kind::kPipeWrite) return;
-  const int had = fcntl(pump(), F_GETPIPE_SZ);
-  // A page is not always filled.
-  const uint64_t wanted = static_cast<uint64_t>(had) + 2 * Waiting();
-  for (const uint64_t size : {std::min(wanted, kMost), wire::kStreamPullLimit}) {
-    if (size > static_cast<uint64_t>(had) && fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(size)) > 0)
-      return Flush();
-  }
-}
-
-uint64_t OriginStream::Waiting() const {
-  uint64_t bytes = 0;
-  for (const auto& [id, share] : shares_) bytes += share.received - share.written;
-  return bytes;
 }
 
 // ---- Events ----
@@ -483,7 +401,7 @@ void OriginStream::OnReady(uint32_t events) {
   }
   if ((events & EPOLLOUT) != 0) {
     // Somebody is reading; as long as nobody does, the pipe holds what it would natively.
-    EnlargePipe(Waiting());
+    EnlargePipe(std::min(Waiting(), wire::kPipeWindow));
     Flush();
   }
   const uint32_t gone = kind_ == Kind::kPipeWrite ? EPOLLERR : EPOLLHUP;

@@ -87,10 +87,12 @@ class OriginStream {
   void LockerEnded(int32_t process) { lockers_.erase(process); }
   void HostGone(HostId host);
   // Runs `action` when everything that the share was sent so far is in or was thrown away, at once if so now;
-  // or, `stuck`, when the object, a pipe or socket, has taken nothing for as long as `patience` says. Either
-  // way those bytes will go in as soon as there is room.
+  // or, `stuck`, when a socket has taken nothing for kStreamPatience, or a pipe, in which no more room can be
+  // made, for kPipePatience. Either way those bytes will go in as soon as there is room.
   using Action = std::function<void(bool stuck)>;
-  void WhenWritten(StreamId id, wire::Patience patience, Action action);
+  void WhenWritten(StreamId id, Action action);
+  // Of a share whose host waits for room: what is in is credited, be it in room that was made.
+  void GiveCredit(StreamId id);
 
   // ---- A pipe that moves to the one host that has it (pipe_moves.h)
 
@@ -112,10 +114,6 @@ class OriginStream {
   void SetFirst(std::shared_ptr<FirstBytes> first);
 
  private:
-  struct Awaiting {
-    uint64_t position;  // that `written` must reach
-    Action action;
-  };
   struct Share {
     HostId host = 0;
     int64_t offset = 0;               // of a plain file, as the host knows it
@@ -129,7 +127,7 @@ class OriginStream {
     uint64_t received = 0;    // positions, over all generations
     uint64_t written = 0;
     uint64_t credited = 0;
-    std::vector<Awaiting> waiting;
+    std::vector<std::pair<uint64_t, Action>> waiting;  // for `written` to reach the position
   };
   struct Request {
     StreamId share;
@@ -165,7 +163,9 @@ class OriginStream {
   void MakeCall(HostId host, const wire::StreamControl& control);
   void CancelCall(HostId host, const wire::StreamControl& control);
   int DescriptorOfLocker(wire::StreamControl& call);
+  uint64_t Window() const;
   void SendCredit(StreamId id, Share& share, bool last);
+  bool HoldsCredit();
   int ShutDown(int how);
   void ShutWriting();
   void ShutIfWritten();
@@ -176,7 +176,7 @@ class OriginStream {
   static uint32_t LastGrant(const Share& share);
   void MaybeClosing(StreamId id, Share& share);
   void CloseEverything();
-  void NoteProgress(bool any);
+  void NoteProgress(uint64_t bytes);
   bool IsAwaited() const;
   void WatchForStandstill();
   void LookAgainAfter(std::chrono::steady_clock::duration time);
@@ -222,7 +222,10 @@ class OriginStream {
   std::map<StreamId, Share> shares_;
   WriteQueue queue_;
   std::optional<std::chrono::steady_clock::time_point> refuses_since_;  // while bytes wait for room
+  uint64_t flowed_ = 0;  // bytes that went in since it had refused for kRoomPatience
   EventLoop::TimerId standstill_ = 0;
+  uint64_t size_before_room_ = 0;  // of the pipe that is larger since, until somebody has read; 0: it is not
+  EventLoop::TimerId credit_look_ = 0;
   std::deque<Request> requests_;
   std::vector<Request> parked_;  // of a terminal that is another group's; until their process is continued
   std::vector<Watcher> watchers_;

@@ -67,10 +67,12 @@ Origins::Origins(Agent& agent, Passing& passing)
     agent_.Complete(id, 0);
   });
   agent_.OnMessage<wire::StreamDrain>([this](HostId from, wire::StreamDrain&& m) {
-    WhenWritten(m.streams, static_cast<wire::Patience>(m.patience),
-                [this, from, request = m.request](bool stuck) {
-                  agent_.Send(from, wire::StreamDrained{request, stuck});
-                });
+    for (const StreamId id : m.streams) {
+      if (OriginStream* stream = OfShare(id)) stream->GiveCredit(id);
+    }
+    WhenWritten(m.streams, [this, from, request = m.request](bool stuck) {
+      agent_.Send(from, wire::StreamDrained{request, stuck});
+    });
   });
 }
 
@@ -227,8 +229,7 @@ void Origins::Withdraw(const wire::JobDescriptor& descriptor) {
   stream->Withdraw(descriptor.stream, traits.grant);
 }
 
-void Origins::WhenWritten(const std::vector<StreamId>& streams, wire::Patience patience,
-                          OriginStream::Action done) {
+void Origins::WhenWritten(const std::vector<StreamId>& streams, OriginStream::Action done) {
   std::vector<std::pair<StreamId, OriginStream*>> awaited;
   for (const StreamId id : streams) {
     if (OriginStream* stream = OfShare(id)) awaited.emplace_back(id, stream);
@@ -243,8 +244,8 @@ void Origins::WhenWritten(const std::vector<StreamId>& streams, wire::Patience p
     left->stuck |= stuck;
     if (--left->count == 0) done(left->stuck);
   };
-  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, patience, one_less);
-  passing_.WhenWritten(streams, patience, one_less);
+  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, one_less);
+  passing_.WhenWritten(streams, one_less);
   one_less(false);
 }
 

@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 16;
+inline constexpr uint16_t kMessageVersion = 17;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;

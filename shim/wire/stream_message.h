@@ -2,7 +2,7 @@
 //
 // A *stream* is one open file description of its *origin*, the host whose kernel has the object, that is open
 // on another host too. There a local kernel object (its *mirror*) stands for it. Towards the origin bytes are
-// sent as they are written, never further ahead than kStreamWindow; away from it they are asked for, request
+// sent as they are written, never further ahead than a window; away from it they are asked for, request
 // by request. Positions count bytes from the stream's start on that host, so they never go back.
 //
 // The origin counts how often it granted a stream to a host (one per job that lists it). StreamClose carries
@@ -19,16 +19,19 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint64_t kStreamWindow = 512 << 10;  // bytes on their way, per stream and host
-inline constexpr uint64_t kStreamPart = 128 << 10;    // bytes in one message, about
+// Bytes on their way, per stream and host.
+inline constexpr uint64_t kStreamWindow = 512 << 10;
+// Of a pipe, which somebody may stop reading: all hosts that write to it together, as long as it is read, but
+// each host at least. With what their stand-ins hold the least of seven fits into the largest pipe that the
+// kernel gives an ordinary user, and what was written can be put in.
+inline constexpr uint64_t kPipeWindow = 256 << 10;
+inline constexpr uint64_t kLeastPipeWindow = 64 << 10;
+inline constexpr uint64_t kStreamPart = 128 << 10;  // bytes in one message, about
 inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 // How long somebody waits for bytes to be in where nobody reads.
-enum class Patience : uint8_t {
-  kNone,  // their writer was killed
-  kLong,  // it has ended, or releases something
-};
-inline constexpr std::chrono::seconds kStreamPatience{1};  // a pipe is made larger then
-inline constexpr std::chrono::seconds kPipePatience{60};   // kLong, of a pipe that cannot be made larger
+inline constexpr std::chrono::milliseconds kRoomPatience{100};  // a pipe is made larger then
+inline constexpr std::chrono::seconds kStreamPatience{1};       // of a socket
+inline constexpr std::chrono::seconds kPipePatience{60};        // of a pipe that cannot be made larger
 
 // A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
 // takes `request` back. Every request is answered exactly once, by one or more StreamPulled.
@@ -67,16 +70,17 @@ struct StreamData {
     return std::tie(s.stream, s.generation, s.position, s.records, s.bytes, s.pulls, s.passed);
   }
 };
-// Everything before `position` is in (or thrown away): the sender may be kStreamWindow ahead of it.
+// Everything before `position` is in (or thrown away): the sender may be `window` bytes ahead of it.
 struct StreamCredit {
   static constexpr MessageType kType = MessageType::kStreamCredit;
   StreamId stream = 0;
   uint32_t generation = 0;
   uint64_t position = 0;
+  uint64_t window = 0;
   bool last = false;  // the stream has ended for that host: nothing of any generation is under way
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.generation, s.position, s.last);
+    return std::tie(s.stream, s.generation, s.position, s.window, s.last);
   }
 };
 // The last holder on the sending host is gone; everything it wrote was sent before.
@@ -199,16 +203,15 @@ struct StreamControlled {
 };
 
 // Answered by StreamDrained(request) once everything that the sender sent for `streams` before is in, or once
-// one of them is stuck: a pipe or socket that has taken nothing for as long as `patience` (a Patience) says.
-// Nobody may ever read it, or only after what the asker's answer is awaited for.
+// one of them is stuck: a socket that has taken nothing for kStreamPatience, a pipe for kPipePatience. Nobody
+// may ever read it, or only after what the asker's answer is awaited for. What is in is credited before.
 struct StreamDrain {
   static constexpr MessageType kType = MessageType::kStreamDrain;
   uint64_t request = 0;
   std::vector<StreamId> streams;
-  uint8_t patience = 0;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.request, s.streams, s.patience);
+    return std::tie(s.request, s.streams);
   }
 };
 struct StreamDrained {

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
-#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -22,7 +21,6 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
-#include <sys/pidfd.h>
 #include <sys/sem.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -257,20 +255,6 @@ static int Kill(pid_t child) {
   return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
-/* Its status. What the others tell is heard meanwhile: the end of a process elsewhere may wait for what its
- * siblings have filled a pipe with (runtime/stream/README.md). */
-static int AwaitEnd(pid_t child) {
-  int status = -1;
-  struct pollfd either[2] = {{told[0], POLLIN, 0}, {pidfd_open(child, 0), POLLIN, 0}};
-  if (either[1].fd < 0) exit(7);
-  while (either[1].revents == 0) {
-    if (poll(either, 2, -1) < 0) continue;
-    if (either[0].revents != 0) Hear();
-  }
-  close(either[1].fd);
-  return waitpid(child, &status, 0) == child ? status : -1;
-}
-
 int main(int count, char** arguments) {
   if (count != 4) return 2;
   object = arguments[1];
@@ -307,7 +291,7 @@ int main(int count, char** arguments) {
     kill(children[i], SIGTERM);
     while (HasMessages() && !ended[numbers[i]]) Hear();
     if (!HasMessages()) continue;
-    ended_right += AwaitEnd(children[i]) == 0;
+    ended_right += waitpid(children[i], &status, 0) == children[i] && status == 0;
   }
   for (int i = 1; HasMessages() && i < kPeers; i += 2)
     while (Send((struct message){0, 0}) != 0) continue;

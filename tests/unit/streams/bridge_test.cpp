@@ -188,7 +188,7 @@ TEST_F(TwoHosts, AFullPipeHoldsTheRemoteWriter) {
   auto child = MustFork({pipe.write});
   const size_t accepted = Fill((*child)[pipe.write]);
   EXPECT_EQ(errno, EAGAIN);
-  EXPECT_LE(accepted, wire::kStreamWindow + ((64U + 64 + 16) << 10));
+  EXPECT_LE(accepted, wire::kLeastPipeWindow + ((64U + 64 + 16) << 10));
   EXPECT_EQ(stream::PollNow((*child)[pipe.write], POLLOUT), 0);
   size_t received = 0;
   EXPECT_TRUE(Until([&] {
