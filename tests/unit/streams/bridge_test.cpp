@@ -210,15 +210,6 @@ class BlocksOnTheirWay : public TwoHosts {
   }
 };
 
-TEST_F(BlocksOnTheirWay, TheEndOfAWriterWaitsForItsBytes) {
-  Pipe pipe;
-  auto child = MustFork({pipe.write});
-  PutBlocks((*child)[pipe.write]);
-  EXPECT_FALSE(End(*child, false, 300));
-  size_t received = 0;
-  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == kBlocks * kBlock; }));
-}
-
 // It was told that its bytes are written. Its end waits for nobody who reads.
 TEST_F(BlocksOnTheirWay, WhatAKilledWriterWroteIsRead) {
   Pipe pipe;
@@ -231,8 +222,9 @@ TEST_F(BlocksOnTheirWay, WhatAKilledWriterWroteIsRead) {
   EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
 }
 
-// Natively the writer's bytes may all be in, and it is its siblings that wait for room.
-TEST_F(BlocksOnTheirWay, TheEndOfAWriterIsReportedWhereNobodyReads) {
+// Natively the writer's bytes may all be in, and it is its siblings that wait for room: so its end waits
+// until they are, and not for who reads.
+TEST_F(BlocksOnTheirWay, TheEndOfAWriterThatNobodyReadsIsReportedWhenItsBytesAreIn) {
   Pipe pipe;
   auto child = MustFork({pipe.write});
   PutBlocks((*child)[pipe.write]);
