@@ -141,7 +141,7 @@ bool MayPostUnheard() {
   return !OnWorker() && table != nullptr && table->header.hear_posts.load(std::memory_order_relaxed) == 0;
 }
 
-int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
+[[gnu::noinline]] int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
   const Counted counted(abi::ObjectKind::kSemaphore, semaphore);
   Semaphore* word = AsWord(semaphore);
   for (;;) {
@@ -152,6 +152,22 @@ int Wait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
     const int result = TakeThroughAgent(word, abi::Operation::kSemWait, clock, deadline);
     if (result != wire::kTryAgain) return result;
   }
+}
+
+[[gnu::noinline]] int Post(sem_t* semaphore) {
+  const Counted counted(abi::ObjectKind::kSemaphore, semaphore);
+  Semaphore* word = AsWord(semaphore);
+  SemaphoreOutcome outcome = wire::SemaphorePost(word);
+  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+  outcome = PostHere(word);
+  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
+  // What this process wrote goes first, so the agent must know whose post it is.
+  if (OnWorker()) SessionPid();
+  // Who looks at the count behind this call must find it in there, or nothing: so a cell counts it first.
+  Semaphore* cell = Share(word) == nullptr ? Lease(word) : nullptr;
+  if (cell != nullptr) wire::BegunOf(cell)->fetch_add(1, std::memory_order_seq_cst);
+  return static_cast<int>(CallAgent(abi::Operation::kSemPost, {ObjectOf(word), cell != nullptr}, {},
+                                    Interruption::kNone, cell != nullptr && MayPostUnheard()));
 }
 
 }  // namespace
@@ -196,6 +212,8 @@ int sem_destroy(sem_t* semaphore) {
 }
 
 int sem_wait(sem_t* semaphore) {
+  if (!CountsObjects() && wire::SemaphoreTakeAtOnce(AsWord(semaphore))) [[likely]]
+    return 0;
   return Wait(semaphore, CLOCK_REALTIME, nullptr);
 }
 
@@ -223,19 +241,9 @@ int sem_trywait(sem_t* semaphore) {
 }
 
 int sem_post(sem_t* semaphore) {
-  const Counted counted(abi::ObjectKind::kSemaphore, semaphore);
-  Semaphore* word = AsWord(semaphore);
-  SemaphoreOutcome outcome = wire::SemaphorePost(word);
-  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
-  outcome = PostHere(word);
-  if (outcome != SemaphoreOutcome::kPromoted) return Answer(outcome);
-  // What this process wrote goes first, so the agent must know whose post it is.
-  if (OnWorker()) SessionPid();
-  // Who looks at the count behind this call must find it in there, or nothing: so a cell counts it first.
-  Semaphore* cell = Share(word) == nullptr ? Lease(word) : nullptr;
-  if (cell != nullptr) wire::BegunOf(cell)->fetch_add(1, std::memory_order_seq_cst);
-  return static_cast<int>(CallAgent(abi::Operation::kSemPost, {ObjectOf(word), cell != nullptr}, {},
-                                    Interruption::kNone, cell != nullptr && MayPostUnheard()));
+  if (!CountsObjects() && wire::SemaphorePostAtOnce(AsWord(semaphore))) [[likely]]
+    return 0;
+  return Post(semaphore);
 }
 
 int sem_getvalue(sem_t* semaphore, int* value) {

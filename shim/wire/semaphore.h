@@ -92,6 +92,22 @@ inline bool SemaphoreInit(Semaphore* semaphore, uint32_t value) {
   return true;
 }
 
+// The usual case alone: there is a token, or nobody waits for one. False: nothing was done, and the functions
+// below decide.
+inline bool SemaphoreTakeAtOnce(Semaphore* semaphore) {
+  uint64_t data = semaphore->data.load(std::memory_order_relaxed);
+  const uint32_t low = semaphore_detail::Low(data);
+  return low != 0 && (low & kSemaphorePromoted) == 0 &&
+         semaphore->data.compare_exchange_strong(data, data - 1, std::memory_order_acquire,
+                                                 std::memory_order_relaxed);
+}
+inline bool SemaphorePostAtOnce(Semaphore* semaphore) {
+  uint64_t data = semaphore->data.load(std::memory_order_relaxed);
+  return data < kSemaphoreMaximum &&
+         semaphore->data.compare_exchange_strong(data, data + 1, std::memory_order_release,
+                                                 std::memory_order_relaxed);
+}
+
 inline SemaphoreOutcome SemaphoreTryWait(Semaphore* semaphore) {
   uint64_t data = semaphore->data.load(std::memory_order_acquire);
   for (;;) {
