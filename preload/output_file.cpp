@@ -56,22 +56,6 @@ ssize_t WriteAt(int fd, const void* from, size_t size, off_t offset, int flags) 
   return static_cast<ssize_t>(done);
 }
 
-ssize_t WriteParts(int fd, const iovec* parts, int count, off_t offset, int flags) {
-  if (count < 0 || count > IOV_MAX) {
-    errno = EINVAL;
-    return -1;
-  }
-  ssize_t done = 0;
-  for (int i = 0; i < count; ++i) {
-    const ssize_t written =
-        WriteAt(fd, parts[i].iov_base, parts[i].iov_len, offset < 0 ? offset : offset + done, flags);
-    if (written < 0) return done != 0 ? done : -1;
-    done += written;
-    if (static_cast<size_t>(written) < parts[i].iov_len) break;
-  }
-  return done;
-}
-
 // In pieces, too, as long as they are full. What is on its way to the file is in it by then.
 ssize_t ReadAt(int fd, void* to, size_t size, off_t offset, int flags) {
   size_t done = 0;
@@ -94,18 +78,20 @@ ssize_t ReadAt(int fd, void* to, size_t size, off_t offset, int flags) {
   return static_cast<ssize_t>(done);
 }
 
-ssize_t ReadParts(int fd, const iovec* parts, int count, off_t offset, int flags) {
+// `Call`: ReadAt or WriteAt, for one part after the other as long as they are full.
+template <auto Call>
+ssize_t InParts(int fd, const iovec* parts, int count, off_t offset, int flags) {
   if (count < 0 || count > IOV_MAX) {
     errno = EINVAL;
     return -1;
   }
   ssize_t done = 0;
   for (int i = 0; i < count; ++i) {
-    const ssize_t got =
-        ReadAt(fd, parts[i].iov_base, parts[i].iov_len, offset < 0 ? offset : offset + done, flags);
-    if (got < 0) return done != 0 ? done : -1;
-    done += got;
-    if (static_cast<size_t>(got) < parts[i].iov_len) break;
+    const ssize_t size =
+        Call(fd, parts[i].iov_base, parts[i].iov_len, offset < 0 ? offset : offset + done, flags);
+    if (size < 0) return done != 0 ? done : -1;
+    done += size;
+    if (static_cast<size_t>(size) < parts[i].iov_len) break;
   }
   return done;
 }
@@ -184,12 +170,12 @@ ssize_t __pread_chk(int fd, void* buffer, size_t size, off_t offset, size_t room
                       : real::__pread_chk(fd, buffer, size, offset, room);
 }
 ssize_t preadv(int fd, const iovec* parts, int count, off_t offset) {
-  if (offset >= 0) return ReadParts(fd, parts, count, offset, 0);
+  if (offset >= 0) return InParts<ReadAt>(fd, parts, count, offset, 0);
   errno = EINVAL;
   return -1;
 }
 ssize_t preadv2(int fd, const iovec* parts, int count, off_t offset, int flags) {
-  return ReadParts(fd, parts, count, offset, flags);
+  return InParts<ReadAt>(fd, parts, count, offset, flags);
 }
 
 // libc looks at the local pipe, which can only be written.
@@ -240,12 +226,12 @@ ssize_t pwrite(int fd, const void* buffer, size_t size, off_t offset) {
 }
 ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset) {
   if (!IsOutputFile(fd)) return real::pwritev(fd, parts, count, offset);
-  if (offset >= 0) return WriteParts(fd, parts, count, offset, 0);
+  if (offset >= 0) return InParts<WriteAt>(fd, parts, count, offset, 0);
   errno = EINVAL;
   return -1;
 }
 ssize_t pwritev2(int fd, const iovec* parts, int count, off_t offset, int flags) {
-  if (IsOutputFile(fd)) return WriteParts(fd, parts, count, offset, flags);
+  if (IsOutputFile(fd)) return InParts<WriteAt>(fd, parts, count, offset, flags);
   return BeforeOutput(fd) ? real::pwritev2(fd, parts, count, offset, flags) : -1;
 }
 

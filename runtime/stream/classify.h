@@ -12,12 +12,11 @@ namespace elsewhere::runtime::stream {
 
 // Travels as JobDescriptor::kind.
 enum class Kind : uint32_t {
-  kPipeRead = 1,   // bridged: read end of a pipe or FIFO
-  kPipeWrite = 2,  // bridged: write end
-  kSocket = 3,     // bridged: connected Unix or TCP socket, end of a socketpair
-  kTerminal = 4,   // bridged
-  kOutputFile =
-      5,  // bridged: plain file that is write-only or has no name, used at its origin, where its offset is
+  kPipeRead = 1,       // bridged: read end of a pipe or FIFO
+  kPipeWrite = 2,      // bridged: write end
+  kSocket = 3,         // bridged: connected Unix or TCP socket, end of a socketpair
+  kTerminal = 4,       // bridged
+  kOutputFile = 5,     // bridged: plain file that is write-only or has no name; its offset is its origin's
   kPlainFile = 6,      // opened again by name; the offset is carried there and back
   kReopened = 7,       // directory or stateless device: opened again by name
   kAnonymousFile = 8,  // memfd or unlinked file: made anew with its bytes where nobody can change them

@@ -21,6 +21,10 @@ uint64_t OriginStream::Window() const {
                   is_read ? wire::kPipeWindow / std::max<size_t>(shares_.size(), 1) : 0);
 }
 
+// Credit is due for a quarter of the window of now, while the writers' host may still go by the least one: it
+// must have sent that much by the time it stops, or it would wait for ever.
+static_assert(wire::kPipeWindow / 4 <= wire::kLeastPipeWindow);
+
 void OriginStream::SendCredit(StreamId id, Share& share, bool last) {
   share.credited = share.written;
   if (share.written < share.base) return;  // still of a generation that its host has closed
@@ -111,7 +115,9 @@ void OriginStream::WatchForStandstill() {
   for (auto& action : stuck) action(true);
 }
 
+// What goes in while room is made may have made somebody wait anew, who has set the timer already.
 void OriginStream::LookAgainAfter(std::chrono::steady_clock::duration time) {
+  if (standstill_ != 0) agent_.loop().Cancel(standstill_);
   standstill_ = agent_.loop().After(time, [this] {
     standstill_ = 0;
     WatchForStandstill();
