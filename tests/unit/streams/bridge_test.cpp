@@ -16,39 +16,6 @@
 namespace elsewhere::runtime {
 namespace {
 
-// A pipe of home's; the number of an end stays known after it was closed here.
-struct Pipe {
-  Pipe() {
-    int ends[2];
-    EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
-    read = ends[0];
-    write = ends[1];
-  }
-  ~Pipe() {
-    CloseRead();
-    CloseWrite();
-  }
-  void CloseRead() {
-    if (!read_closed) close(read);
-    read_closed = true;
-  }
-  void CloseWrite() {
-    if (!write_closed) close(write);
-    write_closed = true;
-  }
-  int read, write;
-  bool read_closed = false, write_closed = false;
-};
-
-ssize_t Put(int descriptor, const std::string& text) {
-  return write(descriptor, text.data(), text.size());
-}
-
-bool AtEnd(int descriptor) {
-  char byte;
-  return (stream::PollNow(descriptor, POLLIN) & (POLLIN | POLLHUP)) != 0 && read(descriptor, &byte, 1) == 0;
-}
-
 TEST_F(TwoHosts, BytesWrittenElsewhereComeInAndThenTheEnd) {
   Pipe pipe;
   auto child = MustFork({pipe.write});
@@ -183,105 +150,6 @@ TEST_F(TwoHosts, SmallWritesAreNeverTorn) {
   EXPECT_EQ(records, 600U);
 }
 
-TEST_F(TwoHosts, AFullPipeHoldsTheRemoteWriter) {
-  Pipe pipe;
-  auto child = MustFork({pipe.write});
-  const size_t accepted = Fill((*child)[pipe.write]);
-  EXPECT_EQ(errno, EAGAIN);
-  EXPECT_LE(accepted, wire::kLeastPipeWindow + ((64U + 64 + 16) << 10));
-  EXPECT_EQ(stream::PollNow((*child)[pipe.write], POLLOUT), 0);
-  size_t received = 0;
-  EXPECT_TRUE(Until([&] {
-    received += Take(pipe.read, 65536).size();
-    return received == accepted;
-  }));
-}
-
-// A writer elsewhere that writes more than a pipe holds, and less than is accepted on its way.
-class BlocksOnTheirWay : public TwoHosts {
- protected:
-  static constexpr size_t kBlock = 4096, kBlocks = 40;
-  void PutBlocks(int descriptor) {
-    SetNonBlocking(descriptor);
-    for (size_t i = 0; i < kBlocks; ++i) {
-      Put(descriptor, std::string(kBlock, 'b'));
-      Turn();
-    }
-  }
-};
-
-// It was told that its bytes are written. Its end waits for nobody who reads.
-TEST_F(BlocksOnTheirWay, WhatAKilledWriterWroteIsRead) {
-  Pipe pipe;
-  auto child = MustFork({pipe.write});
-  PutBlocks((*child)[pipe.write]);
-  pipe.CloseWrite();
-  EXPECT_TRUE(End(*child, true, 300));
-  size_t received = 0;
-  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == kBlocks * kBlock; }));
-  EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
-}
-
-// Natively the writer's bytes may all be in, and it is its siblings that wait for room: so its end waits
-// until they are, and not for who reads.
-TEST_F(BlocksOnTheirWay, TheEndOfAWriterThatNobodyReadsIsReportedWhenItsBytesAreIn) {
-  Pipe pipe;
-  auto child = MustFork({pipe.write});
-  PutBlocks((*child)[pipe.write]);
-  EXPECT_TRUE(End(*child, false, 10000));
-  // Who has seen the end reads until nothing is there, and the agent is not asked.
-  size_t received = 0;
-  for (std::string some; !(some = Take(pipe.read, 65536)).empty();) received += some.size();
-  EXPECT_EQ(received, kBlocks * kBlock);
-}
-
-// A pager: what is printed behind an end must not overtake what was printed before it.
-TEST_F(TwoHosts, TheEndOfAWriterWaitsForAReaderOutsideOfTheSession) {
-  Pipe pipe;
-  auto child = MustFork({pipe.write});
-  Fill((*child)[pipe.write]);
-  const pid_t pager = fork();
-  if (pager == 0) {
-    pause();
-    _exit(0);
-  }
-  auto killed = MustFork({pipe.write});
-  Fill((*killed)[pipe.write]);
-  pipe.CloseRead();
-  EXPECT_FALSE(End(*child, false, 1500));
-  EXPECT_TRUE(End(*killed, true));
-  kill(pager, SIGKILL);
-  waitpid(pager, nullptr, 0);
-}
-
-TEST_F(TwoHosts, TheEndOfAWriterIsReportedWhereMoreWaitsThanAPipeHolds) {
-  Pipe pipe;
-  auto one = MustFork({pipe.write});
-  auto other = MustFork({pipe.write});
-  const size_t accepted = Fill((*one)[pipe.write]);
-  EXPECT_TRUE(End(*other, false, 10000));
-  EXPECT_TRUE(End(*one, false, 10000));
-  // What an ended process wrote is read, whatever happens to others.
-  auto third = MustFork({pipe.write});
-  pipe.CloseWrite();
-  EXPECT_TRUE(End(*third, true));
-  size_t received = 0;
-  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == accepted; }));
-  EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
-}
-
-TEST_F(TwoHosts, TheEndOfASocketsWriterIsReportedWhereNobodyReads) {
-  int ends[2];
-  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-  auto child = MustFork({ends[0]});
-  const size_t accepted = Fill((*child)[ends[0]]);
-  close(ends[0]);
-  EXPECT_TRUE(End(*child, false, 10000));
-  size_t received = 0;
-  EXPECT_TRUE(Until([&] { return (received += Take(ends[1], 65536).size()) == accepted; }));
-  close(ends[1]);
-}
-
 TEST_F(TwoHosts, AWaitingReadElsewhereGetsWhatItAskedFor) {
   Pipe pipe;
   auto child = MustFork({pipe.read});
@@ -302,6 +170,28 @@ TEST_F(TwoHosts, AWaitingReadElsewhereGetsWhatItAskedFor) {
   EXPECT_EQ(Read(read_end, 100), "");
   EXPECT_TRUE(AtEnd(read_end));
   EXPECT_EQ(Read(read_end, 100), "");
+}
+
+TEST_F(TwoHosts, AMessageThatIsWholeComesWithItsLength) {
+  Pipe pipe;
+  auto child = MustFork({pipe.read});
+  const int read_end = (*child)[pipe.read];
+  const std::string message("\0\0\0\4body", 8);
+  for (int i = 0; i < 10; ++i) {
+    Put(pipe.write, std::string("\0\0\0\5", 4) + "learn");
+    ASSERT_EQ(Read(read_end, 4)->size(), 4U);
+    ASSERT_EQ(Read(read_end, 5), "learn");
+  }
+  auto other = MustFork({pipe.read});  // who alone may read is given all that is there
+  Put(pipe.write, message + message.substr(0, 7));
+  EXPECT_EQ(Read(read_end, 4), message.substr(0, 4));
+  EXPECT_EQ(stream::BytesWaiting(read_end), 4U);
+  EXPECT_EQ(stream::BytesWaiting(pipe.read), 7U) << "only one message";
+  EXPECT_EQ(Read(read_end, 4), "body");
+  EXPECT_EQ(Read(read_end, 4), message.substr(0, 4));
+  EXPECT_EQ(stream::BytesWaiting(pipe.read), 3U) << "half a message stays";
+  Put(pipe.write, "y");
+  EXPECT_EQ(Read(read_end, 4), "body");
 }
 
 TEST_F(TwoHosts, AReadThatIsTakenBackTakesNothing) {

@@ -236,6 +236,15 @@ std::optional<std::string> TwoHosts::Read(int descriptor, size_t bytes) {
   return answer->result == 0 ? "" : Take(descriptor, bytes);
 }
 
+ssize_t Put(int descriptor, const std::string& text) {
+  return write(descriptor, text.data(), text.size());
+}
+
+bool AtEnd(int descriptor) {
+  char byte;
+  return (stream::PollNow(descriptor, POLLIN) & (POLLIN | POLLHUP)) != 0 && read(descriptor, &byte, 1) == 0;
+}
+
 std::string Take(int descriptor, size_t bytes) {
   std::string buffer(bytes, 0);
   if ((stream::PollNow(descriptor, POLLIN) & (POLLIN | POLLHUP)) == 0) return "";

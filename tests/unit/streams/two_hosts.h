@@ -3,7 +3,9 @@
 // a process on the worker would hold is the test's.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <deque>
 #include <map>
@@ -168,6 +170,32 @@ class TwoHosts : public ::testing::Test {
   Incarnation next_incarnation_ = 1;
 };
 
+// A pipe of home's; the number of an end stays known after it was closed here.
+struct Pipe {
+  Pipe() {
+    int ends[2];
+    EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    read = ends[0];
+    write = ends[1];
+  }
+  ~Pipe() {
+    CloseRead();
+    CloseWrite();
+  }
+  void CloseRead() {
+    if (!read_closed) close(read);
+    read_closed = true;
+  }
+  void CloseWrite() {
+    if (!write_closed) close(write);
+    write_closed = true;
+  }
+  int read, write;
+  bool read_closed = false, write_closed = false;
+};
+
+ssize_t Put(int descriptor, const std::string& text);
+bool AtEnd(int descriptor);
 std::string Take(int descriptor, size_t bytes);  // what a non-blocking read gives; "" for nothing
 void SetNonBlocking(int descriptor);
 

@@ -1,0 +1,130 @@
+// Pipes and sockets that are full, and ends of those who have filled them.
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <csignal>
+
+#include "runtime/stream/descriptor.h"
+#include "tests/unit/streams/two_hosts.h"
+
+namespace elsewhere::runtime {
+namespace {
+
+TEST_F(TwoHosts, AFullPipeHoldsTheRemoteWriter) {
+  Pipe pipe;
+  auto child = MustFork({pipe.write});
+  const size_t accepted = Fill((*child)[pipe.write]);
+  EXPECT_EQ(errno, EAGAIN);
+  EXPECT_LE(accepted, wire::kLeastPipeWindow + ((64U + 64 + 16) << 10));
+  EXPECT_EQ(stream::PollNow((*child)[pipe.write], POLLOUT), 0);
+  size_t received = 0;
+  EXPECT_TRUE(Until([&] {
+    received += Take(pipe.read, 65536).size();
+    return received == accepted;
+  }));
+}
+
+// A writer elsewhere that writes more than a pipe holds, and less than is accepted on its way.
+class BlocksOnTheirWay : public TwoHosts {
+ protected:
+  static constexpr size_t kBlock = 4096, kBlocks = 40;
+  void PutBlocks(int descriptor) {
+    SetNonBlocking(descriptor);
+    for (size_t i = 0; i < kBlocks; ++i) {
+      Put(descriptor, std::string(kBlock, 'b'));
+      Turn();
+    }
+  }
+};
+
+// It was told that its bytes are written. Its end waits for nobody who reads.
+TEST_F(BlocksOnTheirWay, WhatAKilledWriterWroteIsRead) {
+  Pipe pipe;
+  auto child = MustFork({pipe.write});
+  PutBlocks((*child)[pipe.write]);
+  pipe.CloseWrite();
+  EXPECT_TRUE(End(*child, true, 300));
+  size_t received = 0;
+  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == kBlocks * kBlock; }));
+  EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
+}
+
+// Natively the writer's bytes may all be in, and it is its siblings that wait for room: so its end waits
+// until they are, and not for who reads.
+TEST_F(BlocksOnTheirWay, TheEndOfAWriterThatNobodyReadsIsReportedWhenItsBytesAreIn) {
+  Pipe pipe;
+  auto child = MustFork({pipe.write});
+  PutBlocks((*child)[pipe.write]);
+  EXPECT_TRUE(End(*child, false, 10000));
+  // Who has seen the end reads until nothing is there, and the agent is not asked.
+  size_t received = 0;
+  for (std::string some; !(some = Take(pipe.read, 65536)).empty();) received += some.size();
+  EXPECT_EQ(received, kBlocks * kBlock);
+}
+
+// It is for what was written before. Else each end would leave a larger pipe full for the next to wait in.
+TEST_F(TwoHosts, RoomThatWasMadeIsNotFilledByThoseWhoLive) {
+  Pipe pipe;
+  auto one = MustFork({pipe.write});
+  auto other = MustFork({pipe.write});
+  const size_t accepted = Fill((*one)[pipe.write]);
+  EXPECT_TRUE(End(*one, false, 10000));
+  EXPECT_EQ(stream::BytesWaiting(pipe.read), accepted) << "beyond what the pipe held";
+  const size_t more = Fill((*other)[pipe.write]);
+  EXPECT_LE(more, 2U * 4096);
+  size_t received = 0;
+  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == accepted + more; }));
+  EXPECT_TRUE(Until([&] { return (stream::PollNow((*other)[pipe.write], POLLOUT) & POLLOUT) != 0; }));
+  EXPECT_GT(Fill((*other)[pipe.write]), 64U << 10);
+}
+
+// A pager: what is printed behind an end must not overtake what was printed before it.
+TEST_F(TwoHosts, TheEndOfAWriterWaitsForAReaderOutsideOfTheSession) {
+  Pipe pipe;
+  auto child = MustFork({pipe.write});
+  Fill((*child)[pipe.write]);
+  const pid_t pager = fork();
+  if (pager == 0) {
+    pause();
+    _exit(0);
+  }
+  auto killed = MustFork({pipe.write});
+  Fill((*killed)[pipe.write]);
+  pipe.CloseRead();
+  EXPECT_FALSE(End(*child, false, 1500));
+  EXPECT_TRUE(End(*killed, true));
+  kill(pager, SIGKILL);
+  waitpid(pager, nullptr, 0);
+}
+
+TEST_F(TwoHosts, TheEndOfAWriterIsReportedWhereMoreWaitsThanAPipeHolds) {
+  Pipe pipe;
+  auto one = MustFork({pipe.write});
+  auto other = MustFork({pipe.write});
+  const size_t accepted = Fill((*one)[pipe.write]);
+  EXPECT_TRUE(End(*other, false, 10000));
+  EXPECT_TRUE(End(*one, false, 10000));
+  // What an ended process wrote is read, whatever happens to others.
+  auto third = MustFork({pipe.write});
+  pipe.CloseWrite();
+  EXPECT_TRUE(End(*third, true));
+  size_t received = 0;
+  EXPECT_TRUE(Until([&] { return (received += Take(pipe.read, 65536).size()) == accepted; }));
+  EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
+}
+
+TEST_F(TwoHosts, TheEndOfASocketsWriterIsReportedWhereNobodyReads) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  auto child = MustFork({ends[0]});
+  const size_t accepted = Fill((*child)[ends[0]]);
+  close(ends[0]);
+  EXPECT_TRUE(End(*child, false, 10000));
+  size_t received = 0;
+  EXPECT_TRUE(Until([&] { return (received += Take(ends[1], 65536).size()) == accepted; }));
+  close(ends[1]);
+}
+
+}  // namespace
+}  // namespace elsewhere::runtime
