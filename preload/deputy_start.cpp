@@ -203,20 +203,22 @@ capture::Result CaptureSelf(const image::Registers& registers, const Joined& joi
   return result;
 }
 
-[[noreturn]] void EndUndecided() {
+// An agent that ends the session has said why.
+[[noreturn]] void EndUndecided(const Joined& joined) {
   constexpr char kMessage[] =
       "elsewhere: the agent is gone; a child that may run elsewhere cannot be run here\n";
-  raw::Syscall(SYS_write, 2, raw::Address(kMessage), sizeof kMessage - 1);
+  if (joined.table == nullptr || joined.table->header.ending.load(std::memory_order_acquire) == 0)
+    raw::Syscall(SYS_write, 2, raw::Address(kMessage), sizeof kMessage - 1);
   for (;;) raw::Syscall(SYS_exit_group, 1);
 }
 
 // True: runs elsewhere. False: the agent gave the child back.
-bool AwaitDecision(int socket) {
+bool AwaitDecision(const Joined& joined) {
   abi::Refused packet{};
   for (;;) {
-    const long size = raw::Syscall(SYS_recvfrom, socket, raw::Address(&packet), sizeof packet);
+    const long size = raw::Syscall(SYS_recvfrom, joined.socket, raw::Address(&packet), sizeof packet);
     if (size == -EINTR) continue;
-    if (size < static_cast<long>(sizeof(abi::PacketHeader))) EndUndecided();
+    if (size < static_cast<long>(sizeof(abi::PacketHeader))) EndUndecided(joined);
     if (packet.header.type == static_cast<uint32_t>(abi::Packet::kStarted)) return true;
     if (packet.header.type == static_cast<uint32_t>(abi::Packet::kRunLocal)) return false;
   }
@@ -236,7 +238,8 @@ void KeepHere(int socket, const char* reason) {
   start.agent_socket = self.agent_socket;
   FindRseq(&start.rseq, &start.rseq_size, &start.rseq_signature);
   proxy::Become(start);
-  EndUndecided();  // no memory for a proxy: the agent sees that this process is gone, and ends the child
+  EndUndecided(
+      joined);  // no memory for a proxy: the agent sees that this process is gone, and ends the child
 }
 
 // Returns if the child is to run here.
@@ -254,8 +257,8 @@ void HandOver(const image::Registers& registers, const Joined& joined, uint64_t 
   packet.manifest_size = captured.size;
   packet.descriptor_count = captured.descriptors;
   packet.capture_nanoseconds = NowNanoseconds() - start;
-  if (!SendCapture(joined.socket, captured, packet)) EndUndecided();
-  if (AwaitDecision(joined.socket)) BecomeProxy(joined, captured.manifest);
+  if (!SendCapture(joined.socket, captured, packet)) EndUndecided(joined);
+  if (AwaitDecision(joined)) BecomeProxy(joined, captured.manifest);
   raw::Close(captured.manifest);
   KeepHere(joined.socket, "");
 }

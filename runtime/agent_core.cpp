@@ -55,9 +55,10 @@ Result<std::unique_ptr<AgentCore>> AgentCore::Create(const Options& options, sto
       [self](ConnectionId id, Connections::Packet packet) {
         const auto receiver = self->packet_receivers_.find(packet.type);
         if (receiver != self->packet_receivers_.end()) return receiver->second(id, packet.bytes);
+        if (packet.is_cut && packet.type != abi::Packet::kCapture) return self->Fatal(self->room_.NoMore());
         self->on_packet_(id, std::move(packet));
       },
-      [self](ConnectionId id) { self->on_closed_(id); });
+      [self](ConnectionId id) { self->on_closed_(id); }, [self] { self->Fatal(self->room_.NoMore()); });
   if (auto added =
           core->loop_->Add(core->calls_->doorbell(), EPOLLIN, [self](uint32_t) { self->calls_->Rung(); });
       !added) {

@@ -121,6 +121,7 @@ class AgentCore final : public Agent {
   void Adopt(int32_t kernel_pid, Incarnation incarnation, Gone gone);
   void Forget(int32_t kernel_pid);
   size_t process_count() const { return by_kernel_pid_.size(); }
+  DescriptorRoom& room() { return room_; }
 
   // What happens with a fatal message (which ends by calling End), and with packets. Set once, before
   // anything runs.
@@ -171,6 +172,7 @@ class AgentCore final : public Agent {
   std::unordered_map<HostId, std::unique_ptr<Link>> links_;
   std::set<HostId> holding_;  // a message is being sent there
   SessionReport report_;
+  DescriptorRoom room_;
   std::vector<HostId> others_;
   std::vector<std::unique_ptr<Component>> components_;
   std::map<wire::MessageType, MessageHandler> message_handlers_;

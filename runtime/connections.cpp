@@ -44,8 +44,13 @@ bool SendNow(int socket, std::span<const uint8_t> bytes, std::span<const int> de
 
 }  // namespace
 
-Connections::Connections(EventLoop& loop, PacketHandler on_packet, ClosedHandler on_closed)
-    : loop_(loop), on_packet_(std::move(on_packet)), on_closed_(std::move(on_closed)), buffer_(kMaxPacket) {}
+Connections::Connections(EventLoop& loop, PacketHandler on_packet, ClosedHandler on_closed,
+                         FullHandler on_full)
+    : loop_(loop),
+      on_packet_(std::move(on_packet)),
+      on_closed_(std::move(on_closed)),
+      on_full_(std::move(on_full)),
+      buffer_(kMaxPacket) {}
 
 Connections::~Connections() {
   CloseAll();
@@ -81,6 +86,7 @@ int32_t Connections::PeerPid(ConnectionId id) const {
 void Connections::Accept() {
   for (;;) {
     store::UniqueFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket ? errno == EMFILE || errno == ENFILE : room_.IsLast(socket.get())) return on_full_();
     if (!socket) return;
     ucred credentials{};
     socklen_t size = sizeof credentials;
@@ -132,13 +138,14 @@ bool Connections::Receive(ConnectionId id) {
   if (static_cast<size_t>(std::max<ssize_t>(size, 0)) >= sizeof header) {
     std::memcpy(&header, buffer_.data(), sizeof header);
   }
-  const bool whole = size > 0 && header.size == static_cast<size_t>(size) &&
-                     (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+  const bool whole =
+      size > 0 && header.size == static_cast<size_t>(size) && (message.msg_flags & MSG_TRUNC) == 0;
   if (!whole) {
     Drop(id);
     return false;
   }
   packet.type = static_cast<abi::Packet>(header.type);
+  packet.is_cut = (message.msg_flags & MSG_CTRUNC) != 0;
   packet.bytes.assign(buffer_.begin(), buffer_.begin() + size);
   on_packet_(id, std::move(packet));
   return true;

@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "runtime/descriptor_room.h"
 #include "runtime/event_loop.h"
 #include "shim/store/unique_fd.h"
 #include "shim/wire/abi.h"
@@ -32,6 +33,7 @@ class Connections {
     abi::Packet type{};
     std::vector<uint8_t> bytes;  // header included
     std::vector<store::UniqueFd> descriptors;
+    bool is_cut = false;  // descriptors are missing: this process can open no more
 
     // The packet as `T`, if it is as long as one.
     template <class T>
@@ -41,8 +43,10 @@ class Connections {
   };
   using PacketHandler = std::function<void(ConnectionId, Packet)>;
   using ClosedHandler = std::function<void(ConnectionId)>;
+  // Nobody else can connect, or ever could: hardly a descriptor is left (descriptor_room.h).
+  using FullHandler = std::function<void()>;
 
-  Connections(EventLoop& loop, PacketHandler on_packet, ClosedHandler on_closed);
+  Connections(EventLoop& loop, PacketHandler on_packet, ClosedHandler on_closed, FullHandler on_full);
   ~Connections();
 
   // Takes over a listening socket.
@@ -98,6 +102,8 @@ class Connections {
   EventLoop& loop_;
   PacketHandler on_packet_;
   ClosedHandler on_closed_;
+  FullHandler on_full_;
+  DescriptorRoom room_;
   store::UniqueFd listener_;
   ConnectionId next_id_ = 1;
   std::unordered_map<ConnectionId, Peer> peers_;

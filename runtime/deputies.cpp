@@ -153,6 +153,7 @@ void Deputies::Closed(ConnectionId connection) {
 
 void Deputies::StartCapture(Deputy& deputy, Connections::Packet packet) {
   const auto* capture = packet.As<abi::Capture>();
+  if (packet.is_cut || !core_.room().ForChild()) return RunLocally(deputy, core_.room().NoChild());
   if (capture == nullptr || packet.descriptors.empty()) return RunLocally(deputy, "malformed capture");
   auto manifest = ReadManifest(packet.descriptors.front().get(), capture->manifest_size);
   if (!manifest) return RunLocally(deputy, manifest.error().message);
@@ -166,6 +167,7 @@ void Deputies::StartCapture(Deputy& deputy, Connections::Packet packet) {
 
 void Deputies::TakeDescriptors(Deputy& deputy, Connections::Packet& packet) {
   if (deputy.state != State::kReceiving) return;
+  if (packet.is_cut) return RunLocally(deputy, core_.room().NoChild());
   for (auto& descriptor : packet.descriptors) {
     deputy.descriptors.push_back(
         HeldDescriptor{.number = -1, .descriptor = descriptor.Release(), .flags = 0});

@@ -88,6 +88,7 @@ void WorkerJobs::OnJob(wire::Job&& job) {
   starting.received = Now();
   starting.job = std::move(job);
   starting_[incarnation] = std::move(owned);
+  if (!core_.room().ForChild()) return Reject(incarnation, core_.room().NoChild());
   image::View view;
   if (const char* wrong =
           image::View::Open(starting.job.manifest.data(), starting.job.manifest.size(), &view)) {

@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -99,8 +100,10 @@ Status WorkerAgent::Start(Arguments& arguments) {
     if (!opened) return opened.error();
     cache = *opened;
   }
-  packs_ = std::make_unique<image::PackCache>(*async_store_, cache, core_->key(),
-                                              image::PackCache::Options{.sealed = sealed, .max_open = 4096});
+  packs_ = std::make_unique<image::PackCache>(
+      *async_store_, cache, core_->key(),
+      image::PackCache::Options{.sealed = sealed,
+                                .max_open = std::min<size_t>(4096, core_->room().limit() / 8)});
 
   const std::string redis = TakeVariable(kEnvRedis);
   const auto url = broker::ParseRedisUrl(redis);
