@@ -32,7 +32,7 @@ void ForgetThisThread() {
   this_thread = 0;
 }
 
-void NoteForeign(const void* object, const char* reason) {
+void LookAtForeign(const void* object, const char* reason) {
   SharedPlace place;
   if (ReasonToStayHome() == nullptr && FindSharedPlace(object, &place)) StayHome(reason);
 }

@@ -71,8 +71,12 @@ inline wire::SharedThread ThisThread() {
 // After a fork in the child and after a restore: it has another number.
 void ForgetThisThread();
 
-// Of a process-shared object that is libc's: children stay at home if others may have it.
-void NoteForeign(const void* object, const char* reason);
+// Of a process-shared object that is libc's: children stay at home if others may have it. Asked at each of
+// its calls, so that it costs nothing where children stay anyway.
+void LookAtForeign(const void* object, const char* reason);
+inline void NoteForeign(const void* object, const char* reason) {
+  if (self.fork_remote) LookAtForeign(object, reason);
+}
 
 // Where a new object lies; false: nobody else has that memory.
 bool FindShared(const void* object, wire::SharedKind kind, SharedPlace* place);

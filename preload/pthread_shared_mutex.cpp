@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <linux/futex.h>
 
+#include <iterator>
+
 #include "preload/hooks.h"
 #include "preload/ipc.h"
 #include "preload/object_count.h"
@@ -108,7 +110,47 @@ int UnlockRobust(Mutex* mutex) {
   return wire::MutexUnlock(mutex, ThisThread());
 }
 
+// ---- Where this thread last found mutexes that this host has. That is compared, not computed: to find a
+// cell by its name is a chain of loads and a multiplication, which cannot begin before the lock or unlock
+// ahead of it is done and takes as long as they. A cell is its object's until that is destroyed. ----
+
+struct FoundLease {
+  const Mutex* promoted;
+  uint64_t object;
+  const abi::Table* table;
+  Mutex* lease;
+};
+constinit thread_local FoundLease found_leases[4] = {};
+
+inline FoundLease* FoundAt(const Mutex* promoted) {
+  constexpr int kPlaceShift = 5;  // those of an array lie 40 bytes apart
+  return &found_leases[reinterpret_cast<uintptr_t>(promoted) >> kPlaceShift & (std::size(found_leases) - 1)];
+}
+
+// A handler that interrupts this finds an entry that is no mutex's, or a whole one.
+void NoteLease(const Mutex* promoted) {
+  Mutex* lease = LeaseOf(promoted);
+  if (lease == nullptr) return;
+  FoundLease* found = FoundAt(promoted);
+  found->promoted = nullptr;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  found->object = ObjectOf(promoted);
+  found->table = ConnectedTable();
+  found->lease = lease;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  found->promoted = promoted;
+}
+
+// nullptr: it is to be looked for.
+inline Mutex* FoundLeaseOf(const Mutex* promoted) {
+  const FoundLease* found = FoundAt(promoted);
+  const bool is_it =
+      found->promoted == promoted && found->object == ObjectOf(promoted) && found->table == ConnectedTable();
+  return is_it ? found->lease : nullptr;
+}
+
 int LockPromoted(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
+  NoteLease(mutex);
   return Take(
       mutex, [&](Mutex* lease) { return wire::MutexLock(lease, ThisThread(), blocking, deadline); },
       [&](uint64_t object) {
@@ -139,16 +181,18 @@ int Lock(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
   return LockPromoted(mutex, blocking, deadline);
 }
 
-// What most calls come to, without a frame: a plain mutex that is free, here or where this host has it.
+// What most calls come to, without a call and so without a frame: a plain mutex that is free, here or where
+// this host has it.
 inline bool LockAtOnce(Mutex* mutex) {
   if (!wire::IsPlain(mutex) || CountsObjects()) return false;
-  if (wire::IsPromoted(mutex)) mutex = LeaseOf(mutex);
-  return mutex != nullptr && wire::MutexLockAtOnce(mutex, ThisThread().thread);
+  if (wire::IsPromoted(mutex)) mutex = FoundLeaseOf(mutex);
+  const uint32_t thread = this_thread;
+  return mutex != nullptr && thread != 0 && wire::MutexLockAtOnce(mutex, thread);
 }
 
 inline bool UnlockAtOnce(Mutex* mutex) {
   if (!wire::IsPlain(mutex) || CountsObjects()) return false;
-  if (wire::IsPromoted(mutex)) mutex = MustSendFirst() ? nullptr : LeaseOf(mutex);
+  if (wire::IsPromoted(mutex)) mutex = !OnWorker() || OutputIsSent() ? FoundLeaseOf(mutex) : nullptr;
   return mutex != nullptr && wire::MutexUnlockAtOnce(mutex);
 }
 

@@ -26,8 +26,9 @@ using Clock = std::chrono::steady_clock;
 using Action = std::function<void()>;
 
 constexpr int kTurns = 300;
-constexpr int kTurnsAlone = 100'000;    // a turn takes nanoseconds
-constexpr int kTurnsTogether = 10'000;  // long enough that the other, who must be woken, is at it too
+constexpr int kTurnsAlone = 100'000;  // a turn takes nanoseconds
+constexpr int kTurnsTogether =
+    1'000'000;  // for so long that both are at it, though one has to be woken first
 constexpr size_t kPipeMessage = 1024;
 
 [[noreturn]] void Die(const char* why) {
