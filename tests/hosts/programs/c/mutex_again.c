@@ -1,4 +1,4 @@
-/* forks: 1
+/* forks: 2
  * A mutex that is destroyed and made again in the same place while a process remembers the one before; where that
  * was kept, another mutex is by then. Each keeps out whoever else uses it. */
 #include "process_shared.h"
