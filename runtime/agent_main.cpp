@@ -14,6 +14,7 @@ namespace elsewhere::runtime {
 
 int AgentMain(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // the user's limit is an error of the call
   PrepareSignalWatches();
   RaiseDescriptorLimit();
   auto arguments = ParseArguments(argc, argv, " colocate strict verbose count-objects ");

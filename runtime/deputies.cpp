@@ -75,7 +75,10 @@ void Deputies::ReplaceCrowdedArena() {
   const uint64_t bytes =
       options_.arena_bytes != 0 ? options_.arena_bytes : image::ArenaFile::DefaultCapacity();
   auto arena = image::ArenaFile::Create(bytes);
-  if (!arena) return spdlog::error("no arena: {}", arena.error().message);
+  if (!arena) {
+    no_arena_ = arena.error().message;
+    return;
+  }
   // The packs of the old catalog may be wanted until its last image has started; then they go.
   store::AsyncStore* store = &store_;
   catalog_ = std::shared_ptr<image::PackCatalog>(new image::PackCatalog(std::move(*arena), core_.key()),
@@ -94,7 +97,8 @@ void Deputies::Hello(ConnectionId connection, const abi::Hello& hello, Connectio
   const Incarnation incarnation = core_.NewIncarnation();
   Process process{.kernel_pid = hello.pid, .session_pid = hello.pid, .incarnation = incarnation};
   const auto registered = core_.Register(process, [this](const Process& gone) { Gone(gone); });
-  if (!registered || catalog_ == nullptr) return core_.connections().Close(connection);
+  if (catalog_ == nullptr) return core_.Fatal("no memory for images: " + no_arena_);
+  if (!registered) return core_.connections().Close(connection);
   auto deputy = std::make_unique<Deputy>();
   deputy->incarnation = incarnation;
   deputy->pid = hello.pid;

@@ -183,6 +183,7 @@ class Deputies {
   store::AsyncStore& store_;
   const Options options_;
   std::shared_ptr<image::PackCatalog> catalog_;
+  std::string no_arena_;  // why there is no catalog
   UsageBook usage_;
   std::unordered_map<Incarnation, std::unique_ptr<Deputy>> by_incarnation_;
   std::unordered_map<ConnectionId, Incarnation> by_connection_;

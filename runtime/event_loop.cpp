@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
+#include <system_error>
 
 namespace elsewhere::runtime {
 namespace {
@@ -102,6 +104,10 @@ void EventLoop::ArmTimer() {
 
 void EventLoop::RunTimers() {
   uint64_t expirations;
+  const struct ArmAtEnd {  // also when a callback throws
+    EventLoop& loop;
+    ~ArmAtEnd() { loop.ArmTimer(); }
+  } arm{*this};
   (void)!read(timer_, &expirations, sizeof expirations);
   const auto now = std::chrono::steady_clock::now();
   while (!timers_.empty() && timers_.begin()->first.first <= now) {
@@ -109,7 +115,6 @@ void EventLoop::RunTimers() {
     deadlines_.erase(node.key().second);
     node.mapped()();
   }
-  ArmTimer();
 }
 
 void EventLoop::Defer(Action action) {
@@ -187,6 +192,18 @@ void EventLoop::Run() {
       (*ready)(events[static_cast<size_t>(i)].events);
     }
     if (!sleeps) stays_awake_();
+  }
+}
+
+void EventLoop::Run(const std::function<void(const std::string&)>& failed) {
+  for (bool again = true; again;) {
+    again = false;
+    try {
+      Run();
+    } catch (const std::system_error& error) {
+      failed(std::string("a thread cannot be started: ") + std::strerror(error.code().value()));
+      again = running_;
+    }
   }
 }
 

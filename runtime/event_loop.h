@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -68,6 +69,9 @@ class EventLoop {
 
   void Run();   // until Stop
   void Stop();  // Run returns when this round is through
+  // The same; `failed` is told of a callback that could not start a thread (RLIMIT_NPROC), and the loop goes
+  // on.
+  void Run(const std::function<void(const std::string&)>& failed);
 
  private:
   struct Watch {

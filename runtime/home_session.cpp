@@ -49,7 +49,8 @@ int HomeSession::Run(const Options& options) {
     session.Fail(started.error().message);
     return 1;
   }
-  if (!session.finished_) session.core_->loop().Run();
+  if (!session.finished_)
+    session.core_->loop().Run([&](const std::string& what) { session.core_->Fatal(what); });
   return 0;
 }
 

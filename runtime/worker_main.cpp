@@ -30,7 +30,7 @@ class WorkerAgent {
   using Arguments = std::map<std::string, std::string>;
   Status Start(Arguments& arguments);
   int Run() {
-    core_->loop().Run();
+    core_->loop().Run([this](const std::string& what) { Leave(1, what); });
     return status_;
   }
 
@@ -173,6 +173,7 @@ void WorkerAgent::Leave(int status, const std::string& reason) {
 
 int WorkerMain(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   RaiseDescriptorLimit();
   auto arguments = ParseArguments(argc, argv, " verbose sealed-packs sealed-messages count-objects ");
   if (!arguments) {

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -48,9 +49,20 @@ int RunCommand(const Options& options) {
   return Supervise(*launched.session, options);
 }
 
+// What is opened here must not get the number of a standard descriptor that the caller has closed: it would
+// be taken for that, here and in what is started. COMMAND finds them closed again.
+void FillStandardDescriptors() {
+  for (;;) {
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null > STDERR_FILENO) close(null);
+    if (null < 0 || null > STDERR_FILENO) return;
+  }
+}
+
 }  // namespace
 
 int LaunchMain(int argc, char** argv) {
+  FillStandardDescriptors();
   if (argc > 0 && std::strcmp(argv[0], "adopt") == 0) return Adopt(argc - 1, argv + 1);
   if (argc > 0 && std::strcmp(argv[0], "gc") == 0) return CollectGarbage(argc - 1, argv + 1);
   ParsedOptions parsed =

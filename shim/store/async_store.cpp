@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include <cstring>
+#include <system_error>
 
 namespace elsewhere::store {
 namespace {
@@ -47,14 +48,24 @@ AsyncStore::~AsyncStore() {
 }
 
 void AsyncStore::Enqueue(std::function<void()> work) {
-  std::lock_guard lock(mutex_);
-  work_.push_back(std::move(work));
+  std::unique_lock lock(mutex_);
   ++pending_;
-  if (idle_ < work_.size() && threads_.size() < thread_limit_) {
-    BlockedSignals blocked;
-    threads_.emplace_back([this] { Work(); });
+  if (idle_ <= work_.size() && threads_.size() < thread_limit_ && !StartThread() && threads_.empty()) {
+    lock.unlock();
+    return work();  // there is nobody else
   }
+  work_.push_back(std::move(work));
   work_arrived_.notify_one();
+}
+
+bool AsyncStore::StartThread() {
+  BlockedSignals blocked;
+  try {
+    threads_.emplace_back([this] { Work(); });
+    return true;
+  } catch (const std::system_error&) {  // RLIMIT_NPROC: those that there are do it all
+    return false;
+  }
 }
 
 void AsyncStore::Work() {

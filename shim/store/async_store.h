@@ -64,6 +64,7 @@ class AsyncStore {
  private:
   AsyncStore(std::shared_ptr<ObjectStore> store, unsigned threads, UniqueFd event_fd);
   void Enqueue(std::function<void()> work);
+  bool StartThread();  // under the mutex
   void Complete(std::function<void()> completion);
   void Work();
 

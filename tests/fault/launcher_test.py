@@ -114,6 +114,19 @@ class Statuses(unittest.TestCase):
         done = subprocess.run([LAUNCHER, "run", "cat"], input="in", capture_output=True, text=True, check=True)
         self.assertEqual(("in", ""), (done.stdout, done.stderr))
 
+    def test_standard_descriptors_that_are_closed_stay_closed(self):
+        program = ("import os\n"
+                   "child = os.fork()\n"
+                   "if child == 0:\n"
+                   "    os._exit(sum(1 << fd for fd in range(3) if os.path.exists(f'/proc/self/fd/{fd}')))\n"
+                   "os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n")
+        for open_ones in range(8):
+            closing = " ".join(f"{fd}>&-" for fd in range(3) if not open_ones >> fd & 1)
+            done = subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", LAUNCHER, "run", "--strict",
+                                   "/usr/bin/python3", "-c", program], stdin=subprocess.DEVNULL, capture_output=True,
+                                  text=True, check=False, timeout=SECONDS)
+            self.assertEqual((open_ones, "", ""), (done.returncode, done.stdout, done.stderr), closing)
+
     def test_a_script_without_interpreter_line_is_run_by_the_shell(self):
         with tempfile.TemporaryDirectory() as directory:
             path = directory + "/script"

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <system_error>
 #include <thread>
 
 namespace elsewhere::runtime {
@@ -64,6 +65,16 @@ TEST_F(EventLoopTest, SignalsArriveWithTheirSender) {
   kill(getpid(), SIGUSR1);
   loop_->Run();
   EXPECT_EQ(sender, getpid());
+}
+
+TEST_F(EventLoopTest, GoesOnAfterACallbackThatCouldNotStartAThread) {
+  std::string said;
+  loop_->After(std::chrono::milliseconds(1), [] {
+    throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+  });
+  loop_->After(std::chrono::milliseconds(2), [&] { loop_->Stop(); });
+  loop_->Run([&](const std::string& what) { said += what; });
+  EXPECT_EQ(said, "a thread cannot be started: Resource temporarily unavailable");
 }
 
 }  // namespace

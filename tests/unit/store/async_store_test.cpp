@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -45,6 +47,19 @@ TEST_F(AsyncStoreTest, DeliversErrors) {
   async_->Get("missing", {}, [&](Result<Object> got) { code = got.error().code; });
   DrainUntil(1);
   EXPECT_EQ(code, ENOENT);
+}
+
+TEST_F(AsyncStoreTest, WhereNoThreadCanBeStartedTheCallerDoesTheWork) {
+  const auto in_a_process_without_room = [this] {
+    const rlimit none{0, 0};
+    if (setrlimit(RLIMIT_NPROC, &none) != 0) _exit(2);
+    if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0) _exit(3);
+    int code = 0;
+    async_->Get("missing", {}, [&](Result<Object> got) { code = got.error().code; });
+    DrainUntil(1);
+    _exit(code != 0 ? 0 : 4);
+  };
+  EXPECT_EXIT(in_a_process_without_room(), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(AsyncStoreTest, ManyOperationsFromManyThreadsAllComplete) {
