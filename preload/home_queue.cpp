@@ -44,7 +44,7 @@ abi::QueueCell* CellOf(int fd, abi::Table** table) {
   return nullptr;
 }
 
-// False: there is nobody any more who could.
+// Whatever of it is elsewhere. False: there is nobody any more who could.
 bool BringHome(const abi::QueueCell* cell) {
   return CallAgent(abi::Operation::kQueueHome, {static_cast<int64_t>(cell->inode.load())}) == 0 ||
          errno == EAGAIN;
@@ -63,30 +63,42 @@ void HomeQueueOpened(int fd) {
   errno = before;
 }
 
-HomeQueueUse::HomeQueueUse(int fd) {
+HomeQueueUse::HomeQueueUse(int fd, Kind kind) : sends_(kind == Kind::kSend) {
   const int before = errno;
+  const uint32_t away = abi::kQueueAway | (sends_ ? abi::kQueueRightAway : 0);
   abi::Table* table = nullptr;
-  abi::QueueCell* cell = CellOf(fd, &table);
-  while (cell != nullptr) {
-    cell->inside.fetch_add(1);
-    if ((cell->state.load() & abi::kQueueAway) == 0) break;
-    cell->inside.fetch_sub(1);
-    if (!BringHome(cell)) cell = nullptr;
+  cell_ = CellOf(fd, &table);
+  while (cell_ != nullptr) {
+    Enter();
+    if ((cell_->state.load() & away) == 0) break;
+    Leave();
+    if (!BringHome(cell_)) cell_ = nullptr;
   }
-  if (cell != nullptr) cell->uses.fetch_add(1, std::memory_order_relaxed);
-  cell_ = cell;
+  if (cell_ != nullptr) cell_->uses.fetch_add(1, std::memory_order_relaxed);
+  if (cell_ != nullptr && sends_) cell_->sends.fetch_add(1, std::memory_order_relaxed);
   errno = before;
 }
 
 HomeQueueUse::~HomeQueueUse() {
-  if (cell_ != nullptr) cell_->inside.fetch_sub(1);
+  if (cell_ != nullptr) Leave();
+}
+
+void HomeQueueUse::Enter() {
+  cell_->inside.fetch_add(1);
+  if (sends_) cell_->inside_sends.fetch_add(1);
+}
+
+void HomeQueueUse::Leave() {
+  if (sends_) cell_->inside_sends.fetch_sub(1);
+  cell_->inside.fetch_sub(1);
 }
 
 void PinHomeQueue(int fd) {
   const int before = errno;
   abi::Table* table = nullptr;
   if (abi::QueueCell* cell = CellOf(fd, &table); cell != nullptr) {
-    if ((cell->state.fetch_or(abi::kQueuePinned) & abi::kQueueAway) != 0) BringHome(cell);
+    constexpr uint32_t kElsewhere = abi::kQueueAway | abi::kQueueRightAway;
+    if ((cell->state.fetch_or(abi::kQueuePinned) & kElsewhere) != 0) BringHome(cell);
   }
   errno = before;
 }

@@ -32,13 +32,18 @@ void HomeQueueOpened(int fd);
 // Around a call on a queue, as long as it may last. Async-signal-safe, keeps errno.
 class HomeQueueUse {
  public:
-  explicit HomeQueueUse(int fd);
+  enum class Kind { kSend, kOther };
+  explicit HomeQueueUse(int fd, Kind kind = Kind::kOther);
   ~HomeQueueUse();
   HomeQueueUse(const HomeQueueUse&) = delete;
   HomeQueueUse& operator=(const HomeQueueUse&) = delete;
 
  private:
+  void Enter();
+  void Leave();
+
   abi::QueueCell* cell_ = nullptr;
+  const bool sends_;
 };
 
 // Before it is used in ways that only the kernel knows of: it is home, and stays there.

@@ -231,7 +231,7 @@ int mq_close(mqd_t fd) {
 int mq_timedsend(mqd_t fd, const char* message, size_t size, unsigned priority,
                  const struct timespec* limit) {
   if (!IsStillQueue(fd)) {
-    const HomeQueueUse use(fd);
+    const HomeQueueUse use(fd, HomeQueueUse::Kind::kSend);
     return real::mq_timedsend(fd, message, size, priority, limit);
   }
   const auto here = [&](const abi::LentQueue& queue, int* result) {

@@ -48,9 +48,9 @@ Deputies::Deputies(AgentCore& core, WorkerPool& workers, store::AsyncStore& stor
       workers_(workers),
       store_(store),
       options_(options),
-      queue_leases_(core,
-                    {[this](uint64_t call) { CallOff(call); },
-                     [this](HostId from, wire::KernelCall&& call) { OnKernelCall(from, call); }, IsStopped}) {
+      queue_leases_(core, {[this](uint64_t call) { CallOff(call); },
+                           [this](HostId from, wire::KernelCall&& call) { OnKernelCall(from, call); },
+                           IsStopped, [this](int queue) { CountUnheard(queue); }}) {
   core_.OnMessage<wire::Started>([this](HostId from, wire::Started&& m) { OnStarted(from, m); });
   core_.OnMessage<wire::JobRejected>([this](HostId from, wire::JobRejected&& m) { OnRejected(from, m); });
   core_.OnMessage<wire::Exited>([this](HostId from, wire::Exited&& m) { OnExited(from, m); });

@@ -173,6 +173,7 @@ class Deputies {
   void OnKernelCancel(HostId from, const wire::KernelCancel& cancel);
   bool MakeNow(uint64_t id, const PendingKernelCall& pending, std::span<const uint8_t> data);
   void Count(const PendingKernelCall& call);
+  void CountUnheard(int queue);  // a send to it, which was not waited for
   void CallOff(uint64_t call);
   void OnKernelAnswer(const Connections::Packet& packet);
   void OnKernelEvent(const Deputy& deputy, const abi::KernelEvent& event);

@@ -72,7 +72,7 @@ void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
   const auto call = wire::CheckKernelCall(message.call);
   if (!call) return core_.Fatal("host " + std::to_string(from) + ": " + call.error().message);
   if (deputy == nullptr || deputy->host != from || deputy->state != State::kRunning) {
-    return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ESRCH, {}});
+    return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ESRCH, {}, 0, {}});
   }
   const uint64_t id = ++last_home_call_;
   abi::LentQueue there{};
@@ -83,9 +83,9 @@ void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
       return;
     case QueueLeases::Where::kThere: {
       const auto* bytes = reinterpret_cast<const uint8_t*>(&there);
-      return core_.Send(from,
-                        wire::KernelResult{
-                            message.incarnation, message.id, abi::kQueueLent, {bytes, bytes + sizeof there}});
+      return core_.Send(
+          from, wire::KernelResult{
+                    message.incarnation, message.id, abi::kQueueLent, {bytes, bytes + sizeof there}, 0, {}});
     }
   }
   PendingKernelCall pending{from, message.incarnation, message.id, *call, {}, {}, {}};
@@ -100,7 +100,7 @@ void Deputies::OnKernelCall(HostId from, const wire::KernelCall& message) {
     auto memory = MakeMemory(*call, data);
     if (!memory) {
       queue_leases_.Ended(id, -ENOMEM);
-      return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ENOMEM, {}});
+      return core_.Send(from, wire::KernelResult{message.incarnation, message.id, -ENOMEM, {}, 0, {}});
     }
     pending.memory = std::move(*memory);
   }
@@ -119,9 +119,11 @@ bool Deputies::MakeNow(uint64_t id, const PendingKernelCall& pending, std::span<
   auto answer = TryQueueCall(*process, pending.call, data);
   if (!answer) return false;
   Count(pending);
+  wire::KernelResult result{pending.incarnation, pending.id, answer->result, std::move(answer->bytes), 0, {}};
+  if (pending.call.number == SYS_mq_timedsend && result.result == 0) result.right = queue_leases_.RightOf(id);
   queue_leases_.Ended(id, answer->result);
-  core_.Send(pending.host,
-             wire::KernelResult{pending.incarnation, pending.id, answer->result, std::move(answer->bytes)});
+  result.rooms = queue_leases_.RoomsOf(pending.host);
+  core_.Send(pending.host, result);
   return true;
 }
 
@@ -135,7 +137,7 @@ void Deputies::OnKernelCancel(HostId from, const wire::KernelCancel& cancel) {
   });
   if (found == kernel_calls_.end()) {
     if (queue_leases_.Withdraw(from, cancel.id))
-      core_.Send(from, wire::KernelResult{cancel.incarnation, cancel.id, -EINTR, {}});
+      core_.Send(from, wire::KernelResult{cancel.incarnation, cancel.id, -EINTR, {}, 0, {}});
     return;
   }
   queue_leases_.Interrupted(found->first);
@@ -146,6 +148,14 @@ void Deputies::Count(const PendingKernelCall& call) {
   if (call.object.empty()) return;
   core_.object_counts()->Add(KindOf(call.call), call.object, 1,
                              std::chrono::steady_clock::now() - call.began);
+}
+
+void Deputies::CountUnheard(int queue) {
+  if (core_.object_counts() == nullptr) return;
+  std::error_code error;
+  const auto name = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(queue), error);
+  if (!error)
+    core_.object_counts()->Add(abi::ObjectKind::kMessageQueue, name.string(), 1, std::chrono::nanoseconds(0));
 }
 
 void Deputies::CallOff(uint64_t call) {
@@ -165,9 +175,9 @@ void Deputies::OnKernelAnswer(const Connections::Packet& packet) {
   kernel_calls_.erase(found);
   if (core_.ending()) return;
   if (queue_leases_.Ended(head.id, head.result))
-    return core_.Send(call.host, wire::KernelResult{call.incarnation, call.id, abi::kQueueAgain, {}});
+    return core_.Send(call.host, wire::KernelResult{call.incarnation, call.id, abi::kQueueAgain, {}, 0, {}});
   Count(call);
-  wire::KernelResult result{call.incarnation, call.id, head.result, {}};
+  wire::KernelResult result{call.incarnation, call.id, head.result, {}, 0, queue_leases_.RoomsOf(call.host)};
   if (call.memory.get() < 0) {
     result.answer.assign(packet.bytes.begin() + sizeof head, packet.bytes.end());
   } else if (head.result >= 0) {

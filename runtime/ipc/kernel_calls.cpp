@@ -15,6 +15,7 @@
 
 #include "runtime/ipc/lent_queues.h"
 #include "runtime/ipc/queue_stand_ins.h"
+#include "runtime/ipc/sending_right.h"
 #include "shim/wire/kernel_message.h"
 
 namespace elsewhere::runtime {
@@ -37,6 +38,10 @@ class KernelCalls final : public Component {
     agent.OnCall(abi::Operation::kKernelFetch, [this](CallId id, const Call& call) { OnFetch(id, call); });
     agent.OnMessage<wire::KernelResult>(
         [this](HostId, wire::KernelResult&& result) { OnResult(std::move(result)); });
+    agent.OnMessage<wire::QueueRightEnd>([this](HostId, wire::QueueRightEnd&& order) {
+      rights_.End(order.right);
+      agent_.Send(wire::kHome, order);
+    });
     agent.OnMessage<wire::KernelEvent>([this](HostId, wire::KernelEvent&& event) {
       if (event.state == abi::kQueueNotified) return queues_.Notified(event.incarnation, event.descriptor);
       queues_.Changed(event.incarnation, event.descriptor, event.state);
@@ -57,6 +62,7 @@ class KernelCalls final : public Component {
     pending_.clear();
     queues_.Clear();
     lent_.Clear();
+    rights_.Clear();
   }
 
  private:
@@ -75,9 +81,18 @@ class KernelCalls final : public Component {
   void OnData(CallId id, const Call& call);
   void OnCall(CallId id, const Call& call);
   void OnFetch(CallId id, const Call& call);
+  bool SendUnheard(uint64_t request, std::span<const uint8_t> bytes);
   void OnResult(wire::KernelResult&& result);
   void SayWhereItIs(wire::KernelResult& result) const;
   void Answer(const Pending& pending, int64_t result, std::vector<uint8_t>&& answer);
+  std::unordered_map<uint64_t, Pending>::iterator FindCall(CallId id) {
+    return std::find_if(pending_.begin(), pending_.end(),
+                        [id](const auto& item) { return item.second.call == id; });
+  }
+  void Erase(std::unordered_map<uint64_t, Pending>::iterator pending) {
+    if (pending->second.sent && pending->second.number == SYS_mq_timedsend) --sends_;
+    pending_.erase(pending);
+  }
   bool OwnsBulk(int32_t pid, int64_t bulk) const {
     return bulk >= 0 && bulk < abi::kBulkCount && agent_.table().bulks[bulk].owner.load() == pid;
   }
@@ -85,6 +100,8 @@ class KernelCalls final : public Component {
   Agent& agent_;
   QueueStandIns queues_;
   LentQueues lent_;
+  SendingRights rights_;
+  int sends_ = 0;  // to queues, that are on their way and take up room that a right does not know of
   std::map<CallKey, std::vector<uint8_t>> given_;    // calls of which pieces are here
   std::map<CallKey, std::vector<uint8_t>> answers_;  // that are being fetched
   std::unordered_map<uint64_t, Pending> pending_;
@@ -136,18 +153,38 @@ void KernelCalls::OnCall(CallId id, const Call& call) {
   auto send = [this, request, incarnation = process->incarnation, bytes = std::move(bytes)]() mutable {
     const auto found = pending_.find(request);
     if (found == pending_.end()) return;  // called off meanwhile
+    if (SendUnheard(request, bytes)) return;
     found->second.sent = true;
+    if (found->second.number == SYS_mq_timedsend) ++sends_;
     agent_.Send(wire::kHome, wire::KernelCall{incarnation, request, std::move(bytes)});
   };
+  // What opens, closes and copies descriptors.
+  if (head->number >= static_cast<int64_t>(abi::DeputyCall::kOpenQueue)) rights_.Forget(process->incarnation);
   if (Releases(head->number)) return agent_.DrainCaller(id, call, *process, std::move(send));
   send();
 }
 
+// True: it needs no answer of home's, and is done.
+bool KernelCalls::SendUnheard(uint64_t request, std::span<const uint8_t> bytes) {
+  const Pending pending = pending_.at(request);
+  if (pending.number != SYS_mq_timedsend || sends_ > 0) return false;
+  abi::KernelCall call;
+  std::memcpy(&call, bytes.data(), sizeof call);
+  const auto message = rights_.Use(pending.incarnation, call, bytes.subspan(sizeof call));
+  if (!message) return false;
+  pending_.erase(request);
+  agent_.Send(wire::kHome, *message);
+  Answer(pending, 0, {});
+  return true;
+}
+
 void KernelCalls::OnResult(wire::KernelResult&& result) {
+  rights_.Learn(result.rooms);
   const auto found = pending_.find(result.id);
   if (found == pending_.end()) return;
   const Pending pending = found->second;
-  pending_.erase(found);
+  Erase(found);
+  rights_.Learn(pending.incarnation, pending.descriptor, result.right);
   const Process* process = agent_.FindProcess(pending.incarnation);
   if (result.result == abi::kQueueLent) SayWhereItIs(result);
   if (process != nullptr && result.result >= 0) {
@@ -198,8 +235,7 @@ void KernelCalls::OnFetch(CallId id, const Call& call) {
 }
 
 void KernelCalls::CallCancelled(CallId id) {
-  const auto found = std::find_if(pending_.begin(), pending_.end(),
-                                  [id](const auto& item) { return item.second.call == id; });
+  const auto found = FindCall(id);
   if (found == pending_.end()) return;
   if (found->second.sent) {
     return agent_.Send(wire::kHome, wire::KernelCancel{found->second.incarnation, found->first});
@@ -209,7 +245,8 @@ void KernelCalls::CallCancelled(CallId id) {
 }
 
 void KernelCalls::CallDropped(CallId id) {
-  std::erase_if(pending_, [id](const auto& item) { return item.second.call == id; });
+  const auto found = FindCall(id);
+  if (found != pending_.end()) Erase(found);
 }
 
 void KernelCalls::ProcessGone(const Process& process) {
@@ -217,6 +254,7 @@ void KernelCalls::ProcessGone(const Process& process) {
   std::erase_if(given_, of_process);
   std::erase_if(answers_, of_process);
   queues_.ProcessGone(process.incarnation);
+  rights_.Forget(process.incarnation);
   for (abi::Bulk& bulk : agent_.table().bulks) {
     int32_t owner = process.kernel_pid;
     bulk.owner.compare_exchange_strong(owner, 0);

@@ -102,6 +102,11 @@ bool IsAbandoned(int queue) {
 QueueLeases::QueueLeases(Agent& agent, Home home) : agent_(agent), home_(std::move(home)) {
   agent_.OnMessage<wire::QueueReturn>(
       [this](HostId from, wire::QueueReturn&& message) { OnReturn(from, std::move(message)); });
+  agent_.OnMessage<wire::QueueSend>(
+      [this](HostId from, wire::QueueSend&& message) { OnSend(from, std::move(message)); });
+  agent_.OnMessage<wire::QueueRightEnd>([this](HostId from, wire::QueueRightEnd&& message) {
+    if (Queue* queue = FindRight(from, message.right)) RightEnded(*queue);
+  });
   agent_.OnCall(abi::Operation::kQueueHome, [this](CallId id, const Call& call) { OnHomeCall(id, call); });
 }
 
@@ -163,14 +168,22 @@ QueueLeases::Where QueueLeases::Ask(HostId from, int32_t deputy, uint64_t call,
     if (there->flags >= 0) return Where::kThere;
   }
   if (Stays(what)) Pin(*queue);
+  const bool sends = what.number == SYS_mq_timedsend;
   if (moves && queue->state == State::kHere) Used(*queue, from, what.number);
+  if (sends && queue->state == State::kHere) SentBy(*queue, from);
+  const bool others_right = queue->right_host != wire::kHome && queue->right_host != from;
+  if ((sends && others_right) || (Stays(what) && queue->right_host != wire::kHome)) {
+    queue->held.push_back({from, message});
+    EndRight(*queue);
+    return Where::kHeld;
+  }
   if (moves && what.waits == 0 && Begin(*queue, from, PathOf(deputy, "/fd/", what.arguments[0]))) {
     queue->held.push_back({from, message});
     if (queue->pending.empty()) Lend(*queue);
     return Where::kHeld;
   }
   if (queue->state == State::kHere) {
-    queue->pending[call] = {from, deputy, what.arguments[0], !moves || Points(what, 4)};
+    queue->pending[call] = {from, deputy, what.arguments[0], sends, !moves || Points(what, 4)};
     calls_[call] = queue->inode;
     return Where::kHere;
   }
@@ -228,6 +241,7 @@ bool QueueLeases::Mark(Queue& queue) {
 bool QueueLeases::Begin(Queue& queue, HostId to, const std::string& path) {
   if (queue.state != State::kHere || !queue.history.Deserves(to) || !queue.sent || !queue.received)
     return false;
+  if (queue.right_host != wire::kHome) return EndRight(queue), false;  // the next call may find it ended
   for (const auto& [id, pending] : queue.pending) {
     if (pending.from != to || pending.limited || home_.is_stopped(pending.deputy)) return false;
   }
@@ -266,6 +280,7 @@ void QueueLeases::Lend(Queue& queue) {
 // ---- Having it back
 
 void QueueLeases::Fetch(Queue& queue) {
+  EndRight(queue);
   if (queue.state == State::kClearing) {
     queue.history.NotNow();
     return Arrived(queue);
@@ -314,13 +329,17 @@ void QueueLeases::PutBack(Queue& queue) {
     return;
   }
   agent_.loop().Remove(descriptor);
-  Arrived(queue);
+  if (queue.state == State::kReturning) Arrived(queue);
 }
 
 void QueueLeases::Arrived(Queue& queue) {
   queue.state = State::kHere;
   queue.sent = queue.received = false;
   if (abi::QueueCell* cell = CellOf(queue.inode); cell != nullptr) cell->state.fetch_and(~abi::kQueueAway);
+  AskHeld(queue);
+}
+
+void QueueLeases::AskHeld(Queue& queue) {
   const auto waiting = std::exchange(queue.waiting, {});
   auto held = std::exchange(queue.held, {});
   for (const auto& then : waiting) then();
@@ -337,7 +356,9 @@ bool QueueLeases::WaitUntilHere(int32_t deputy, int64_t descriptor, std::functio
 
 void QueueLeases::OnHomeCall(CallId id, const Call& call) {
   const auto found = queues_.find(static_cast<uint64_t>(call.arguments[0]));
-  if (found == queues_.end() || found->second->state == State::kHere) return agent_.Complete(id, 0);
+  if (found == queues_.end() ||
+      (found->second->state == State::kHere && found->second->right_host == wire::kHome))
+    return agent_.Complete(id, 0);
   found->second->waiting.push_back([this, id] { agent_.Complete(id, 0); });
   Fetch(*found->second);
 }
@@ -448,6 +469,7 @@ void QueueLeases::HostGone(HostId host) {
     const bool there = queue->state == State::kThere || queue->state == State::kRecalled;
     if (there && queue->host == host && !agent_.ending())
       return agent_.Fatal("a worker is lost that had the messages of a queue");
+    if (queue->right_host == host) RightEnded(*queue);
   }
 }
 
@@ -458,6 +480,7 @@ void QueueLeases::LookForAbandoned() {
     const bool abandoned =
         settled && queue.descriptor && queue.pending.empty() && IsAbandoned(queue.descriptor.get());
     if (abandoned) Fetch(queue);  // nobody waits for what comes
+    if (abandoned) std::erase(rights_, queue.inode);
     at = abandoned ? queues_.erase(at) : std::next(at);
   }
 }

@@ -15,6 +15,10 @@
 // one with a wait that has a limit; one that a process holds that does not ask us. Whoever opens one
 // meanwhile (inotify tells) has it recalled.
 //
+// One that is here may have a host from which alone it is sent to, which need not wait for answers
+// (sending_right.h, queue_rights.cpp). It is taken back before anybody else sends, and before the queue is
+// lent.
+//
 // Thread-safety: one loop.
 #pragma once
 
@@ -42,6 +46,7 @@ class QueueLeases {
     std::function<void(uint64_t call)> call_off;                    // at its deputy
     std::function<void(HostId from, wire::KernelCall&& call)> ask;  // once more
     std::function<bool(int32_t deputy)> is_stopped;
+    std::function<void(int queue)> sent;  // by a host that has the right to
   };
   QueueLeases(Agent& agent, Home home);
   ~QueueLeases();
@@ -55,6 +60,10 @@ class QueueLeases {
             const abi::KernelCall& what, abi::LentQueue* there);
   // Of a call that is kHere: may its queue tell somebody of the next message (mq_notify), and so who sent it?
   bool MayNotify(uint64_t call);
+  // Of a send that is kHere and was made: the right that its host has or gets; 0: none.
+  uint64_t RightOf(uint64_t call);
+  // For the next result that this host is told.
+  std::vector<wire::QueueRoom> RoomsOf(HostId host);
   // A call that was kHere. True: it was called off for the queue's sake, its caller asks again.
   bool Ended(uint64_t call, int64_t result);
   // The caller of a call that is kHere got a signal; of one that is kHeld: true, and nothing was done.
@@ -75,6 +84,7 @@ class QueueLeases {
     HostId from = 0;
     int32_t deputy = 0;
     int64_t descriptor = -1;
+    bool sends = false;
     bool limited = false;      // waits with a limit, or is no send or receive
     bool called_off = false;   // by us
     bool interrupted = false;  // by its caller
@@ -99,9 +109,16 @@ class QueueLeases {
     uint32_t room = 0;
     uint32_t capacity = 0;
     std::deque<wire::QueuedMessage> back;  // that have to go into home's queue
+    LeaseHistory senders;
+    uint32_t home_sends = 0;          // as the cell had them last
+    HostId right_host = wire::kHome;  // that has the right to send, unless it is home
+    uint64_t right = 0;
+    bool right_ends = false;  // its host has been told so
+    uint64_t arrived = 0;     // with this right
+    uint64_t told = 0;        // how many it allows
     std::map<uint64_t, Pending> pending;
     std::deque<Held> held;
-    std::vector<std::function<void()>> waiting;  // until it is here
+    std::vector<std::function<void()>> waiting;  // until all of it is here
   };
 
   Queue* Find(int32_t deputy, int64_t descriptor);
@@ -118,6 +135,14 @@ class QueueLeases {
   void OnReturn(HostId from, wire::QueueReturn&& message);
   void PutBack(Queue& queue);
   void Arrived(Queue& queue);
+  void AskHeld(Queue& queue);
+  // queue_rights.cpp
+  void SentBy(Queue& queue, HostId from);
+  bool MarkRight(Queue& queue);
+  Queue* FindRight(HostId host, uint64_t right);
+  void OnSend(HostId from, wire::QueueSend&& message);
+  void EndRight(Queue& queue);
+  void RightEnded(Queue& queue);
   void OnHomeCall(CallId id, const Call& call);
   void SomebodyOpened();
   void ReadInotify();
@@ -129,6 +154,7 @@ class QueueLeases {
   std::unordered_map<uint64_t, std::unique_ptr<Queue>> queues_;  // by inode
   std::unordered_map<uint64_t, uint64_t> calls_;                 // that are kHere: their queue's inode
   std::unordered_map<int, uint64_t> watches_;
+  std::vector<uint64_t> rights_;  // queues, by inode, to which a host has the right
   uint64_t last_lease_ = 0;
 };
 

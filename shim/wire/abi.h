@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 25;
+inline constexpr uint32_t kAbiVersion = 26;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -285,14 +285,17 @@ inline constexpr uint32_t kNamedCell = 0xffffffff;
 // Home: a message queue that processes at home use, by the inode of the kernel's object
 // (preload/home_queue.h, runtime/ipc/queue_leases.h). Claimed by whoever uses it first, for the session.
 struct alignas(64) QueueCell {
-  std::atomic<uint64_t> inode;   // 0: free
-  std::atomic<uint32_t> inside;  // calls of processes at home that are being made
-  std::atomic<uint32_t> state;   // kQueueAway, kQueuePinned
-  std::atomic<uint32_t> uses;    // how many such calls there were
+  std::atomic<uint64_t> inode;         // 0: free
+  std::atomic<uint32_t> inside;        // calls of processes at home that are being made
+  std::atomic<uint32_t> state;         // kQueueAway and its like
+  std::atomic<uint32_t> uses;          // how many such calls there were
+  std::atomic<uint32_t> inside_sends;  // the same of sends alone
+  std::atomic<uint32_t> sends;
 };
 static_assert(sizeof(QueueCell) == 64);
-inline constexpr uint32_t kQueueAway = 1;    // what is in it is lent to another host: ask for it, wait
-inline constexpr uint32_t kQueuePinned = 2;  // it is used in ways that only home's kernel knows
+inline constexpr uint32_t kQueueAway = 1;       // what is in it is lent to another host: ask for it, wait
+inline constexpr uint32_t kQueuePinned = 2;     // it is used in ways that only home's kernel knows
+inline constexpr uint32_t kQueueRightAway = 4;  // another host alone may send to it: who wants to asks, waits
 inline constexpr uint32_t kQueueCells = 1024;
 
 // An entry is filled in by whoever claims it (0 to 1, then 2) and belongs to that object for the session.

@@ -20,15 +20,28 @@ struct KernelCall {
   }
 };
 
+// Of a message queue that a host may send to without waiting for the answer (runtime/ipc/sending_right.h).
+struct QueueRoom {
+  uint64_t right = 0;    // never used twice
+  uint64_t allowed = 0;  // so many messages with this right, since it was given
+  uint32_t bytes = 0;    // of a message, at most
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.right, s.allowed, s.bytes);
+  }
+};
+
 struct KernelResult {
   static constexpr MessageType kType = MessageType::kKernelResult;
   Incarnation incarnation = 0;
   uint64_t id = 0;
   int64_t result = 0;  // negative errno on failure
   std::vector<uint8_t> answer;
+  uint64_t right = 0;            // that the host has to what the call has sent to; 0: none
+  std::vector<QueueRoom> rooms;  // that have changed
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.incarnation, s.id, s.result, s.answer);
+    return std::tie(s.incarnation, s.id, s.result, s.answer, s.right, s.rooms);
   }
 };
 
@@ -85,6 +98,26 @@ struct QueueReturn {
   template <class Self>
   static auto Fields(Self& s) {
     return std::tie(s.lease, s.refused, s.messages);
+  }
+};
+
+// To home: there is room, so nobody waits for an answer.
+struct QueueSend {
+  static constexpr MessageType kType = MessageType::kQueueSend;
+  uint64_t right = 0;
+  QueuedMessage message;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.right, s.message);
+  }
+};
+// From home: the right ends. To home: it has ended, behind all that was sent with it.
+struct QueueRightEnd {
+  static constexpr MessageType kType = MessageType::kQueueRightEnd;
+  uint64_t right = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.right);
   }
 };
 

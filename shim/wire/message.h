@@ -32,7 +32,7 @@
 
 namespace elsewhere::wire {
 
-inline constexpr uint16_t kMessageVersion = 17;
+inline constexpr uint16_t kMessageVersion = 18;
 
 using HostId = uint32_t;  // 0: home
 inline constexpr HostId kHome = 0;
@@ -107,6 +107,8 @@ enum class MessageType : uint16_t {
   kKernelEvent = 99,
   kQueueOrder = 100,
   kQueueReturn = 101,
+  kQueueSend = 102,
+  kQueueRightEnd = 103,
   kFilesChanged = 112,  // 112 to 115: shim/wire/file_message.h
   kNameLeaves = 113,
   kNameKept = 114,
