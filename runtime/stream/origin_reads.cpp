@@ -368,7 +368,9 @@ void OriginStream::OnOffset(const wire::StreamOffset& moved) {
   const auto share = shares_.find(moved.stream);
   if (share == shares_.end() || !CarriesOffset(kind_) || closed_) return;
   share->second.offset = moved.offset;
-  if (const int64_t now = OffsetNow(); now != moved.before && now != moved.offset)
+  // The same place may be where both have set it, but not where both have read or written to.
+  if (const int64_t now = OffsetNow();
+      now != moved.before && (now != moved.offset || moved.offset > moved.before))
     agent_.Note("two hosts moved the offset of one open file at the same time: " + LinkOf(descriptor_.get()));
   lseek(descriptor_.get(), moved.offset, SEEK_SET);
 }

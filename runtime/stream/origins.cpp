@@ -173,9 +173,12 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
                                    : Classify(held, *status, link, static_cast<int>(entry.flags));
     if (!classified) return classified.error();
     kind = *classified;
+    // What a program prints into is not mapped, whatever else its descriptor permits, and others print there,
+    // too: at home each write goes behind the one before.
+    const bool printed = entry.number == STDOUT_FILENO || entry.number == STDERR_FILENO;
+    if (kind == Kind::kPlainFile && access == O_RDWR && printed) kind = Kind::kOutputFile;
     if (kind == Kind::kAnonymousFile && !MayBeCopied(held, entry.flags)) {
-      // What a program prints into is not mapped, whatever else its descriptor permits.
-      if (entry.number != STDOUT_FILENO && entry.number != STDERR_FILENO && IsMadeForMapping(link))
+      if (!printed && IsMadeForMapping(link))
         return Error{ENOTSUP, "a file in memory that can be written cannot move to another host"};
       kind = Kind::kOutputFile;
     }
@@ -184,6 +187,7 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
       return job;
     }
     if (!is_stream) stream = Find(Key{object, access}, kind, held);
+    if (stream != nullptr) kind = stream->kind();  // as another of its descriptors had it
   }
   if (stream == nullptr) {
     auto adopted = Adopt(Key{object, access}, kind, held, static_cast<int>(entry.flags));

@@ -101,6 +101,47 @@ TEST_F(TwoHosts, AReadFileTakesItsOffsetThereAndBack) {
   close(in);
 }
 
+TEST_F(TwoHosts, WhatTwoHostsReadAtTheSameTimeIsSaid) {
+  TemporaryFile file("all of it");
+  const int in = open(file.path, O_RDONLY | O_CLOEXEC);
+  auto child = MustFork({in});
+  char bytes[16];
+  ASSERT_EQ(read((*child)[in], bytes, sizeof bytes), 9);
+  ASSERT_EQ(read(in, bytes, sizeof bytes), 9);
+  ASSERT_TRUE(End(*child));
+  EXPECT_EQ(home_->report().notes.size(), 1U);
+  close(in);
+}
+
+TEST_F(TwoHosts, WhereTwoHostsSetAnOffsetBackNothingIsSaid) {
+  TemporaryFile file("all of it");
+  const int in = open(file.path, O_RDONLY | O_CLOEXEC);
+  lseek(in, 5, SEEK_SET);
+  auto child = MustFork({in});
+  lseek((*child)[in], 0, SEEK_SET);
+  lseek(in, 0, SEEK_SET);
+  ASSERT_TRUE(End(*child));
+  EXPECT_TRUE(home_->report().notes.empty());
+  close(in);
+}
+
+TEST_F(TwoHosts, AFileThatIsPrintedIntoIsWrittenAtHome) {
+  TemporaryFile file;
+  const int kept = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+  ASSERT_EQ(dup2(file.descriptor, STDOUT_FILENO), STDOUT_FILENO);
+  auto child = MustFork({STDOUT_FILENO, file.descriptor});
+  dup2(kept, STDOUT_FILENO);
+  close(kept);
+  for (const int number : {STDOUT_FILENO, file.descriptor})
+    EXPECT_EQ(fcntl((*child)[number], F_GETSIG), static_cast<int>(wire::StreamMark::kOutputFile));
+  ASSERT_EQ(write((*child)[STDOUT_FILENO], "child ", 6), 6);
+  ASSERT_TRUE(Until([&] { return Content(file.path) == "child "; }));
+  ASSERT_EQ(write(file.descriptor, "home ", 5), 5);
+  ASSERT_EQ(write((*child)[file.descriptor], "child", 5), 5);
+  ASSERT_TRUE(End(*child));
+  EXPECT_EQ(Content(file.path), "child home child");
+}
+
 TEST_F(TwoHosts, AnonymousFilesAndDevicesAreMadeAnew) {
   const int memory = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   ASSERT_EQ(write(memory, "content", 7), 7);
