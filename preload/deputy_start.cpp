@@ -203,12 +203,17 @@ capture::Result CaptureSelf(const image::Registers& registers, const Joined& joi
   return result;
 }
 
-// An agent that ends the session has said why.
+// An agent that ends the session has said why, and is about to kill everything, readers and parents first:
+// they must not see this end before, which no child of theirs has come to.
 [[noreturn]] void EndUndecided(const Joined& joined) {
   constexpr char kMessage[] =
       "elsewhere: the agent is gone; a child that may run elsewhere cannot be run here\n";
-  if (joined.table == nullptr || joined.table->header.ending.load(std::memory_order_acquire) == 0)
+  if (joined.table == nullptr || joined.table->header.ending.load(std::memory_order_acquire) == 0) {
     raw::Syscall(SYS_write, 2, raw::Address(kMessage), sizeof kMessage - 1);
+  } else {
+    const timespec end_takes{10, 0};  // unless the agent is killed in the middle of it
+    raw::Syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, raw::Address(&end_takes), 0);
+  }
   for (;;) raw::Syscall(SYS_exit_group, 1);
 }
 
