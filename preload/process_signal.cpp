@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 
 #include <atomic>
@@ -102,6 +103,13 @@ void RestoreForwarded(siginfo_t* info) {
   const bool has_value = info->si_code < 0 && info->si_code != SI_TKILL;
   if (!has_value) info->si_value.sival_ptr = nullptr;
 }
+
+// What this process gets when its parent dies: a fork's child begins without.
+struct ParentDeath {
+  pid_t process;
+  int signal;
+};
+constinit ParentDeath parent_death{0, 0};
 
 }  // namespace
 
@@ -241,6 +249,21 @@ int sigtimedwait(const sigset_t* set, siginfo_t* info, const struct timespec* ti
   const int signal = real::sigtimedwait(set, received, timeout);
   if (signal > 0) TranslateSiginfo(received);
   return signal;
+}
+
+// The parent is at home, where its death is known: the deputy gets the signal, and this process with it. A
+// SIGKILL of the kernel's here would be one that nobody of the session has sent.
+int prctl(int option, unsigned long first, unsigned long second, unsigned long third, unsigned long fourth) {
+  if (option == PR_SET_PDEATHSIG) {
+    const auto result = static_cast<int>(HomeCall(SYS_prctl, {option, static_cast<int64_t>(first)}));
+    if (result == 0) parent_death = {SessionPid(), static_cast<int>(first)};
+    return result;
+  }
+  if (option == PR_GET_PDEATHSIG) {
+    *reinterpret_cast<int*>(first) = parent_death.process == SessionPid() ? parent_death.signal : 0;
+    return 0;
+  }
+  return real::prctl(option, first, second, third, fourth);
 }
 
 }  // namespace hooks
