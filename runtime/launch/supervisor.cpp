@@ -114,7 +114,10 @@ class Supervisor {
         ReapRoot();
         continue;
       }
-      const bool whole_group = witness_.Saw(number) || signal.ssi_code == SI_KERNEL;
+      // A terminal's keys are for its foreground group, but its hangup is for the session's leader alone, as
+      // a program is that a terminal emulator or sshd has started.
+      const bool by_key = signal.ssi_code == SI_KERNEL && number != SIGHUP;
+      const bool whole_group = witness_.Saw(number) || by_key;
       if (!whole_group && !root_ended_) kill(session_.root, number);
       if (whole_group && number == SIGINT && ++interrupts_ == 2) {
         EndAll("interrupted twice: everything is ended");

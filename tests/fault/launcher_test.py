@@ -234,6 +234,23 @@ class Signals(unittest.TestCase):
         self.addCleanup(os.close, terminal)
         return pid, terminal
 
+    def test_the_terminals_hangup_ends_the_command(self):
+        script = "import time; print('ready', flush=True); time.sleep(1000)"
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        self.addCleanup(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+        pid, terminal = pty.fork()
+        if pid == 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.execv(LAUNCHER, [LAUNCHER, "run", "/usr/bin/python3", "-c", script])
+        self.assertIn(b"ready", self.read_until(terminal, b"ready"))
+        session = kill_one.Session(pid).id
+        os.close(terminal)
+        ended = signal.sigtimedwait([signal.SIGCHLD], SECONDS)
+        if ended is None:
+            os.kill(pid, signal.SIGKILL)
+        self.assertEqual(128 + signal.SIGHUP, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        self.assertTrue(eventually(lambda: not leftovers.of(session)), leftovers.of(session))
+
     @staticmethod
     def read_until(terminal, wanted):
         text = b""
