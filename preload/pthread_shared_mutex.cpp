@@ -112,11 +112,10 @@ int UnlockRobust(Mutex* mutex) {
 
 // ---- Where this thread last found mutexes that this host has. That is compared, not computed: to find a
 // cell by its name is a chain of loads and a multiplication, which cannot begin before the lock or unlock
-// ahead of it is done and takes as long as they. A cell is its object's until that is destroyed. ----
+// ahead of it is done and takes as long as they. ----
 
 struct FoundLease {
   const Mutex* promoted;
-  uint64_t object;
   const abi::Table* table;
   Mutex* lease;
 };
@@ -134,19 +133,19 @@ void NoteLease(const Mutex* promoted) {
   FoundLease* found = FoundAt(promoted);
   found->promoted = nullptr;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  found->object = ObjectOf(promoted);
   found->table = ConnectedTable();
   found->lease = lease;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   found->promoted = promoted;
 }
 
-// nullptr: it is to be looked for.
+// nullptr: it is to be looked for. A child inherits what its parent's threads remember, and another host's
+// table may lie where this one's did: the cell itself must say whose it is.
 inline Mutex* FoundLeaseOf(const Mutex* promoted) {
   const FoundLease* found = FoundAt(promoted);
-  const bool is_it =
-      found->promoted == promoted && found->object == ObjectOf(promoted) && found->table == ConnectedTable();
-  return is_it ? found->lease : nullptr;
+  if (found->promoted != promoted || found->table != ConnectedTable()) return nullptr;
+  Mutex* lease = found->lease;
+  return ObjectOf(lease) == (ObjectOf(promoted) | wire::kSharedName) ? lease : nullptr;
 }
 
 int LockPromoted(Mutex* mutex, Blocking blocking, const SharedDeadline& deadline) {
