@@ -37,7 +37,7 @@ Mirror::~Mirror() {
 
 Result<Descriptor> Mirror::OpenForJob(const ObjectTraits& traits, int status_flags) {
   if (generation_ == 0) generation_ = traits.grant;
-  grants_ = std::max(grants_, traits.grant);
+  grants_.Add(traits.grant);
   window_ = traits.window;
   if (places_.empty() || !places_.front()->object->CanOpenAgain()) {
     auto object = LocalObject::Create(kind_, traits);
@@ -136,7 +136,7 @@ void Mirror::Gone(Place* place) {
   std::erase_if(places_, [place](const auto& each) { return each.get() == place; });
   if (!places_.empty()) return;
   for (const CallId call : std::exchange(watch_calls_, {})) Complete(call, -1, EBADF);
-  if (moving_ == nullptr) outbox_.Send(origin_, wire::StreamClose{id_, grants_});
+  if (moving_ == nullptr) outbox_.Send(origin_, wire::StreamClose{id_, grants_.AsPairs()});
   SetBlocked(false);
   CheckSent();
   closed_(*this);
@@ -173,7 +173,8 @@ void Mirror::KeepPlace(int32_t process, bool begin) {
 }
 
 bool Mirror::CanMove(uint32_t grants) const {
-  if (places_.size() != 1 || grants_ != grants || moving_ != nullptr || !changing_.empty()) return false;
+  if (places_.size() != 1 || grants_.last() != grants || moving_ != nullptr || !changing_.empty())
+    return false;
   const Place& place = *places_.front();
   if (place.output_ended || place.input_ended || place.has_backlog() || place.object->agent_end() < 0)
     return false;

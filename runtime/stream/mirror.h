@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "runtime/agent.h"
+#include "runtime/stream/grants.h"
 #include "runtime/stream/local_object.h"
 #include "runtime/stream/moved_pipe.h"
 #include "runtime/stream/outbox.h"
@@ -74,7 +75,7 @@ class Mirror {
   // A descriptor for the processes of one job.
   Result<Descriptor> OpenForJob(const ObjectTraits& traits, int status_flags);
   // Another number of the same job shares the stream.
-  void NoteGrant(uint32_t grant) { grants_ = std::max(grants_, grant); }
+  void NoteGrant(uint32_t grant) { grants_.Add(grant); }
   // The objects that OpenForJob made, to be found by identity.
   std::vector<ObjectId> Objects() const;
 
@@ -219,7 +220,7 @@ class Mirror {
   std::function<void(Mirror&)> closed_;
   std::function<void()> send_first_;
   uint32_t generation_ = 0;  // the first grant
-  uint32_t grants_ = 0;      // the last one
+  Grants grants_;            // all
   std::vector<std::unique_ptr<Place>> places_;
 
   uint64_t sent_ = 0;  // positions

@@ -123,27 +123,20 @@ uint32_t OriginStream::Grant(StreamId id, HostId host) {
   share.closing = false;
   sole_reader_ = false;
   next_look_ = pulls_ + 16;
-  return ++share.granted;
+  share.open.Add(++share.granted);
+  return share.granted;
 }
 
 void OriginStream::Withdraw(StreamId id, uint32_t grant) {
   const auto found = shares_.find(id);
   if (found == shares_.end()) return;
-  found->second.withdrawn.push_back(grant);
+  found->second.open.Remove(grant, grant);
   MaybeClosing(id, found->second);
 }
 
-// The last one that its host will ever see.
-uint32_t OriginStream::LastGrant(const Share& share) {
-  uint32_t last = share.granted;
-  while (last > 0 && std::find(share.withdrawn.begin(), share.withdrawn.end(), last) != share.withdrawn.end())
-    --last;
-  return last;
-}
-
-// The share ends when its host closed it after the last grant that it will ever see.
+// The share ends when its host has closed it after all grants that it will ever see.
 void OriginStream::MaybeClosing(StreamId id, Share& share) {
-  if (share.closed < LastGrant(share)) return;
+  if (!share.open.empty()) return;
   share.closing = true;
   EndIfWritten(id);
 }
@@ -151,7 +144,7 @@ void OriginStream::MaybeClosing(StreamId id, Share& share) {
 void OriginStream::OnClose(const wire::StreamClose& close) {
   const auto found = shares_.find(close.stream);
   if (found == shares_.end()) return;
-  found->second.closed = std::max(found->second.closed, close.grants);
+  found->second.open.Remove(close.grants);
   MaybeClosing(close.stream, found->second);
 }
 
@@ -163,7 +156,7 @@ void OriginStream::HostGone(HostId host) {
   for (const StreamId id : gone) {
     const auto found = shares_.find(id);
     if (found == shares_.end()) continue;
-    found->second.closed = found->second.granted;
+    found->second.open.Clear();
     MaybeClosing(id, found->second);
   }
 }
@@ -214,7 +207,7 @@ std::optional<OriginStream::Sole> OriginStream::SoleShare() const {
   if (shares_.begin()->second.closing) return std::nullopt;
   if ((fcntl(descriptor_.get(), F_GETFL) & (O_DIRECT | O_ASYNC)) != 0) return std::nullopt;
   const auto& [id, share] = *shares_.begin();
-  return Sole{id, share.host, LastGrant(share)};
+  return Sole{id, share.host, share.open.last()};
 }
 
 std::vector<uint8_t> OriginStream::TakeAll() {

@@ -28,6 +28,7 @@
 #include "runtime/stream/classify.h"
 #include "runtime/stream/descriptor.h"
 #include "runtime/stream/framing.h"
+#include "runtime/stream/grants.h"
 #include "runtime/stream/local_object.h"
 #include "runtime/stream/moved_pipe.h"
 #include "runtime/stream/origin_call.h"
@@ -116,10 +117,9 @@ class OriginStream {
  private:
   struct Share {
     HostId host = 0;
-    int64_t offset = 0;               // of a plain file, as the host knows it
-    uint32_t granted = 0;             // number of the last grant
-    std::vector<uint32_t> withdrawn;  // grants that their host never sees
-    uint32_t closed = 0;              // the last grant that its host had seen when it closed
+    int64_t offset = 0;    // of a plain file, as the host knows it
+    uint32_t granted = 0;  // number of the last grant
+    Grants open;           // that its host has not closed, or will see
     bool closing = false;
     uint64_t shut_at = 0;     // shutdown(SHUT_WR) follows what was received up to here
     uint32_t generation = 0;  // of the host's mirror
@@ -173,7 +173,6 @@ class OriginStream {
   bool HasDatagrams() const { return kind_ == Kind::kSocket && borders_ == Borders::kDatagram; }
   bool HasEnded() const;
   void EndIfWritten(StreamId id);
-  static uint32_t LastGrant(const Share& share);
   void MaybeClosing(StreamId id, Share& share);
   void CloseEverything();
   void NoteProgress(uint64_t bytes);

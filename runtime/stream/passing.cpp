@@ -174,7 +174,7 @@ bool Passing::GrantMirrored(HostId to, const image::Descriptor& entry, wire::Job
 
 void Passing::Withdraw(const wire::JobDescriptor& entry) {
   if (relays_.erase(entry.stream) > 0)
-    agent_.Send(wire::HostOf(entry.stream), wire::StreamClose{entry.stream, 1});
+    agent_.Send(wire::HostOf(entry.stream), wire::StreamClose{entry.stream, {1, 1}});
 }
 
 void Passing::OnShare(HostId from, const wire::StreamShare& share) {
@@ -270,8 +270,8 @@ void Passing::HostGone(HostId host) {
       agent_.Fatal("worker " + std::to_string(host) +
                    " ended, and with it descriptors that it had passed on");
     }
-    // As many grants as there can be: nobody there holds it any more.
-    if (!origin_gone) agent_.Send(wire::HostOf(id), wire::StreamClose{id, UINT32_MAX});
+    // All grants that there can be: nobody there holds it any more.
+    if (!origin_gone) agent_.Send(wire::HostOf(id), wire::StreamClose{id, {0, UINT32_MAX}});
     each = relays_.erase(each);
   }
 }

@@ -6,7 +6,7 @@ namespace elsewhere::runtime::stream {
 
 Result<Descriptor> PlainFiles::OpenAgain(const wire::JobDescriptor& entry, uint32_t grant) {
   PlainFile& file = files_.at(entry.stream);
-  file.grants = grant;
+  file.grants.Add(grant);
   return Duplicate(file.descriptor.get());
 }
 
@@ -21,12 +21,12 @@ Result<Descriptor> PlainFiles::Add(const wire::JobDescriptor& entry, uint32_t gr
   file.descriptor = std::move(*kept);
   file.origin = origin;
   file.offset = lseek(file.descriptor.get(), 0, SEEK_CUR);
-  file.grants = grant;
+  file.grants.Add(grant);
   return opened;
 }
 
 void PlainFiles::NoteGrant(StreamId id, uint32_t grant) {
-  if (const auto file = files_.find(id); file != files_.end()) file->second.grants = grant;
+  if (const auto file = files_.find(id); file != files_.end()) file->second.grants.Add(grant);
 }
 
 StreamId PlainFiles::StreamOf(pid_t process, int descriptor) const {
@@ -48,7 +48,7 @@ void PlainFiles::ProcessGone(const std::vector<StreamId>& streams) {
   for (const StreamId id : streams) {
     const auto found = files_.find(id);
     if (found == files_.end() || --found->second.holders > 0) continue;
-    agent_.Send(found->second.origin, wire::StreamClose{id, found->second.grants});
+    agent_.Send(found->second.origin, wire::StreamClose{id, found->second.grants.AsPairs()});
     files_.erase(found);
   }
 }

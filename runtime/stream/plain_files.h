@@ -16,6 +16,7 @@
 
 #include "runtime/agent.h"
 #include "runtime/stream/descriptor.h"
+#include "runtime/stream/grants.h"
 #include "shim/wire/stream_message.h"
 
 namespace elsewhere::runtime::stream {
@@ -49,7 +50,7 @@ class PlainFiles {
     Descriptor descriptor;
     HostId origin = 0;
     int64_t offset = 0;  // as the origin knows it
-    uint32_t grants = 0;
+    Grants grants;
     size_t holders = 0;
   };
 

@@ -5,9 +5,9 @@
 // sent as they are written, never further ahead than a window; away from it they are asked for, request
 // by request. Positions count bytes from the stream's start on that host, so they never go back.
 //
-// The origin counts how often it granted a stream to a host (one per job that lists it). StreamClose carries
-// the count that the closing host has seen: a lower one than the origin's means that a job with the stream is
-// on its way, and the stream stays open.
+// The origin numbers its grants of a stream to a host (one per job that lists it). StreamClose says which
+// ones the closing host has seen: where others are left, a job with the stream is on its way, perhaps one
+// that was made earlier, and the stream stays open.
 #pragma once
 
 #include <chrono>
@@ -87,7 +87,7 @@ struct StreamCredit {
 struct StreamClose {
   static constexpr MessageType kType = MessageType::kStreamClose;
   StreamId stream = 0;
-  uint32_t grants = 0;
+  std::vector<uint32_t> grants;  // first and last number of each run of them
   template <class Self>
   static auto Fields(Self& s) {
     return std::tie(s.stream, s.grants);

@@ -58,6 +58,29 @@ TEST_F(TwoHosts, AStreamThatClosesWhileAJobWithItIsOnItsWayStaysOpen) {
   EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
 }
 
+// One may wait longer for its image than another.
+TEST_F(TwoHosts, AStreamThatClosesBeforeAnEarlierJobWithItHasComeStaysOpen) {
+  Pipe pipe;
+  auto first = std::make_unique<RemoteProcess>();
+  first->process.incarnation = 77;
+  first->process.runs_on = 1;
+  const auto job = Capture({pipe.write}, first->process);
+  ASSERT_TRUE(job.ok());
+  auto second = MustFork({pipe.write});
+  pipe.CloseWrite();
+  second->CloseAll();
+  Settle();
+  EXPECT_FALSE(AtEnd(pipe.read));
+  const auto restored = Restore(*job, std::move(first));
+  ASSERT_TRUE(restored.ok());
+  RemoteProcess* const one = restored->get();
+  EXPECT_EQ(Put((*one)[pipe.write], "y"), 1);
+  EXPECT_TRUE(Until([&] { return stream::BytesWaiting(pipe.read) == 1; }));
+  EXPECT_EQ(Take(pipe.read, 9), "y");
+  one->CloseAll();
+  EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
+}
+
 TEST_F(TwoHosts, AJobThatIsNeverSentLeavesNothingOpen) {
   Pipe pipe;
   Process process;

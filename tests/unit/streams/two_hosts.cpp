@@ -146,9 +146,14 @@ Result<std::unique_ptr<RemoteProcess>> TwoHosts::Fork(const std::vector<int>& de
   remote->process.runs_on = 1;
   const auto job = Capture(descriptors, remote->process);
   if (!job) return job.error();
+  return Restore(*job, std::move(remote));
+}
+
+Result<std::unique_ptr<RemoteProcess>> TwoHosts::Restore(const wire::Job& job,
+                                                         std::unique_ptr<RemoteProcess> remote) {
   std::vector<HeldDescriptor> made;
   std::optional<Status> prepared;
-  worker_streams_->Prepare(*job, made, [&](Status status) { prepared = status; });
+  worker_streams_->Prepare(job, made, [&](Status status) { prepared = status; });
   if (!prepared) return Error{EIO, "Prepare did not end"};
   if (!*prepared) return prepared->error();
   for (const HeldDescriptor& each : made) remote->Add(each.number, each.descriptor);

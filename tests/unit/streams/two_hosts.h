@@ -132,6 +132,8 @@ class TwoHosts : public ::testing::Test {
   TwoHosts();
 
   Result<wire::Job> Capture(std::vector<int> descriptors, const Process& process);
+  // The second half of Fork: makes the process of a job.
+  Result<std::unique_ptr<RemoteProcess>> Restore(const wire::Job& job, std::unique_ptr<RemoteProcess> remote);
   // "Forks" a child with these descriptors of ours to the worker.
   Result<std::unique_ptr<RemoteProcess>> Fork(const std::vector<int>& descriptors);
   std::unique_ptr<RemoteProcess> MustFork(const std::vector<int>& descriptors);
