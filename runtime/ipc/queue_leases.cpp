@@ -228,13 +228,13 @@ bool QueueLeases::IsAlone(Queue& queue, const std::string& path) {
   return queue.alone;
 }
 
-// Processes at home look at the mark behind their own: none of them is in the queue, and those to come ask.
-bool QueueLeases::Mark(Queue& queue) {
+// Processes at home look at the mark behind their own: none of them is inside, and those to come ask.
+bool QueueLeases::Mark(Queue& queue, uint32_t mark, std::atomic<uint32_t> abi::QueueCell::*inside) {
   abi::QueueCell* cell = CellOf(queue.inode);
   if (cell == nullptr || agent_.table().header.queues_stay.load() != 0) return false;
-  const bool pinned = (cell->state.fetch_or(abi::kQueueAway) & abi::kQueuePinned) != 0;
-  if (!pinned && cell->inside.load() == 0) return true;
-  cell->state.fetch_and(~abi::kQueueAway);
+  const bool pinned = (cell->state.fetch_or(mark) & abi::kQueuePinned) != 0;
+  if (!pinned && (cell->*inside).load() == 0) return true;
+  cell->state.fetch_and(~mark);
   return false;
 }
 
@@ -246,7 +246,7 @@ bool QueueLeases::Begin(Queue& queue, HostId to, const std::string& path) {
     if (pending.from != to || pending.limited || home_.is_stopped(pending.deputy)) return false;
   }
   const bool lendable = Open(queue, path) && IsAlone(queue, path) && !Notifies(queue.descriptor.get());
-  if (!lendable || !Mark(queue)) {
+  if (!lendable || !Mark(queue, abi::kQueueAway, &abi::QueueCell::inside)) {
     queue.history.NotNow();
     return false;
   }
@@ -465,12 +465,14 @@ void QueueLeases::ProcessGone(Incarnation process) {
 }
 
 void QueueLeases::HostGone(HostId host) {
+  std::vector<Queue*> without;
   for (const auto& [inode, queue] : queues_) {
     const bool there = queue->state == State::kThere || queue->state == State::kRecalled;
     if (there && queue->host == host && !agent_.ending())
       return agent_.Fatal("a worker is lost that had the messages of a queue");
-    if (queue->right_host == host) RightEnded(*queue);
+    if (queue->right_host == host) without.push_back(queue.get());
   }
+  for (Queue* queue : without) RightEnded(*queue);
 }
 
 void QueueLeases::LookForAbandoned() {

@@ -22,6 +22,7 @@
 // Thread-safety: one loop.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -129,7 +130,7 @@ class QueueLeases {
   bool Begin(Queue& queue, HostId to, const std::string& path);
   bool Open(Queue& queue, const std::string& path);
   bool IsAlone(Queue& queue, const std::string& path);
-  bool Mark(Queue& queue);
+  bool Mark(Queue& queue, uint32_t mark, std::atomic<uint32_t> abi::QueueCell::*inside);
   void Lend(Queue& queue);
   void Fetch(Queue& queue);
   void OnReturn(HostId from, wire::QueueReturn&& message);
@@ -138,7 +139,6 @@ class QueueLeases {
   void AskHeld(Queue& queue);
   // queue_rights.cpp
   void SentBy(Queue& queue, HostId from);
-  bool MarkRight(Queue& queue);
   Queue* FindRight(HostId host, uint64_t right);
   void OnSend(HostId from, wire::QueueSend&& message);
   void EndRight(Queue& queue);

@@ -19,16 +19,6 @@ void QueueLeases::SentBy(Queue& queue, HostId from) {
   queue.senders.Used(from);
 }
 
-// As with Mark, of those alone who send.
-bool QueueLeases::MarkRight(Queue& queue) {
-  abi::QueueCell* cell = CellOf(queue.inode);
-  if (cell == nullptr || agent_.table().header.queues_stay.load() != 0) return false;
-  const bool pinned = (cell->state.fetch_or(abi::kQueueRightAway) & abi::kQueuePinned) != 0;
-  if (!pinned && cell->inside_sends.load() == 0) return true;
-  cell->state.fetch_and(~abi::kQueueRightAway);
-  return false;
-}
-
 uint64_t QueueLeases::RightOf(uint64_t call) {
   const auto of = calls_.find(call);
   const auto found = of == calls_.end() ? queues_.end() : queues_.find(of->second);
@@ -46,7 +36,7 @@ uint64_t QueueLeases::RightOf(uint64_t call) {
   const std::string path =
       "/proc/" + std::to_string(pending->second.deputy) + "/fd/" + std::to_string(pending->second.descriptor);
   const bool possible = !others && Open(queue, path) && IsAlone(queue, path);
-  if (!possible || !MarkRight(queue)) {
+  if (!possible || !Mark(queue, abi::kQueueRightAway, &abi::QueueCell::inside_sends)) {
     queue.senders.NotNow();
     return 0;
   }

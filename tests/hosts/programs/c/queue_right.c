@@ -90,7 +90,7 @@ static void fill(mqd_t replies, mqd_t counts) {
       printf("priority: %d %s\n", result, strerrorname_np(errno));
       fflush(stdout);
       send_number(counts, sent, 0);
-      while (inside(queue) > 0) usleep(1000);
+      receive_number(replies);
     }
     _exit(0);
   }
@@ -100,6 +100,7 @@ static void fill(mqd_t replies, mqd_t counts) {
     for (int i = 0; i < sent; ++i) wrong += receive_number(queue) != i;
     printf("round %d: %d wrong\n", round, wrong);
     fflush(stdout);
+    send_number(replies, round, 0);
   }
   end(child);
 }
@@ -117,7 +118,6 @@ static void both(mqd_t queue, mqd_t replies) {
   int wrong = 0;
   for (int i = 0; i < 150; ++i) {
     if (i % 10 == 8) { /* first, though it comes last */
-      while (inside(queue) == 0) usleep(100);
       wrong += send_number(queue, 1000 + i, 3) != 0;
       wrong += receive_number(queue) != 1000 + i;
     }
