@@ -30,8 +30,8 @@ constexpr uint64_t kPage = 4096;
 constexpr uint64_t kAsynchronous = 1 << 15;              // UFFD_FEATURE_WP_ASYNC
 constexpr uint64_t kWorthWatching = (32 << 20) / kPage;  // resident pages
 constexpr uint64_t kLeastRange = 1 << 20;
-// While huge pages are gathered a fork may take twice the time that it takes the processor, or this much
-// more.
+// While huge pages are gathered a fork may take twice the time that the last one took the processor, or this
+// much more.
 constexpr uint64_t kLongestGathering = 20'000'000;  // nanoseconds
 constexpr uint64_t kGatheredAtOnce = 16 << 20;
 
@@ -43,6 +43,7 @@ struct Watch {
   uint32_t forks = 0;
   uint64_t mapped_pages = 0;  // when ranges were looked for last
   uint64_t fork_began = 0;    // nanoseconds
+  uint64_t fork_took = 0;     // the last one
   uint32_t gathered_ranges = 0;
   uint64_t gathered = 0;  // of the next one, up to this address
   bool impossible = false;
@@ -170,15 +171,16 @@ void FindRanges() {
   raw::Close(static_cast<int>(maps));
 }
 
-// Notes what was written in the range, and has it noted anew. False: it is not what was watched any more.
-bool Look(int pagemap, const WatchedRange& range) {
+// Notes with the number of `fork` what was written in [start, end) of the range, and has it noted anew.
+// False: it is not what was watched any more.
+bool Look(int pagemap, const WatchedRange& range, uint64_t start, uint64_t end, uint32_t fork) {
   PageRecords& records = *watch.records;
-  for (uint64_t at = range.start; at < range.end;) {
+  for (uint64_t at = start; at < end;) {
     capture::ScanArguments arguments{};
     arguments.size = sizeof arguments;
     arguments.flags = capture::kScanProtectsMatching | capture::kScanFailsWhereUnwatched;
     arguments.start = at;
-    arguments.end = range.end;
+    arguments.end = end;
     arguments.vector = reinterpret_cast<uintptr_t>(records.scan);
     arguments.vector_length = PageRecords::kScanBatch;
     arguments.category_mask = capture::kPageIsWritten;
@@ -190,7 +192,7 @@ bool Look(int pagemap, const WatchedRange& range) {
     for (long i = 0; i < found; ++i) {
       const uint64_t first = range.first + (records.scan[i].start - range.start) / kPage;
       const uint64_t last = range.first + (records.scan[i].end - range.start) / kPage;
-      for (uint64_t page = first; page < last; ++page) StoreRecord(&records.written[page], watch.forks);
+      for (uint64_t page = first; page < last; ++page) StoreRecord(&records.written[page], fork);
     }
     if (arguments.walk_end <= at) return false;
     at = arguments.walk_end;
@@ -214,33 +216,85 @@ bool NextPiece(uint64_t* start, uint64_t* end) {
   return false;
 }
 
+// A range that is something else by now is over.
+bool LookOrEnd(int pagemap, WatchedRange& range, uint64_t start, uint64_t end, uint32_t fork) {
+  if (range.over != 0) return false;
+  if (Look(pagemap, range, start, end, fork)) return true;
+  StoreRecord(&range.over, 1U);
+  watch.mapped_pages = 0;  // look for ranges again
+  return false;
+}
+
 // Goes on with each fork where it was left at the one before.
-void Gather(int pagemap, uint64_t fork_took) {
-  if (watch.gathered_ranges == watch.records->range_count || !HugePagesAllowed()) return;
+void Gather(int pagemap) {
+  PageRecords& records = *watch.records;
+  if (watch.gathered_ranges == records.range_count || !HugePagesAllowed()) return;
   uint64_t allowance = HugePageAllowance();
-  const uint64_t longest = fork_took > kLongestGathering ? fork_took : kLongestGathering;
+  const uint64_t longest = watch.fork_took > kLongestGathering ? watch.fork_took : kLongestGathering;
   const uint64_t began = ProcessorTime();
   uint64_t start = 0;
   uint64_t end = 0;
   while (allowance >= kGatheredAtOnce && ProcessorTime() - began < longest && NextPiece(&start, &end)) {
-    GatherHugePages(pagemap, watch.faults, start, end, watch.records->scan, PageRecords::kScanBatch);
+    GatherHugePages(pagemap, watch.faults, start, end, records.scan, PageRecords::kScanBatch);
+    LookOrEnd(pagemap, records.ranges[watch.gathered_ranges], start, end, watch.forks - 1);
     allowance -= end - start;
   }
 }
 
-bool LookAtAll(uint64_t fork_took) {
+int OpenPagemap() {
   const long pagemap = raw::Syscall(SYS_open, raw::Address("/proc/self/pagemap"), O_RDONLY | O_CLOEXEC);
-  if (raw::Failed(pagemap)) return false;
-  Gather(static_cast<int>(pagemap), fork_took);
+  return raw::Failed(pagemap) ? -1 : static_cast<int>(pagemap);
+}
+
+// What is watched from now on, and what is gathered, counts as written, and deputies compare it: before the
+// fork, so that what the first of them notes holds for all others.
+bool Prepare(const Memory& memory) {
+  const int pagemap = OpenPagemap();
+  if (pagemap < 0) return false;
+  PageRecords& records = *watch.records;
+  if (memory.mapped != watch.mapped_pages) {
+    const uint32_t known = records.range_count;
+    watch.mapped_pages = memory.mapped;
+    FindRanges();
+    for (uint32_t i = known; i < records.range_count; ++i) {
+      WatchedRange& range = records.ranges[i];
+      LookOrEnd(pagemap, range, range.start, range.end, watch.forks - 1);
+    }
+  }
+  Gather(pagemap);
+  raw::Close(pagemap);
+  return true;
+}
+
+bool LookAtAll() {
+  const int pagemap = OpenPagemap();
+  if (pagemap < 0) return false;
   PageRecords& records = *watch.records;
   for (uint32_t i = 0; i < records.range_count; ++i) {
     WatchedRange& range = records.ranges[i];
-    if (range.over != 0 || Look(static_cast<int>(pagemap), range)) continue;
-    StoreRecord(&range.over, 1U);
-    watch.mapped_pages = 0;  // look for ranges again
+    LookOrEnd(pagemap, range, range.start, range.end, watch.forks);
   }
-  raw::Close(static_cast<int>(pagemap));
+  raw::Close(pagemap);
   return true;
+}
+
+// Whether the process is to be watched at the fork that is about to be made.
+bool IsWatched() {
+  if (watch.forks < 2 || watch.impossible) return false;
+  const bool alone = __libc_single_threaded != 0 && watch.forks < PageRecords::kMostForks;
+  if (!alone || (watch.records != nullptr && LoadRecord(&watch.records->stale) != 0)) End();
+  return alone;
+}
+
+void PrepareToFork() {
+  if (!IsWatched()) return;
+  const Memory memory = MemoryPages();
+  if (watch.records == nullptr) {
+    if (memory.resident < kWorthWatching) return;
+    watch.impossible = !Begin();
+    if (watch.impossible) return;
+  }
+  if (!Prepare(memory)) End();
 }
 
 }  // namespace
@@ -253,26 +307,14 @@ void WatchBeforeFork() {
     watch.process = process;
   }
   ++watch.forks;
+  PrepareToFork();
   watch.fork_began = ProcessorTime();
 }
 
 void WatchAfterForkInParent() {
-  const uint64_t fork_took = ProcessorTime() - watch.fork_began;
-  if (watch.forks < 2 || watch.impossible) return;
-  const bool alone = __libc_single_threaded != 0 && watch.forks < PageRecords::kMostForks;
-  if (!alone || (watch.records != nullptr && LoadRecord(&watch.records->stale) != 0)) End();
-  if (!alone) return;
-  const Memory memory = MemoryPages();
-  if (watch.records == nullptr) {
-    if (memory.resident < kWorthWatching) return;
-    watch.impossible = !Begin();
-    if (watch.impossible) return;
-  }
-  if (memory.mapped != watch.mapped_pages) {
-    watch.mapped_pages = memory.mapped;
-    FindRanges();
-  }
-  if (!LookAtAll(fork_took)) return End();
+  watch.fork_took = ProcessorTime() - watch.fork_began;
+  if (!IsWatched() || watch.records == nullptr) return;
+  if (!LookAtAll()) return End();
   StoreRecord(&watch.records->scanned, watch.forks);
 }
 

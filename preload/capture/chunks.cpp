@@ -280,9 +280,16 @@ void PrepareRecords(Work* work) {
   uint64_t arena = 0;
   const bool first = __atomic_compare_exchange_n(&records.arena, &arena, status.st_ino, false,
                                                  __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-  if (first || arena == status.st_ino) return;
+  if (first || arena == status.st_ino) {
+    work->others_wait = AwaitNotes(records, work->request->fork);
+    return;
+  }
   StoreRecord(&records.stale, 1U);
   work->records = nullptr;
+}
+
+void EndRecords(Work* work) {
+  if (work->others_wait) EndNotes(*work->records, work->request->fork);
 }
 
 bool CaptureSegment(Work* work, uint64_t address, uint64_t length, bool zeros_are_free) {

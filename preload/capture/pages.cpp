@@ -237,6 +237,7 @@ bool CapturePages(Work* work) {
   work->classic_pagemap = work->classic_pagemap || !ProbePagemapScan(work);
   PrepareRecords(work);
   const bool good = work->classic_pagemap ? CaptureByPagemap(work) : CaptureByScan(work);
+  EndRecords(work);
   for (uint32_t i = 0; i < work->regions.count; ++i) work->regions.items[i].reserved = 0;
   return good;
 }

@@ -47,6 +47,7 @@ struct Work {
   uint64_t pagemap_entries[4096];
   char text[kTextBuffer];
   PageRecords* records;  // nullptr: not to be used
+  bool others_wait;      // for what this deputy notes there
   // Of the segment that is being captured, at most one window.
   uint64_t segment;                                        // its address
   uint64_t* equal;                                         // its words of the records; nullptr: it has none
@@ -59,6 +60,7 @@ bool Fail(Work* work, const char* problem, long result = 0);
 bool ReadRegions(Work* work);
 bool CapturePages(Work* work);
 void PrepareRecords(Work* work);
+void EndRecords(Work* work);  // after the last page, whether or not it was captured
 bool CaptureSegment(Work* work, uint64_t address, uint64_t length, bool zeros_are_free);
 bool ReadDescriptors(Work* work);
 bool ReadIdentity(Work* work);

@@ -1,14 +1,17 @@
 // A process with much memory that forks again and again, and every way in which that memory changes in
 // between: what each child sees is what there was when it was forked.
-// forks: 102
+// forks: 118
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,6 +54,33 @@ static void report(const char* what) {
   waitpid(child, NULL, 0);
 }
 
+// Another process writes into the memory, as peers do that copy their messages without a detour. It is
+// spawned, and so on the same host.
+static void write_from_outside(size_t at, const char* value) {
+  extern char** environ;
+  char process[32];
+  char address[32];
+  snprintf(process, sizeof process, "%d", getpid());
+  snprintf(address, sizeof address, "%p", (void*)(memory + at));
+  char* arguments[] = {"memory_forks", process, address, (char*)value, NULL};
+  pid_t peer;
+  int status = 1;
+  if (posix_spawn(&peer, "/proc/self/exe", NULL, NULL, arguments, environ) != 0) exit(1);
+  if (waitpid(peer, &status, 0) != peer || status != 0) exit(1);
+}
+
+static void write_as_file(size_t at) {
+  const int own = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+  if (pwrite(own, "0123456789", 10, (off_t)(uintptr_t)(memory + at)) != 10) exit(1);
+  close(own);
+}
+
+static int write_to(char** arguments) {
+  struct iovec from = {arguments[3], strlen(arguments[3])};
+  struct iovec to = {(void*)strtoul(arguments[2], NULL, 16), from.iov_len};
+  return process_vm_writev(atoi(arguments[1]), &from, 1, &to, 1, 0) == (ssize_t)from.iov_len ? 0 : 1;
+}
+
 // Children that run all at once while their parent goes on changing what they have been given.
 static void burst(void) {
   enum { kChildren = 32 };
@@ -84,7 +114,8 @@ static unsigned char* anonymous(size_t size) {
   return at;
 }
 
-int main(void) {
+int main(int count, char** arguments) {
+  if (count == 4) return write_to(arguments);
   memory = anonymous(SIZE);
   handled = anonymous(2 << 20);
   memset(handled, 1, 2 << 20);
@@ -103,6 +134,16 @@ int main(void) {
     write(ends[1], "0123456789", 10);
     read(ends[0], memory + (size_t)(7 + i) * PAGE + 70, 10);
     report("read by the kernel");
+  }
+  for (int i = 0; i < 3; ++i) {
+    write_from_outside((size_t)(40 + i) * PAGE + 70, i % 2 == 0 ? "abcdefghijk" : "lmnopqrstuv");
+    report("written by another process");
+    write_as_file((size_t)(50 + i) * PAGE + 70);
+    report("written as a file");
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (size_t at = 60; at < PAGES; at += 512) madvise(memory + at * PAGE, 3 * PAGE, MADV_DONTNEED);
+    report("thrown away here and there");
   }
   madvise(memory + 200 * PAGE, 50 * PAGE, MADV_DONTNEED);
   report("thrown away");
@@ -152,6 +193,18 @@ int main(void) {
     memory[(size_t)i * 5 * PAGE] += 1;
     report("more");
   }
+  FILE* file = tmpfile();
+  if (file == NULL || ftruncate(fileno(file), 1024 * (off_t)PAGE) != 0) return 1;
+  moved = mmap(NULL, 1024 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(file), 0);
+  if (moved == MAP_FAILED) return 1;
+  for (int i = 0; i < 6; ++i) {
+    if (i < 4) moved[(size_t)(i * 100) * PAGE] += 1;
+    if (i == 4 && pwrite(fileno(file), "file", 4, 300 * (off_t)PAGE) != 4)
+      return 1;  // behind what was written
+    if (i == 5) madvise(moved + 200 * PAGE, PAGE, MADV_DONTNEED);
+    report("of a file");
+  }
+  fclose(file);
   memset(memory + 3000 * PAGE, 0, 300 * PAGE);
   report("zeros");
   memset(memory, 0, SIZE);
