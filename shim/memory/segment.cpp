@@ -25,13 +25,14 @@ Error SystemError(const std::string& what) {
 }  // namespace
 
 Result<std::unique_ptr<Segment>> Segment::Adopt(SegmentId id, HostId self, int descriptor, uint64_t size,
-                                                std::string name) {
+                                                std::string name, Size kind) {
   // Opened anew: the program's own descriptor keeps its offset while we seek for data.
   const int own = open(("/proc/self/fd/" + std::to_string(descriptor)).c_str(), O_RDWR | O_CLOEXEC);
   if (own < 0) return SystemError("opening " + name);
-  std::unique_ptr<Segment> segment(new Segment(id, self, own, std::move(name)));
+  std::unique_ptr<Segment> segment(new Segment(id, self, own, std::move(name), kind));
   if (auto mapped = segment->Map(size); !mapped) return mapped.error();
   segment->ClampToObject();
+  segment->told_size_ = segment->least_size_ = segment->twins_.size;
   segment->CopyToShadow();
   return segment;
 }
@@ -48,7 +49,8 @@ Result<std::unique_ptr<Segment>> Segment::AdoptAttached(SegmentId id, HostId sel
 
 void Segment::CopyToShadow() {
   static constexpr uint8_t kZeros[kPage] = {};
-  for (const auto& [begin, end] : DataExtents()) {
+  had_data_ = DataExtents();
+  for (const auto& [begin, end] : had_data_) {
     for (uint64_t at = begin; at < end; at += kPage) {
       const uint64_t count = std::min(kPage, end - at);
       if (std::memcmp(twins_.live + at, kZeros, count) != 0)
@@ -58,13 +60,14 @@ void Segment::CopyToShadow() {
 }
 
 Result<std::unique_ptr<Segment>> Segment::CreateEmpty(SegmentId id, HostId self, uint64_t size,
-                                                      std::string name) {
+                                                      std::string name, Size kind) {
   const int descriptor = memfd_create("elsewhere-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (descriptor < 0) return SystemError("shared segment");
-  std::unique_ptr<Segment> segment(new Segment(id, self, descriptor, std::move(name)));
+  std::unique_ptr<Segment> segment(new Segment(id, self, descriptor, std::move(name), kind));
   if (ftruncate(descriptor, static_cast<off_t>(size)) != 0) return SystemError("shared segment");
-  // Other members would not see it grow.
-  if (fcntl(descriptor, F_ADD_SEALS, F_SEAL_GROW) != 0) return SystemError("shared segment");
+  // Other members would not see that.
+  if (kind == Size::kFixed && fcntl(descriptor, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) != 0)
+    return SystemError("shared segment");
   if (auto mapped = segment->Map(size); !mapped) return mapped.error();
   segment->loaded_ = false;
   return segment;
@@ -78,6 +81,7 @@ Segment::~Segment() {
 }
 
 Status Segment::Map(uint64_t size) {
+  if (follows_size()) return Follow(size);
   if (size == 0) return Error{EINVAL, "shared mapping of an empty object"};
   void* live = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, 0);
   if (live == MAP_FAILED) return SystemError("mapping " + name_);
@@ -101,14 +105,71 @@ void Segment::ClampToObject() {
   if (descriptor_ < 0) return;
   struct stat status {};
   if (fstat(descriptor_, &status) != 0) return;
-  twins_.size = std::min(mapped_, static_cast<uint64_t>(std::max<off_t>(status.st_size, 0)));
+  const auto size = static_cast<uint64_t>(std::max<off_t>(status.st_size, 0));
+  if (!follows_size()) {
+    twins_.size = std::min(mapped_, size);
+  } else if (size != twins_.size) {
+    if (Status followed = Follow(size); !followed) followed_ = std::move(followed);
+  }
+}
+
+// Both are mapped in whole pages, one at least.
+Status Segment::Follow(uint64_t size) {
+  const uint64_t wanted = std::max(kPage, (size + kPage - 1) / kPage * kPage);
+  if (wanted > mapped_) {
+    const auto grow = [this, wanted](uint8_t*& twin, int flags, int descriptor) {
+      void* grown = twin != nullptr ? mremap(twin, mapped_, wanted, MREMAP_MAYMOVE)
+                                    : mmap(nullptr, wanted, PROT_READ | PROT_WRITE, flags, descriptor, 0);
+      if (grown == MAP_FAILED) return false;
+      twin = static_cast<uint8_t*>(grown);
+      return true;
+    };
+    if (!grow(twins_.shadow, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1))
+      return SystemError("shadow of " + name_);
+    if (!grow(twins_.live, MAP_SHARED, descriptor_)) {
+      const Status failed = SystemError("mapping " + name_);
+      munmap(twins_.shadow + mapped_, wanted - mapped_);
+      if (mapped_ == 0) twins_.shadow = nullptr;
+      return failed;
+    }
+    mapped_ = wanted;
+  }
+  if (size < twins_.size) {
+    const uint64_t page = (size + kPage - 1) / kPage * kPage;
+    std::memset(twins_.shadow + size, 0, std::min(page, mapped_) - size);
+    if (page < mapped_) madvise(twins_.shadow + page, mapped_ - page, MADV_DONTNEED);
+  }
+  twins_.size = size;
+  least_size_ = std::min(least_size_, size);
+  return Ok{};
+}
+
+std::vector<uint64_t> Segment::TakeSizes() {
+  if (!follows_size()) return {};
+  std::vector<uint64_t> sizes;
+  if (least_size_ < told_size_) sizes.push_back(least_size_);
+  if (twins_.size != (sizes.empty() ? told_size_ : least_size_)) sizes.push_back(twins_.size);
+  told_size_ = least_size_ = twins_.size;
+  return sizes;
+}
+
+Status Segment::Resize(uint64_t size) {
+  if (!follows_size()) return Error{EPROTO, "another size of " + name_};
+  if (ftruncate(descriptor_, static_cast<off_t>(size)) != 0) return SystemError("another size of " + name_);
+  return Follow(size);
+}
+
+// What of it lies in front of the end.
+Run Segment::Inside(const Run& run) const {
+  if (run.offset >= twins_.size) return Run{twins_.size, {}};
+  return Run{run.offset, run.bytes.first(std::min<uint64_t>(run.bytes.size(), twins_.size - run.offset))};
 }
 
 // Where the live object has pages. Looking at a hole would give it one, and a large mapping is mostly holes.
 // One that had none is not asked again for a while: making holes is rare, and asking costs as much as half of
 // comparing.
-std::vector<std::pair<uint64_t, uint64_t>> Segment::DataExtents() const {
-  std::vector<std::pair<uint64_t, uint64_t>> extents;
+Segment::Extents Segment::DataExtents() const {
+  Extents extents;
   if (twins_.size <= kWorthSeeking || descriptor_ < 0) return {{0, twins_.size}};
   if (full_size_ == twins_.size && looks_saved_++ < kLooksSaved) return {{0, twins_.size}};
   const auto size = static_cast<off_t>(twins_.size);
@@ -128,6 +189,25 @@ std::vector<std::pair<uint64_t, uint64_t>> Segment::DataExtents() const {
   return extents;
 }
 
+// A file may have been cut and made as long as it was again: what was data is zero, and has no pages.
+Segment::Extents Segment::ExtentsToCompare() {
+  if (!follows_size()) return DataExtents();
+  Extents all = DataExtents(), now = all;
+  all.insert(all.end(), had_data_.begin(), had_data_.end());
+  had_data_ = std::move(now);
+  std::sort(all.begin(), all.end());
+  Extents merged;
+  for (auto [begin, end] : all) {
+    end = std::min(end, twins_.size);
+    if (!merged.empty() && begin <= merged.back().second) {
+      merged.back().second = std::max(merged.back().second, end);
+    } else if (begin < end) {
+      merged.emplace_back(begin, end);
+    }
+  }
+  return merged;
+}
+
 std::vector<Publication> Segment::Publish() {
   std::vector<Publication> pieces;
   if (!loaded_) return pieces;
@@ -138,7 +218,7 @@ std::vector<Publication> Segment::Publish() {
     Publication& piece = pieces.emplace_back(Publication{self_, ++published_, seen_, writer.Take()});
     Remember(piece.number, piece.diff);
   };
-  for (const auto& [begin, end] : DataExtents()) {
+  for (const auto& [begin, end] : ExtentsToCompare()) {
     const Twins extent{twins_.live, twins_.shadow, end};
     for (uint64_t at = begin; at < end;) {
       at = CollectChanges(extent, at, kPieceBytes, &writer);
@@ -165,8 +245,8 @@ Snapshot Segment::TakeSnapshot() const {
 
 Status Segment::Load(const Snapshot& snapshot) {
   for (const auto& diff : snapshot.diffs) {
-    DiffReader reader(diff, twins_.size);
-    for (Run run; reader.Next(&run);) ApplyRun(twins_, run);
+    DiffReader reader(diff, DiffLimit());
+    for (Run run; reader.Next(&run);) ApplyRun(twins_, Inside(run));
     if (!reader.ok()) return Error{EPROTO, "malformed snapshot of " + name_};
   }
   seen_ = snapshot.seen;
@@ -192,10 +272,14 @@ Status Segment::Apply(const Publication& publication) {
   const auto ours = publication.seen.find(self_);
   const uint64_t seen_of_ours = ours == publication.seen.end() ? 0 : ours->second;
   ClampToObject();
-  DiffReader reader(publication.diff, twins_.size);
+  if (!followed_) return followed_;
+  DiffReader reader(publication.diff, DiffLimit());
   for (Run run; reader.Next(&run);) {
+    run = Inside(run);
+    if (run.bytes.empty()) continue;
     if (const auto offset = ConflictAt(run, seen_of_ours)) return Conflict(publication.from, *offset);
     ApplyRun(twins_, run);
+    if (follows_size()) had_data_.emplace_back(run.offset / kPage * kPage, run.offset + run.bytes.size());
   }
   if (!reader.ok()) return Error{EPROTO, "malformed change of " + name_};
   last = publication.number;

@@ -180,6 +180,114 @@ TEST(Segment, AHoleCostsNoMemory) {
   close(object);
 }
 
+// A file of two pages, at home and as another host has it.
+class FollowedTest : public testing::Test {
+ protected:
+  static constexpr uint64_t kPage = 4096;
+
+  void SetUp() override {
+    ASSERT_EQ(ftruncate(file_, 2 * kPage), 0);
+    ASSERT_EQ(pwrite(file_, "here", 4, kPage), 4);
+    auto home = Segment::Adopt(7, 0, file_, 2 * kPage, "a file", Size::kFollowed);
+    ASSERT_TRUE(home.ok()) << home.error().message;
+    home_ = std::move(*home);
+    auto other = Segment::CreateEmpty(7, 1, 2 * kPage, "a file", Size::kFollowed);
+    ASSERT_TRUE(other.ok());
+    other_ = std::move(*other);
+    ASSERT_TRUE(other_->Load(home_->TakeSnapshot()).ok());
+  }
+  void TearDown() override { close(file_); }
+
+  // As home's agent does it.
+  void Tell() {
+    const auto publications = home_->Publish();
+    for (const uint64_t size : home_->TakeSizes()) ASSERT_TRUE(other_->Resize(size).ok());
+    for (const auto& publication : publications) ASSERT_TRUE(other_->Apply(publication).ok());
+  }
+  uint64_t SizeThere() const {
+    struct stat status {};
+    fstat(other_->descriptor(), &status);
+    return static_cast<uint64_t>(status.st_size);
+  }
+
+  const int file_ = memfd_create("file", MFD_CLOEXEC);
+  std::unique_ptr<Segment> home_, other_;
+};
+
+TEST_F(FollowedTest, WhatGrowsIsEqualOnAllHosts) {
+  ASSERT_EQ(pwrite(file_, "more", 4, 100 * kPage - 2), 4);
+  Tell();
+  EXPECT_EQ(SizeThere(), 100 * kPage + 2);
+  EXPECT_EQ(memcmp(other_->live() + 100 * kPage - 2, "more", 4), 0);
+  EXPECT_EQ(memcmp(other_->live() + kPage, "here", 4), 0);
+}
+
+TEST_F(FollowedTest, WhatWasCutIsZeroWhenItComesBack) {
+  ASSERT_EQ(ftruncate(file_, kPage + 1), 0);
+  Tell();
+  EXPECT_EQ(SizeThere(), kPage + 1);
+  ASSERT_EQ(ftruncate(file_, 2 * kPage), 0);
+  Tell();
+  EXPECT_EQ(memcmp(other_->live() + kPage, "h\0\0\0", 4), 0);
+  other_->live()[kPage + 2] = 'x';
+  for (const auto& publication : other_->Publish()) ASSERT_TRUE(home_->Apply(publication).ok());
+  EXPECT_EQ(memcmp(home_->live() + kPage, "h\0x\0", 4), 0);
+}
+
+TEST_F(FollowedTest, WhatIsPublishedBehindTheEndIsGone) {
+  memcpy(other_->live() + kPage - 2, "stored", 6);
+  const auto late = other_->Publish();
+  ASSERT_EQ(ftruncate(file_, kPage), 0);
+  for (const auto& publication : late) ASSERT_TRUE(home_->Apply(publication).ok());
+  EXPECT_EQ(memcmp(home_->live() + kPage - 2, "st", 2), 0);
+  ASSERT_EQ(ftruncate(file_, 2 * kPage), 0);
+  Tell();
+  EXPECT_EQ(memcmp(other_->live() + kPage - 2, "st\0\0", 4), 0);
+}
+
+TEST_F(FollowedTest, ALargeFileThatWasCutAndIsAsLongAgainIsZero) {
+  constexpr off_t kLarge = 4 << 20;
+  ASSERT_EQ(ftruncate(file_, kLarge), 0);
+  ASSERT_EQ(pwrite(file_, "far", 3, kLarge / 2), 3);
+  Tell();
+  ASSERT_EQ(other_->live()[kLarge / 2], 'f');
+  ASSERT_EQ(ftruncate(file_, 0), 0);
+  ASSERT_EQ(ftruncate(file_, kLarge), 0);
+  Tell();
+  EXPECT_EQ(other_->live()[kLarge / 2], 0);
+  EXPECT_EQ(other_->live()[kPage], 0);
+}
+
+TEST_F(FollowedTest, WhatAnotherHostStoredAndHomeThenCutIsZero) {
+  constexpr off_t kLarge = 4 << 20;
+  ASSERT_EQ(ftruncate(file_, kLarge), 0);
+  Tell();
+  other_->live()[kLarge / 2] = 'x';
+  for (const auto& publication : other_->Publish()) ASSERT_TRUE(home_->Apply(publication).ok());
+  ASSERT_EQ(home_->live()[kLarge / 2], 'x');
+  ASSERT_EQ(ftruncate(file_, 0), 0);
+  ASSERT_EQ(ftruncate(file_, kLarge), 0);
+  Tell();
+  EXPECT_EQ(other_->live()[kLarge / 2], 0);
+}
+
+TEST(Segment, AnotherHostsCopyOfMemoryIsNoLongerAndNoShorter) {
+  auto other = Segment::CreateEmpty(7, 1, 8192, "memory");
+  ASSERT_TRUE(other.ok());
+  EXPECT_EQ(ftruncate((*other)->descriptor(), 4096), -1);
+  EXPECT_EQ(ftruncate((*other)->descriptor(), 16384), -1);
+}
+
+TEST_F(FollowedTest, AnEmptyFileIsShared) {
+  const int empty = memfd_create("empty", MFD_CLOEXEC);
+  auto segment = Segment::Adopt(8, 0, empty, 0, "an empty file", Size::kFollowed);
+  ASSERT_TRUE(segment.ok());
+  EXPECT_TRUE((*segment)->Publish().empty());
+  ASSERT_EQ(pwrite(empty, "x", 1, 0), 1);
+  EXPECT_EQ((*segment)->Publish().size(), 1U);
+  close(empty);
+}
+
 TEST(Segment, AFileThatShrankIsNotTouchedBehindItsEnd) {
   const int object = memfd_create("object", MFD_CLOEXEC);
   ASSERT_EQ(ftruncate(object, 16384), 0);
