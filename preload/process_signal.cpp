@@ -260,6 +260,8 @@ int prctl(int option, unsigned long first, unsigned long second, unsigned long t
     return result;
   }
   if (option == PR_GET_PDEATHSIG) {
+    if (const int result = real::prctl(option, first, second, third, fourth); result != 0)
+      return result;  // EFAULT
     *reinterpret_cast<int*>(first) = parent_death.process == SessionPid() ? parent_death.signal : 0;
     return 0;
   }

@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 
-libc = ctypes.CDLL(None)
+libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
 PR_GET_PDEATHSIG = 2
 
@@ -23,6 +23,8 @@ def outlive(number, handled):
             results = [libc.prctl(PR_GET_PDEATHSIG, ctypes.byref(answer), 0, 0, 0), answer.value,
                        libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0),
                        libc.prctl(PR_GET_PDEATHSIG, ctypes.byref(answer), 0, 0, 0), answer.value]
+            for nowhere in (None, ctypes.c_void_p(8)):
+                results += [libc.prctl(PR_GET_PDEATHSIG, nowhere, 0, 0, 0), ctypes.get_errno()]
             os.write(writing, repr(results).encode())
             os.write(say_set, b"x")
             while True:
