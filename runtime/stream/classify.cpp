@@ -8,6 +8,9 @@
 #include <termios.h>
 
 #include <cerrno>
+#include <csignal>
+
+#include "runtime/stream/descriptor.h"
 
 namespace elsewhere::runtime::stream {
 namespace {
@@ -82,6 +85,11 @@ bool IsMessageQueue(int descriptor) {
   return fstatfs(descriptor, &system) == 0 && system.f_type == kQueueFileSystem;
 }
 
+bool IsSealed(int descriptor) {
+  const int seals = fcntl(descriptor, F_GET_SEALS);
+  return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
+}
+
 }  // namespace
 
 Result<Kind> Classify(int descriptor, const struct stat& status, const std::string& link, int flags) {
@@ -110,12 +118,18 @@ bool IsMadeForMapping(const std::string& link) {
   return link.starts_with("/memfd:") || link.starts_with("/dev/shm/") || link.starts_with("/dev/zero");
 }
 
+// The kernel grants a lease for reading only where nobody has; ours ends with a description of our own.
+// Whoever opens the file meanwhile waits for that, and the signal that says so is one that is ignored.
+bool MayBeWritten(int descriptor) {
+  if (IsSealed(descriptor)) return false;
+  auto own = OpenAgain(descriptor, O_RDONLY);
+  return !own || fcntl(own->get(), F_SETSIG, SIGURG) != 0 || fcntl(own->get(), F_SETLEASE, F_RDLCK) != 0;
+}
+
 // Bytes that nobody can change any more, or that this descriptor cannot: a copy of others would be another
 // file.
 bool MayBeCopied(int descriptor, uint32_t flags) {
-  if ((flags & O_ACCMODE) == O_RDONLY) return true;
-  const int seals = fcntl(descriptor, F_GET_SEALS);
-  return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
+  return (flags & O_ACCMODE) == O_RDONLY || IsSealed(descriptor);
 }
 
 }  // namespace elsewhere::runtime::stream

@@ -76,6 +76,9 @@ Result<Kind> Classify(int descriptor, const struct stat& status, const std::stri
 // Of a file without a name: one in memory, which processes use by mapping it.
 bool IsMadeForMapping(const std::string& link);
 
+// Has anybody a description through which the file can be written?
+bool MayBeWritten(int descriptor);
+
 // Of an anonymous file: bytes that nobody can change any more, or that this descriptor cannot: a copy of
 // others would be another file.
 bool MayBeCopied(int descriptor, uint32_t flags);

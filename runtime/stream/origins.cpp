@@ -177,7 +177,7 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
     // too: at home each write goes behind the one before.
     const bool printed = entry.number == STDOUT_FILENO || entry.number == STDERR_FILENO;
     if (kind == Kind::kPlainFile && access == O_RDWR && printed) kind = Kind::kOutputFile;
-    if (kind == Kind::kAnonymousFile && !MayBeCopied(held, entry.flags)) {
+    if (kind == Kind::kAnonymousFile && (!MayBeCopied(held, entry.flags) || MayBeWritten(held))) {
       if (!printed && IsMadeForMapping(link))
         return Error{ENOTSUP, "a file in memory that can be written cannot move to another host"};
       kind = Kind::kOutputFile;
