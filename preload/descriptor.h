@@ -96,16 +96,24 @@ inline void SetKind(int fd, DescriptorKind kind) {
 // (runtime/stream/README.md).
 extern constinit thread_local uint64_t written_to;
 
+// Of a file that is written at home: where memory of this host has what is in such files, what was written is
+// in it when this returns. Leaves errno alone.
+void AwaitWritten(int fd);
+
 // Around an output. Before it for handlers that run in between, behind it for other threads that look.
 class NotedOutput {
  public:
   // `bytes`: at most.
-  NotedOutput(int fd, size_t bytes) : counts_(IsOutput(KindOf(fd))), written_(abi::WroteTo(fd, bytes)) {
+  NotedOutput(int fd, size_t bytes)
+      : fd_(fd), counts_(IsOutput(KindOf(fd))), written_(abi::WroteTo(fd, bytes)) {
     Count();
   }
   NotedOutput(const NotedOutput&) = delete;
   NotedOutput& operator=(const NotedOutput&) = delete;
-  ~NotedOutput() { Count(); }
+  ~NotedOutput() {
+    Count();
+    if (KindOf(fd_) == DescriptorKind::kOutputFile) AwaitWritten(fd_);
+  }
 
  private:
   void Count() const {
@@ -113,6 +121,7 @@ class NotedOutput {
     outputs.fetch_add(1, std::memory_order_release);
     written_to |= written_;
   }
+  const int fd_;
   const bool counts_;
   const uint64_t written_;
 };

@@ -201,23 +201,6 @@ FILE* fdopen(int fd, const char* mode) {
   return stream;
 }
 
-void* mmap(void* address, size_t size, int protection, int flags, int fd, off_t offset) {
-  char byte;
-  if ((flags & MAP_TYPE) != MAP_PRIVATE || ReadAt(fd, &byte, 1, offset, 0) < 0) {
-    errno = (flags & MAP_TYPE) != MAP_PRIVATE ? ENODEV : errno == EBADF ? EACCES : errno;
-    return MAP_FAILED;
-  }
-  void* const start = real::mmap(address, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
-  if (start == MAP_FAILED) return start;
-  if (ReadAt(fd, start, size, offset, 0) >= 0 &&
-      raw::Syscall(SYS_mprotect, raw::Address(start), raw::Word(size), protection) == 0)
-    return start;
-  const int error = errno;
-  real::munmap(start, size);
-  errno = error;
-  return MAP_FAILED;
-}
-
 ssize_t pwrite(int fd, const void* buffer, size_t size, off_t offset) {
   if (!IsOutputFile(fd)) return real::pwrite(fd, buffer, size, offset);
   if (offset >= 0) return WriteAt(fd, buffer, size, offset, 0);

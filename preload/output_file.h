@@ -42,7 +42,7 @@ ssize_t __pread_chk(int fd, void* buffer, size_t size, off_t offset, size_t room
 ssize_t preadv(int fd, const iovec* parts, int count, off_t offset);
 ssize_t preadv2(int fd, const iovec* parts, int count, off_t offset, int flags);
 FILE* fdopen(int fd, const char* mode);
-// A private copy of what is in the file; of a shared one: ENODEV.
+// This host's copy of the file, which becomes shared memory (runtime/ipc/segments.h).
 void* mmap(void* address, size_t size, int protection, int flags, int fd, off_t offset);
 ssize_t pwrite(int fd, const void* buffer, size_t size, off_t offset);
 ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset);

@@ -152,6 +152,7 @@ class Component {
 };
 
 class MappedFiles;
+class SharedFiles;
 
 class Agent {
  public:
@@ -160,6 +161,10 @@ class Agent {
   // nullptr: there are no maps.
   MappedFiles* mapped_files() const { return mapped_files_; }
   void SetMappedFiles(MappedFiles* files) { mapped_files_ = files; }
+
+  // nullptr: not home.
+  SharedFiles* shared_files() const { return shared_files_; }
+  void SetSharedFiles(SharedFiles* files) { shared_files_ = files; }
 
   virtual EventLoop& loop() = 0;
   virtual HostId host() const = 0;
@@ -278,6 +283,7 @@ class Agent {
 
  private:
   MappedFiles* mapped_files_ = nullptr;
+  SharedFiles* shared_files_ = nullptr;
 };
 
 }  // namespace elsewhere::runtime

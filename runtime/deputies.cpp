@@ -1,5 +1,6 @@
 #include "runtime/deputies.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -181,7 +182,19 @@ void Deputies::TakeDescriptors(Deputy& deputy, Connections::Packet& packet) {
 
 namespace {
 
-bool SharesMemory(const image::View& view) {
+// A file that it may map later, and that is home's.
+bool MayBeMapped(const image::Descriptor& descriptor, int held) {
+  struct stat status {};
+  return S_ISREG(descriptor.mode) && (descriptor.flags & O_ACCMODE) == O_RDWR &&
+         descriptor.number > STDERR_FILENO && fstat(held, &status) == 0 && status.st_nlink == 0;
+}
+
+bool SharesMemory(const image::View& view, const std::vector<HeldDescriptor>& descriptors) {
+  for (const image::Descriptor& descriptor : view.descriptors()) {
+    if (descriptor.attached != image::kNone &&
+        MayBeMapped(descriptor, descriptors[descriptor.attached].descriptor))
+      return true;
+  }
   return std::any_of(view.regions().begin(), view.regions().end(), [](const image::Region& region) {
     return region.kind == static_cast<uint32_t>(image::RegionKind::kShared) ||
            region.kind == static_cast<uint32_t>(image::RegionKind::kSharedFile);
@@ -202,7 +215,7 @@ void Deputies::Captured(Deputy& deputy) {
     held.number = descriptor.number;
     held.flags = static_cast<int32_t>(descriptor.descriptor_flags);
   }
-  if (options_.colocate && SharesMemory(view))
+  if (options_.colocate && SharesMemory(view, deputy.descriptors))
     return RunLocally(deputy, "it shares memory with others, which --colocate keeps on one host");
   const image::CpuFeatures features = image::ThisCpu();
   std::copy(features.begin(), features.end(), image::Editor(view).header().identity.cpu_features);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <set>
 #include <string>
@@ -19,6 +20,7 @@
 #include "runtime/ipc/semaphore_calls.h"
 #include "runtime/ipc/semaphore_names.h"
 #include "runtime/ipc/shared_objects.h"
+#include "runtime/shared_files.h"
 #include "shim/wire/image_view.h"
 
 namespace elsewhere::runtime {
@@ -26,7 +28,7 @@ namespace {
 
 constexpr uint64_t kPageBytes = 4096;
 
-class Ipc final : public Component {
+class Ipc final : public Component, private SharedFiles {
  public:
   explicit Ipc(Agent& agent)
       : agent_(agent),
@@ -36,7 +38,9 @@ class Ipc final : public Component {
         names_(agent, calls_, segments_),
         objects_(agent, segments_, calls_.processes(), [this] { segments_.Publish(); }) {
     agent.OnCall(abi::Operation::kFence, [this](CallId id, const Call& call) { Fence(id, call); });
+    if (agent.is_home()) agent.SetSharedFiles(this);
   }
+  ~Ipc() override { agent_.SetSharedFiles(nullptr); }
 
   Status Captured(const Process& deputy, std::span<const uint8_t> manifest,
                   std::vector<HeldDescriptor>& descriptors, wire::Job& job) override;
@@ -84,6 +88,7 @@ class Ipc final : public Component {
                          std::vector<HeldDescriptor>& descriptors, wire::SharedState& state);
   Status Share(const Process& deputy, const ObjectKey& key, Segment& segment, uint32_t object,
                wire::SharedState& state);
+  Result<wire::SharedFile> ShareFile(int descriptor, int32_t session_pid) override;
   void AddDescriptors(const wire::SharedState& state, std::vector<HeldDescriptor>& descriptors);
   void Fence(CallId id, const Call& call);
 
@@ -134,8 +139,22 @@ Status Ipc::Share(const Process& deputy, const ObjectKey& key, Segment& segment,
   segments_.Use(static_cast<uint64_t>(deputy.kernel_pid), segment.id());
   names_.Promote(key, segment);
   if (auto promoted = objects_.Promote(key, segment); !promoted) return promoted;
-  state.segments.push_back({segment.id(), key.device, key.inode, segment.size(), object, segment.name()});
+  state.segments.push_back(
+      {segment.id(), key.device, key.inode, segment.size(), object, segment.name(), segment.follows_size()});
   return Ok{};
+}
+
+bool IsInMemory(int descriptor) {
+  struct statfs system {};
+  return fstatfs(descriptor, &system) == 0 && system.f_type == TMPFS_MAGIC;
+}
+
+// Of an object that is mapped. A file that is not there to be mapped is read and written, too, at home, by
+// whoever has a descriptor.
+memory::Size SizeOf(int descriptor) {
+  struct statfs system {};
+  const bool huge = fstatfs(descriptor, &system) == 0 && system.f_type == HUGETLBFS_MAGIC;
+  return huge || IsInMemory(descriptor) ? memory::Size::kFixed : memory::Size::kFollowed;
 }
 
 // A file on a memory file system that no path leads to, is there to be mapped (whole pages, and nobody has
@@ -148,10 +167,32 @@ bool IsUnmappedMemory(int held, const image::Descriptor& descriptor) {
     return false;
   }
   struct stat status {};
-  struct statfs system {};
   const int seals = fcntl(held, F_GET_SEALS);
-  return fstat(held, &status) == 0 && status.st_nlink == 0 && fstatfs(held, &system) == 0 &&
-         system.f_type == TMPFS_MAGIC && (seals < 0 || (seals & F_SEAL_WRITE) == 0);
+  return fstat(held, &status) == 0 && status.st_nlink == 0 && IsInMemory(held) &&
+         (seals < 0 || (seals & F_SEAL_WRITE) == 0);
+}
+
+// Its deputy has the descriptor, so the file exists until this is done.
+Result<wire::SharedFile> Ipc::ShareFile(int descriptor, int32_t session_pid) {
+  const Process* deputy = agent_.FindSessionPid(session_pid);
+  struct stat status {};
+  if (deputy == nullptr || fstat(descriptor, &status) != 0) return Error{ENODEV, "its process has ended"};
+  const ObjectKey key{status.st_dev, status.st_ino};
+  char name[sizeof wire::SharedFile::name] = {};
+  if (readlink(("/proc/self/fd/" + std::to_string(descriptor)).c_str(), name, sizeof name - 1) < 0)
+    return Error{ENODEV, "it has no name"};
+  wire::SharedState state;
+  auto segment = segments_.Obtain(key, descriptor, 0, name, memory::Size::kFollowed);
+  const Status shared =
+      segment ? Share(*deputy, key, **segment, image::kNone, state) : Status(segment.error());
+  if (!shared) {
+    agent_.Note("a process elsewhere could not map a file of home: " + shared.error().message);
+    return Error{ENODEV, shared.error().message};
+  }
+  wire::SharedFile file{(*segment)->id(),           key.device, key.inode, (*segment)->size(),
+                        (*segment)->follows_size(), 0,          {}};
+  std::memcpy(file.name, name, sizeof name);
+  return file;
 }
 
 Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
@@ -164,10 +205,10 @@ Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
     const image::Object& object = view.objects()[index];
     if (!needed[index]) continue;
     const ObjectKey key{object.device, object.inode};
+    const int attached = FindAttached(view, object, descriptors);
     auto segment = IsSystemV(view.text(object.path))
                        ? segments_.ObtainSystemV(static_cast<int>(object.inode))
-                       : segments_.Obtain(key, FindAttached(view, object, descriptors), object.size,
-                                          NameOf(view, object));
+                       : segments_.Obtain(key, attached, object.size, NameOf(view, object), SizeOf(attached));
     if (!segment) return segment.error();
     if (auto shared = Share(deputy, key, **segment, index, state); !shared) return shared;
   }
@@ -188,9 +229,12 @@ Status Ipc::CaptureSegments(const Process& deputy, const image::View& view,
     const Segment* segment = segments_.Find(ObjectKey{descriptor.device, descriptor.inode});
     if (segment == nullptr || descriptor.attached >= descriptors.size()) continue;
     HeldDescriptor& held = descriptors[descriptor.attached];
+    const bool own =
+        descriptor.number >= abi::kFirstOwnDescriptor;  // the preload's, for captures at home only
+    if (segment->follows_size() && !own) continue;      // used at home, call by call
     if (held.descriptor >= 0) close(held.descriptor);
     held.descriptor = -1;
-    if (descriptor.number >= abi::kFirstOwnDescriptor) continue;  // the preload's, for captures at home only
+    if (own) continue;
     state.descriptors.push_back(
         {descriptor.number, static_cast<int32_t>(descriptor.descriptor_flags), segment->id()});
   }

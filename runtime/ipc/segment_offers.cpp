@@ -3,8 +3,12 @@
 #include <fcntl.h>
 
 #include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
 
 #include "shim/store/unique_fd.h"
+#include "shim/wire/stream_call.h"
 
 namespace elsewhere::runtime {
 
@@ -17,6 +21,7 @@ SegmentOffers::SegmentOffers(Agent& agent, Segments& segments) : agent_(agent), 
     const uint64_t object[] = {at_home.device, at_home.inode};
     agent_.Complete(id, 0, 0, std::span(reinterpret_cast<const uint8_t*>(object), sizeof object));
   });
+  agent.OnCall(abi::Operation::kSegmentOfFile, [this](CallId id, const Call& call) { OnFile(id, call); });
   agent.OnCall(abi::Operation::kSegmentLetGo, [this](CallId id, const Call& call) {
     segments_.ReleaseEnded(
         {static_cast<uint64_t>(call.arguments[0]), static_cast<uint64_t>(call.arguments[1])});
@@ -68,9 +73,24 @@ void SegmentOffers::OnOffered(const wire::SegmentOffered& offered) {
     wanted_.erase(found);
     return;
   }
-  segments_.Use(found->second.process, offered.segment.segment);
-  segments_.Join(offered.segment, [this, request = offered.request, segment = offered.segment](
-                                      const Status& joined) { Offer(request, segment, joined); });
+  JoinFor(offered.request, offered.segment);
+}
+
+void SegmentOffers::JoinFor(uint64_t request, const wire::SharedState::Segment& segment) {
+  segments_.Use(wanted_.at(request).process, segment.segment);
+  segments_.Join(segment,
+                 [this, request, segment](const Status& joined) { Offer(request, segment, joined); });
+}
+
+void SegmentOffers::OnFile(CallId id, const Call& call) {
+  wire::SharedFile file;
+  if (agent_.is_home() || call.incarnation == 0 || call.payload.size() != sizeof file)
+    return agent_.Complete(id, -1, ENODEV);
+  std::memcpy(&file, call.payload.data(), sizeof file);
+  const uint64_t request = ++last_request_;
+  wanted_[request] = {id, call.incarnation, call.arguments[0] != 0};
+  JoinFor(request, {file.segment, file.device, file.inode, file.size, 0,
+                    std::string(file.name, strnlen(file.name, sizeof file.name)), file.follows_size != 0});
 }
 
 void SegmentOffers::Offer(uint64_t request, const wire::SharedState::Segment& segment, const Status& joined) {
@@ -81,7 +101,12 @@ void SegmentOffers::Offer(uint64_t request, const wire::SharedState::Segment& se
   const Segment* here = segments_.Find(segment.segment);
   if (!joined || here == nullptr)
     return agent_.Complete(wanted.call, -1, joined ? EIDRM : joined.error().code);
-  const uint64_t token = agent_.Offer(store::UniqueFd(fcntl(here->descriptor(), F_DUPFD_CLOEXEC, 0)));
+  // What a process maps through a descriptor that can only be read it cannot make writable.
+  const std::string again = "/proc/self/fd/" + std::to_string(here->descriptor());
+  store::UniqueFd offered(wanted.read_only ? open(again.c_str(), O_RDONLY | O_CLOEXEC)
+                                           : fcntl(here->descriptor(), F_DUPFD_CLOEXEC, 0));
+  if (!offered) return agent_.Complete(wanted.call, -1, errno);
+  const uint64_t token = agent_.Offer(std::move(offered), wanted.call);
   const uint64_t object[] = {segment.device, segment.inode};
   agent_.Complete(wanted.call, static_cast<int64_t>(token), 0,
                   std::span(reinterpret_cast<const uint8_t*>(object), sizeof object));

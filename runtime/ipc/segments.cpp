@@ -47,6 +47,11 @@ Segments::Segments(Agent& agent) : agent_(agent) {
       [this](HostId from, wire::SegmentLeave&& leave) { OnLeave(from, leave.segment); });
   agent.OnMessage<wire::SegmentContent>(
       [this](HostId, wire::SegmentContent&& content) { OnContent(std::move(content)); });
+  agent.OnMessage<wire::SegmentResized>([this](HostId, wire::SegmentResized&& resized) {
+    Segment* segment = Find(resized.segment);
+    const Status done = segment == nullptr ? Ok{} : segment->Resize(resized.size);
+    if (!done) agent_.Fatal(done.error().message);
+  });
 }
 
 Segment* Segments::Find(const ObjectKey& key) {
@@ -73,7 +78,7 @@ bool Segments::FindLocal(const ObjectKey& local, ObjectKey* key) const {
 }
 
 Result<Segment*> Segments::Obtain(const ObjectKey& key, int descriptor, uint64_t mapped,
-                                  const std::string& name) {
+                                  const std::string& name, memory::Size kind) {
   if (const auto known = by_key_.find(key); known != by_key_.end()) {
     const SegmentId id = known->second;
     Entry& entry = entries_[id];
@@ -81,7 +86,7 @@ Result<Segment*> Segments::Obtain(const ObjectKey& key, int descriptor, uint64_t
   }
   if (const auto known = by_key_.find(key); known != by_key_.end()) {
     Segment* segment = Find(known->second);
-    if (mapped > segment->size())
+    if (mapped > segment->size() && !segment->follows_size())
       return Error{EFBIG, "a shared mapping grew after other hosts had it: " + name};
     return segment;
   }
@@ -94,7 +99,8 @@ Result<Segment*> Segments::Obtain(const ObjectKey& key, int descriptor, uint64_t
                  "a shared mapping holds more than " + std::to_string(kMostBytes >> 20) + " MiB: " + name};
   }
   const SegmentId id = wire::MakeIncarnation(agent_.host(), ++last_id_);
-  auto made = Segment::Adopt(id, agent_.host(), descriptor, static_cast<uint64_t>(status.st_size), name);
+  auto made =
+      Segment::Adopt(id, agent_.host(), descriptor, static_cast<uint64_t>(status.st_size), name, kind);
   if (!made) return made.error();
   Entry& entry = entries_[id];
   entry.segment = std::move(*made);
@@ -134,7 +140,8 @@ void Segments::LetGoOfAbandoned() {
 void Segments::Join(const wire::SharedState::Segment& segment, Component::Done ready) {
   Entry& entry = entries_[segment.segment];
   if (entry.segment == nullptr) {
-    auto made = Segment::CreateEmpty(segment.segment, agent_.host(), segment.size, segment.name);
+    const auto kind = segment.follows_size ? memory::Size::kFollowed : memory::Size::kFixed;
+    auto made = Segment::CreateEmpty(segment.segment, agent_.host(), segment.size, segment.name, kind);
     if (!made) {
       entries_.erase(segment.segment);
       return ready(made.error());
@@ -142,6 +149,7 @@ void Segments::Join(const wire::SharedState::Segment& segment, Component::Done r
     entry.segment = std::move(*made);
     entry.key = {segment.device, segment.inode};
     by_key_[entry.key] = segment.segment;
+    if (segment.follows_size) agent_.table().header.files_mapped.store(1);
     entry.join_request = ++last_request_;
     agent_.Send(wire::kHome, wire::SegmentJoin{segment.segment, entry.join_request});
   }
@@ -202,7 +210,9 @@ uint64_t Segments::RestingBytes() const {
 // It stays a member, so that whoever uses it next has the content. Not where that could be noticed: a System
 // V segment counts who has it attached, and an object that can be sealed refuses the seal while we map it.
 bool Segments::Rests(Entry& entry, SegmentId id) {
-  if (entry.segment == nullptr || !entry.segment->loaded() || entry.segment->descriptor() < 0) return false;
+  if (entry.segment == nullptr || !entry.segment->loaded() || entry.segment->descriptor() < 0 ||
+      entry.segment->follows_size())
+    return false;
   const int seals = agent_.is_home() ? fcntl(entry.segment->descriptor(), F_GET_SEALS) : F_SEAL_SEAL;
   if (agent_.ending() || (seals >= 0 && (seals & F_SEAL_SEAL) == 0)) return false;
   if (RestingBytes() + entry.segment->size() > kMostResting || HasHoles(*entry.segment)) return false;
@@ -241,7 +251,9 @@ void Segments::Publish() {
 }
 
 void Segments::PublishEntry(Entry& entry) {
-  for (auto& publication : entry.segment->Publish()) {
+  auto publications = entry.segment->Publish();
+  TellSize(entry);
+  for (auto& publication : publications) {
     const wire::SegmentDiff diff{entry.segment->id(), agent_.host(), publication.number,
                                  ToWire(publication.seen), std::move(publication.diff)};
     if (agent_.is_home()) {
@@ -249,6 +261,16 @@ void Segments::PublishEntry(Entry& entry) {
     } else {
       agent_.SendAhead(wire::kHome, diff);
     }
+  }
+}
+
+void Segments::TellSize(Entry& entry) {
+  if (const Status& followed = entry.segment->followed(); !followed)
+    return agent_.Fatal(followed.error().message);
+  if (!agent_.is_home()) return;
+  for (const uint64_t size : entry.segment->TakeSizes()) {
+    for (const HostId member : entry.members)
+      agent_.SendAhead(member, wire::SegmentResized{entry.segment->id(), size});
   }
 }
 
@@ -278,6 +300,8 @@ void Segments::OnJoin(HostId from, const wire::SegmentJoin& join) {
   Entry& entry = found->second;
   entry.members.insert(from);
   PublishEntry(entry);
+  if (entry.segment->follows_size())
+    agent_.SendAhead(from, wire::SegmentResized{join.segment, entry.segment->size()});
   memory::Snapshot snapshot = entry.segment->TakeSnapshot();
   if (snapshot.diffs.empty()) snapshot.diffs.emplace_back();
   for (size_t piece = 0; piece < snapshot.diffs.size(); ++piece) {

@@ -6,6 +6,10 @@
 // Everything between two workers takes the way through home, each leg in order: whoever learns of a release
 // on another host has what was published before it.
 //
+// The object may be a file that other hosts read and write at its origin, home (runtime/stream): then what
+// such calls do is seen here as what home's processes store, and goes out before their results; the file's
+// size is followed.
+//
 // A segment lives at home while a deputy's process may map it, on a worker while a process there does, and
 // for a moment longer (Rests): a program that starts children in turns would otherwise have the whole content
 // sent again in each.
@@ -54,7 +58,9 @@ class Segments {
 
   // Home: the segment of an object, made where there is none. `descriptor` stays the caller's; -1: only an
   // existing segment will do. Fails with a reason for running at home.
-  Result<Segment*> Obtain(const ObjectKey& key, int descriptor, uint64_t mapped, const std::string& name);
+  // `kind`: of one that is made.
+  Result<Segment*> Obtain(const ObjectKey& key, int descriptor, uint64_t mapped, const std::string& name,
+                          memory::Size kind = memory::Size::kFixed);
   // The same for a System V segment of home's kernel.
   Result<Segment*> ObtainSystemV(int id);
   ObjectKey KeyOf(SegmentId id) const { return entries_.at(id).key; }
@@ -103,6 +109,7 @@ class Segments {
     return !agent_.is_home() || !entry.members.empty();
   }
   void PublishEntry(Entry& entry);
+  void TellSize(Entry& entry);
   void SendToMembers(const Entry& entry, const wire::SegmentDiff& diff);
   void OnDiff(HostId from, wire::SegmentDiff&& diff);
   void OnJoin(HostId from, const wire::SegmentJoin& join);

@@ -213,7 +213,8 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
     case StreamCall::kRecordLock:
       return LockRecord(descriptor, control, answer);
     case StreamCall::kShutDown:
-      break;  // OriginStream::ShutDown
+    case StreamCall::kShare:
+      break;  // OriginStream
   }
   errno = ENOSYS;
   return -1;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "runtime/mapped_files.h"
+#include "runtime/shared_files.h"
 #include "runtime/stream/origin_call.h"
 #include "runtime/stream/origin_stream.h"
 #include "shim/wire/stream_call.h"
@@ -98,6 +99,18 @@ int OriginStream::DescriptorOfLocker(wire::StreamControl& call) {
   return own.get();
 }
 
+wire::StreamControlled OriginStream::ShareFile(const wire::StreamControl& control) {
+  SharedFiles* const files = agent_.shared_files();
+  auto shared = files == nullptr || kind_ != Kind::kOutputFile
+                    ? Result<wire::SharedFile>(Error{ENODEV, "not a file of home"})
+                    : files->ShareFile(descriptor_.get(), static_cast<int32_t>(control.first));
+  wire::StreamControlled answer{control.request, shared ? 0 : -1, shared ? 0 : shared.error().code, {}};
+  if (!shared) return answer;
+  answer.payload.resize(sizeof *shared);
+  std::memcpy(answer.payload.data(), &*shared, sizeof *shared);
+  return answer;
+}
+
 void OriginStream::MakeCall(HostId host, const wire::StreamControl& control) {
   wire::StreamControlled answer;
   const auto send = [&agent = agent_, host](const wire::StreamControlled& made) { agent.Send(host, made); };
@@ -108,6 +121,8 @@ void OriginStream::MakeCall(HostId host, const wire::StreamControl& control) {
     const int error = ShutDown(static_cast<int>(control.first));
     return send({control.request, error == 0 ? 0 : -1, error, {}});
   }
+  if (!closed_ && control.call == static_cast<int64_t>(wire::StreamCall::kShare))
+    return send(ShareFile(control));
   if (!closed_ && control.operation == wire::StreamOperation::kCall) {
     const auto key = std::pair(control.stream, control.request);
     const auto done = [this, alive = std::weak_ptr(alive_), key, send](const wire::StreamControlled& made) {

@@ -161,6 +161,7 @@ class OriginStream {
   void Break(int error);
   void Written(StreamId id, uint64_t bytes);
   void MakeCall(HostId host, const wire::StreamControl& control);
+  wire::StreamControlled ShareFile(const wire::StreamControl& control);
   void CancelCall(HostId host, const wire::StreamControl& control);
   int DescriptorOfLocker(wire::StreamControl& call);
   uint64_t Window() const;

@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 26;
+inline constexpr uint32_t kAbiVersion = 27;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -135,6 +135,8 @@ enum class Operation : uint32_t {
   kQueueHome = 53,     // at home. arguments: inode of a message queue. Returns when what is in it is here
   kSegmentLetGo = 54,  // arguments: device and inode of an object. Returns when the agent does not map it on
                        // behalf of processes that have ended.
+  kSegmentOfFile = 55,  // payload: wire::SharedFile, as home has shared it; arguments: 1: to be read only.
+                        // result: token for Role::kFetch, for a descriptor of this host's copy
   // Mapped files. Arguments 0 and 1: device and inode of the local file. EBADF: it is none.
   kFileFind = 64,      // result: number of its FileEntry, from 1; 0: it has none
   kFileFetch = 65,     // arguments: offset, length (-1: to the end). Returns when the range is there.
@@ -244,7 +246,8 @@ struct alignas(4096) TableHeader {
   std::atomic<uint32_t> record_locks;  // 1: processes of this host have or had some on mapped files
   // 1: before and behind flock of a mapped file the agent is asked, for other hosts lock such files, too.
   std::atomic<uint32_t> flocks_ask;
-  std::atomic<uint32_t> queues_stay;  // 1: there are more message queues at home than cells, so none is lent
+  std::atomic<uint32_t> queues_stay;   // 1: there are more message queues at home than cells, so none is lent
+  std::atomic<uint32_t> files_mapped;  // 1: memory of this host has or had what is in files at their origins
   std::atomic<uint32_t> shared_sockets;  // 1: other hosts have or had sockets of this one
   alignas(64)
       std::atomic<uint64_t> pending_summary[kSlotCount / 64 / 64];  // bit: that word of `pending` may be set

@@ -43,6 +43,16 @@ struct SegmentJoin {
     return std::tie(s.segment, s.request);
   }
 };
+// Home to the members: the object, whose size is followed, has another one.
+struct SegmentResized {
+  static constexpr MessageType kType = MessageType::kSegmentResized;
+  uint64_t segment = 0;
+  uint64_t size = 0;
+  template <class Self>
+  static auto Fields(Self& s) {
+    return std::tie(s.segment, s.size);
+  }
+};
 struct SegmentLeave {
   static constexpr MessageType kType = MessageType::kSegmentLeave;
   uint64_t segment = 0;
@@ -187,9 +197,10 @@ struct SharedState {
     uint64_t size = 0;
     uint32_t object = 0;  // index into the manifest's objects; image::kNone: only descriptors refer to it
     std::string name;
+    bool follows_size = false;
     template <class Self>
     static auto Fields(Self& s) {
-      return std::tie(s.segment, s.device, s.inode, s.size, s.object, s.name);
+      return std::tie(s.segment, s.device, s.inode, s.size, s.object, s.name, s.follows_size);
     }
   };
   struct Descriptor {  // that refers to a segment's object

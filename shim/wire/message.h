@@ -101,6 +101,7 @@ enum class MessageType : uint16_t {
   kSemaphorePart = 89,
   kSegmentWanted = 92,
   kSegmentOffered = 93,
+  kSegmentResized = 94,
   kKernelCall = 96,  // 96 to 103: shim/wire/kernel_message.h
   kKernelResult = 97,
   kKernelCancel = 98,

@@ -37,10 +37,23 @@ enum class StreamCall : int64_t {
   // answer: struct flock
   kRecordLock = 26,
   kReadAt = 27,  // bytes, offset, RWF_* flags; answer: the bytes. offset -1: where the description is
+  kShare = 28,   // session pid of the caller, who wants to map it; answer: SharedFile
 };
 
 // EBADF of a call that was made; EBADF itself says that it was not, for the descriptor is none of ours.
 inline constexpr int kNotOpenForThat = EBADFD;
+
+// The answer to kShare, and what the caller's agent is told then (abi::Operation::kSegmentOfFile).
+struct SharedFile {
+  uint64_t segment;  // home's number of it
+  uint64_t device;   // of the file at home
+  uint64_t inode;
+  uint64_t size;
+  uint32_t follows_size;  // as SharedState::Segment has it
+  uint32_t reserved;
+  char name[256];  // for messages to people
+};
+static_assert(sizeof(SharedFile) == 296);
 
 // The answer to a process that accepted a connection on a socket elsewhere.
 struct Accepted {
