@@ -48,6 +48,26 @@ void CollectWord(const Twins& twins, uint64_t offset, uint64_t count, DiffWriter
   std::memcpy(twins.shadow + offset, &live, count);
 }
 
+// Notes the words from `offset` on that differ in every byte, until `end` or until `out` has `byte_limit`,
+// and takes them into the shadow. The first that does not; `offset` is a multiple of a word.
+uint64_t CollectWholeWords(const Twins& twins, uint64_t offset, uint64_t end, size_t byte_limit,
+                           DiffWriter* out) {
+  uint64_t words[kBlock / kWord];
+  size_t count = 0;
+  const size_t held = out->size();
+  for (uint64_t at = offset; at + kWord <= end && held + count * kWord < byte_limit; at += kWord) {
+    const uint64_t live = LoadWord(twins.live + at);
+    uint64_t shadow = 0;
+    std::memcpy(&shadow, twins.shadow + at, kWord);
+    if (HasZeroByte(live ^ shadow)) break;
+    words[count++] = live;
+  }
+  if (count == 0) return offset;
+  std::memcpy(twins.shadow + offset, words, count * kWord);
+  out->Add(offset, {reinterpret_cast<const uint8_t*>(words), count * kWord});
+  return offset + count * kWord;
+}
+
 // Stores bytes [first, last) of `value` into the live word at `at`, leaving the others to whoever writes
 // them.
 void MergeWord(uint8_t* at, uint64_t value, uint64_t first, uint64_t last) {
@@ -125,6 +145,9 @@ uint64_t CollectChanges(const Twins& twins, uint64_t from, size_t byte_limit, Di
       continue;
     }
     while (offset < end) {
+      offset = CollectWholeWords(twins, offset, end, byte_limit, out);
+      if (out->size() >= byte_limit) return offset;
+      if (offset == end) break;
       const uint64_t count = std::min(kWord, end - offset);
       CollectWord(twins, offset, count, out);
       offset += count;
@@ -168,8 +191,12 @@ void ApplyRun(const Twins& twins, const Run& run) {
       return;
     }
     uint64_t value = 0;
-    std::memcpy(reinterpret_cast<uint8_t*>(&value) + (first - word), run.bytes.data() + (first - run.offset),
-                last - first);
+    const uint8_t* const from = run.bytes.data() + (first - run.offset);
+    if (last - first == kWord) {  // most: a size that the compiler knows
+      std::memcpy(&value, from, kWord);
+    } else {
+      std::memcpy(reinterpret_cast<uint8_t*>(&value) + (first - word), from, last - first);
+    }
     MergeWord(twins.live + word, value, first - word, last - word);
   }
 }
