@@ -82,7 +82,23 @@ const WatchedRange* FindRange(const PageRecords& records, uint64_t start, uint64
 
 // Neither written by this deputy, nor its alone for another reason.
 bool IsAsForked(const Work* work, uint64_t page) {
-  return (work->pagemap_entries[page] & (kPresent | kExclusive)) == kPresent;
+  const uint64_t entry = work->pagemap_entries[work->segment / kPage + page - work->entries_first];
+  return (entry & (kPresent | kExclusive)) == kPresent;
+}
+
+// Has the entries of the pages of [start, end) at hand, with those of many behind them: a call costs as much
+// as a hundred. Nobody else maps or writes here meanwhile.
+bool ReadEntries(Work* work, uint64_t start, uint64_t end, uint64_t range_end) {
+  const uint64_t first = start / kPage;
+  if (work->entries_first <= first && end / kPage <= work->entries_first + work->entry_count) return true;
+  const uint64_t left = range_end / kPage - first;
+  const uint64_t count = left < Work::kEntries ? left : Work::kEntries;
+  const long size = raw::Word(count * sizeof(uint64_t));
+  const long got = raw::Syscall(SYS_pread64, work->pagemap, raw::Address(work->pagemap_entries), size,
+                                raw::Word(first * sizeof(uint64_t)));
+  work->entries_first = first;
+  work->entry_count = got == size ? count : 0;
+  return work->entry_count != 0;
 }
 
 // What is known of the pages of [start, end).
@@ -96,11 +112,7 @@ void LookUp(Work* work, uint64_t start, uint64_t end) {
   const WatchedRange* range = FindRange(records, start, end);
   if (range == nullptr) return;
   const uint64_t first = range->first + (start - range->start) / kPage;
-  const long size = raw::Word(pages * sizeof(uint64_t));
-  if (raw::Syscall(SYS_pread64, work->pagemap, raw::Address(work->pagemap_entries), size,
-                   raw::Word(start / kPage * sizeof(uint64_t))) != size) {
-    return;
-  }
+  if (!ReadEntries(work, start, end, range->end)) return;
   work->equal = records.equal + first;
   const uint32_t fork = work->request->fork;
   for (uint64_t page = 0; page < pages; ++page) {
@@ -217,19 +229,22 @@ uint64_t Differing(Work* work, uint64_t address, uint64_t location, uint64_t pag
   uint64_t count = 0;
   for (uint64_t first = 0; first < pages; first += kPiece) {
     const uint64_t here = pages - first < kPiece ? pages - first : kPiece;
-    uint64_t unknown = 0;
+    uint64_t begin = pages;  // from the first that is not known to the last
+    uint64_t end = 0;
     for (uint64_t page = first; page < first + here; ++page) {
       differs[page] = !IsKnownEqual(work, address + page * kPage, chunk + page * kPage);
-      if (differs[page]) ++unknown;
+      if (!differs[page]) continue;
+      if (begin == pages) begin = page;
+      end = page + 1;
     }
-    if (unknown == 0) continue;
-    const bool readable = ReadChunk(work, chunk + first * kPage, here * kPage);
-    for (uint64_t page = 0; page < here; ++page) {
-      if (!differs[first + page]) continue;
-      const uint64_t at = address + (first + page) * kPage;
-      const bool same = readable && Equal(work, Bytes(at), work->chunk + page * kPage, kPage);
-      differs[first + page] = !same;
-      if (same) NoteEqual(work, at, chunk + (first + page) * kPage);
+    if (end == 0) continue;
+    const bool readable = ReadChunk(work, chunk + begin * kPage, (end - begin) * kPage);
+    for (uint64_t page = begin; page < end; ++page) {
+      if (!differs[page]) continue;
+      const uint64_t at = address + page * kPage;
+      const bool same = readable && Equal(work, Bytes(at), work->chunk + (page - begin) * kPage, kPage);
+      differs[page] = !same;
+      if (same) NoteEqual(work, at, chunk + page * kPage);
       if (!same) ++count;
     }
   }

@@ -44,7 +44,10 @@ struct Work {
   Collected<uint32_t, image::kMaxGroups> groups;
   Collected<uint8_t, image::kMaxAuxv> auxv;
   PageRegion pages[kPageRegionBatch];
-  uint64_t pagemap_entries[4096];
+  static constexpr uint64_t kEntries = 4096;
+  uint64_t pagemap_entries[kEntries];
+  uint64_t entries_first;  // page that the first is of, where there are `entry_count`
+  uint64_t entry_count;
   char text[kTextBuffer];
   PageRecords* records;  // nullptr: not to be used
   bool others_wait;      // for what this deputy notes there
