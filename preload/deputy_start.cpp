@@ -3,7 +3,8 @@
 //   Hello, Welcome (table, doorbell, arena)     no agent, or it refuses: the child runs here
 //   capture                                     not possible: the child runs here, and the agent is told why
 //   Capture with manifest and descriptors
-//   RunLocal -> RunsLocally                     the child runs here
+//   LetGo -> HasLetGo           the agent has its ends of pipes and sockets (deputy_streams.h)
+//   RunLocal -> RunsLocally -> end of file      the child runs here, and the agent has nothing of it any more
 //   Started                                     it runs elsewhere: proxy
 //   end of file                                 nobody can tell whether it was started: end, with a message.
 //   Never twice
@@ -24,6 +25,7 @@
 
 #include "preload/agent.h"
 #include "preload/capture/capture.h"
+#include "preload/deputy_streams.h"
 #include "preload/descriptor.h"
 #include "preload/epoll_image.h"
 #include "preload/ipc.h"
@@ -43,8 +45,6 @@ extern "C" void* __curbrk;  // libc's record of the break
 namespace elsewhere::preload {
 
 namespace {
-
-constexpr uint32_t kDescriptorsPerPacket = 250;
 
 // Filled in by the restorer of the process's new host.
 constinit abi::RestoreNote note = {};
@@ -75,11 +75,11 @@ bool ReadNumbers(int manifest, uint32_t first, uint32_t count, int* numbers) {
 }
 
 bool SendCapture(int socket, const capture::Result& captured, const abi::Capture& packet) {
-  int descriptors[kDescriptorsPerPacket + 1] = {captured.manifest};
+  int descriptors[abi::kDescriptorsPerPacket + 1] = {captured.manifest};
   uint32_t sent = 0;
   do {
     const uint32_t left = captured.descriptors - sent;
-    const uint32_t count = left < kDescriptorsPerPacket ? left : kDescriptorsPerPacket;
+    const uint32_t count = left < abi::kDescriptorsPerPacket ? left : abi::kDescriptorsPerPacket;
     if (sent == 0) {
       if (!ReadNumbers(captured.manifest, 0, count, descriptors + 1)) return false;
       if (SendPacket(socket, &packet, sizeof packet, descriptors, count + 1) < 0) return false;
@@ -217,20 +217,42 @@ capture::Result CaptureSelf(const image::Registers& registers, const Joined& joi
   for (;;) raw::Syscall(SYS_exit_group, 1);
 }
 
-// True: runs elsewhere. False: the agent gave the child back.
-bool AwaitDecision(const Joined& joined) {
-  abi::Refused packet{};
+// True: runs elsewhere. False: the agent gave the child back, and what it had let go.
+bool AwaitDecision(const Joined& joined, const capture::Result& captured) {
+  DeputyStreams streams(captured.manifest, captured.descriptors);
+  const abi::PacketHeader has_let_go{static_cast<uint32_t>(abi::Packet::kHasLetGo), sizeof has_let_go};
   for (;;) {
-    const long size = raw::Syscall(SYS_recvfrom, joined.socket, raw::Address(&packet), sizeof packet);
-    if (size == -EINTR) continue;
+    abi::Refused packet{};
+    int descriptors[abi::kDescriptorsPerPacket];
+    for (int& descriptor : descriptors) descriptor = -1;
+    const long size =
+        ReceivePacket(joined.socket, &packet, sizeof packet, descriptors, abi::kDescriptorsPerPacket);
     if (size < static_cast<long>(sizeof(abi::PacketHeader))) EndUndecided(joined);
-    if (packet.header.type == static_cast<uint32_t>(abi::Packet::kStarted)) return true;
-    if (packet.header.type == static_cast<uint32_t>(abi::Packet::kRunLocal)) return false;
+    switch (static_cast<abi::Packet>(packet.header.type)) {
+      case abi::Packet::kLetGo:
+        streams.LetGo();
+        SendPacket(joined.socket, &has_let_go, sizeof has_let_go, nullptr, 0);
+        break;
+      case abi::Packet::kStarted:
+        return true;
+      case abi::Packet::kRunLocal:
+        if (!streams.TakeBack(descriptors, abi::kDescriptorsPerPacket)) EndUndecided(joined);
+        if (streams.complete()) return false;
+        break;
+      default:
+        break;
+    }
   }
 }
 
 void KeepHere(int socket, const char* reason) {
   SendReason(socket, abi::Packet::kRunsLocally, reason);
+}
+
+// Until the agent has closed what it had kept, this one's ends are not its own.
+void AwaitEnd(int socket) {
+  abi::PacketHeader nothing;
+  while (ReceivePacket(socket, &nothing, sizeof nothing, nullptr, 0) > 0) continue;
 }
 
 // The child runs elsewhere: nothing but its place in the process tree is needed here.
@@ -243,8 +265,8 @@ void KeepHere(int socket, const char* reason) {
   start.agent_socket = self.agent_socket;
   FindRseq(&start.rseq, &start.rseq_size, &start.rseq_signature);
   proxy::Become(start);
-  EndUndecided(
-      joined);  // no memory for a proxy: the agent sees that this process is gone, and ends the child
+  // No memory for a proxy: the agent sees that this process is gone, and ends the child.
+  EndUndecided(joined);
 }
 
 // Returns if the child is to run here.
@@ -263,9 +285,10 @@ void HandOver(const image::Registers& registers, const Joined& joined, uint64_t 
   packet.descriptor_count = captured.descriptors;
   packet.capture_nanoseconds = NowNanoseconds() - start;
   if (!SendCapture(joined.socket, captured, packet)) EndUndecided(joined);
-  if (AwaitDecision(joined)) BecomeProxy(joined, captured.manifest);
+  if (AwaitDecision(joined, captured)) BecomeProxy(joined, captured.manifest);
   raw::Close(captured.manifest);
   KeepHere(joined.socket, "");
+  AwaitEnd(joined.socket);
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ long SendPacket(int socket, const void* packet, size_t size, const int* descript
 }
 
 long ReceivePacket(int socket, void* packet, size_t size, int* descriptors, uint32_t room) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 3)];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxPacketDescriptors)];
   iovec part{packet, size};
   msghdr message{};
   message.msg_iov = &part;

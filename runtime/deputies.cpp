@@ -122,6 +122,8 @@ void Deputies::Receive(ConnectionId connection, Connections::Packet packet) {
     case abi::Packet::kCapture:
       return deputy->state == State::kConnected ? StartCapture(*deputy, std::move(packet))
                                                 : TakeDescriptors(*deputy, packet);
+    case abi::Packet::kHasLetGo:
+      return HasLetGo(*deputy);
     case abi::Packet::kSignal:
       if (const auto* signal = packet.As<abi::SignalPacket>()) OnSignalPacket(*deputy, *signal);
       return;
@@ -173,10 +175,7 @@ void Deputies::StartCapture(Deputy& deputy, Connections::Packet packet) {
 void Deputies::TakeDescriptors(Deputy& deputy, Connections::Packet& packet) {
   if (deputy.state != State::kReceiving) return;
   if (packet.is_cut) return RunLocally(deputy, core_.room().NoChild());
-  for (auto& descriptor : packet.descriptors) {
-    deputy.descriptors.push_back(
-        HeldDescriptor{.number = -1, .descriptor = descriptor.Release(), .flags = 0});
-  }
+  for (auto& descriptor : packet.descriptors) deputy.descriptors.Add(std::move(descriptor));
   if (deputy.descriptors.size() >= deputy.descriptors_expected) Captured(deputy);
 }
 
@@ -189,10 +188,9 @@ bool MayBeMapped(const image::Descriptor& descriptor, int held) {
          descriptor.number > STDERR_FILENO && fstat(held, &status) == 0 && status.st_nlink == 0;
 }
 
-bool SharesMemory(const image::View& view, const std::vector<HeldDescriptor>& descriptors) {
+bool SharesMemory(const image::View& view, const KeptDescriptors& descriptors) {
   for (const image::Descriptor& descriptor : view.descriptors()) {
-    if (descriptor.attached != image::kNone &&
-        MayBeMapped(descriptor, descriptors[descriptor.attached].descriptor))
+    if (descriptor.attached != image::kNone && MayBeMapped(descriptor, descriptors.Get(descriptor.attached)))
       return true;
   }
   return std::any_of(view.regions().begin(), view.regions().end(), [](const image::Region& region) {
@@ -208,21 +206,23 @@ void Deputies::Captured(Deputy& deputy) {
   if (const char* wrong = image::View::Open(deputy.manifest.data(), deputy.manifest.size(), &view)) {
     return RunLocally(deputy, wrong);
   }
-  for (const image::Descriptor& descriptor : view.descriptors()) {
-    if (descriptor.attached == image::kNone) continue;
-    if (descriptor.attached >= deputy.descriptors.size()) return RunLocally(deputy, "malformed capture");
-    HeldDescriptor& held = deputy.descriptors[descriptor.attached];
-    held.number = descriptor.number;
-    held.flags = static_cast<int32_t>(descriptor.descriptor_flags);
-  }
+  if (!deputy.descriptors.Name(view)) return RunLocally(deputy, "malformed capture");
   if (options_.colocate && SharesMemory(view, deputy.descriptors))
     return RunLocally(deputy, "it shares memory with others, which --colocate keeps on one host");
   const image::CpuFeatures features = image::ThisCpu();
   std::copy(features.begin(), features.end(), image::Editor(view).header().identity.cpu_features);
   deputy.captured_bytes = 0;
   for (const image::Chunk& chunk : view.chunks()) deputy.captured_bytes += chunk.length;
+  // What the child closes when it runs must be closed for whoever hears of it: the deputy has nothing then.
+  deputy.lets_go = deputy.descriptors.HasStreams();
+  if (deputy.lets_go) core_.connections().Send(deputy.connection, Plain{}, abi::Packet::kLetGo);
   deputy.state = State::kWaiting;
   Place(deputy);
+}
+
+void Deputies::HasLetGo(Deputy& deputy) {
+  deputy.lets_go = false;
+  if (deputy.state == State::kUploading && deputy.waits.empty()) Publish(deputy);
 }
 
 // Chooses a worker and sets everything going that must be done before the job can be published.
@@ -245,20 +245,27 @@ void Deputies::Place(Deputy& deputy) {
   deputy.job.same_machine = workers_.OnThisMachine(deputy.host);
   const Process* process = core_.FindProcess(deputy.incarnation);
   if (process == nullptr) return;
-  deputy.taken_by.assign(core_.components().size(), false);
-  for (size_t i = 0; i < core_.components().size(); ++i) {
-    const auto taken =
-        core_.components()[i]->Captured(*process, deputy.manifest, deputy.descriptors, deputy.job);
-    if (!taken) {
-      Withdraw(deputy);
-      return RunLocally(deputy, taken.error().message);
-    }
-    deputy.taken_by[i] = true;
+  Status ready = Offer(deputy, *process);
+  if (ready) ready = Assign(deputy);
+  if (ready) return;
+  Withdraw(deputy);
+  RunLocally(deputy, ready.error().message);
+}
+
+// Components get copies to take: where this worker is lost, the next one's job needs the same once more.
+Status Deputies::Offer(Deputy& deputy, const Process& process) {
+  auto copies = deputy.descriptors.Copies();
+  if (!copies) return copies.error();
+  Status taken = Ok{};
+  deputy.taken_by.clear();
+  for (size_t i = 0; taken && i < core_.components().size(); ++i) {
+    taken = core_.components()[i]->Captured(process, deputy.manifest, *copies, deputy.job);
+    deputy.taken_by.push_back(taken.ok());
   }
-  if (const auto assigned = Assign(deputy); !assigned) {
-    Withdraw(deputy);
-    return RunLocally(deputy, assigned.error().message);
+  for (const HeldDescriptor& copy : *copies) {
+    if (copy.descriptor >= 0) close(copy.descriptor);
   }
+  return taken;
 }
 
 Status Deputies::Assign(Deputy& deputy) {
@@ -336,6 +343,7 @@ void Deputies::PackDone(const std::shared_ptr<image::PackCatalog>& catalog, imag
 }
 
 void Deputies::Publish(Deputy& deputy) {
+  if (deputy.lets_go) return;  // HasLetGo comes
   deputy.published = Now();
   core_.report().upload_nanoseconds += deputy.published - deputy.placed;
   deputy.state = State::kPublished;
@@ -344,7 +352,7 @@ void Deputies::Publish(Deputy& deputy) {
   deputy.job.manifest.shrink_to_fit();
   deputy.manifest.clear();
   deputy.manifest.shrink_to_fit();
-  CloseDescriptors(deputy);
+  deputy.descriptors.CloseOthers();
 }
 
 // Takes back what was promised to the chosen worker and to the components.
@@ -370,17 +378,18 @@ bool Deputies::CountLocal(const Deputy& deputy, const std::string& reason) {
 
 void Deputies::RunLocally(Deputy& deputy, const std::string& reason) {
   if (core_.ending() || !CountLocal(deputy, reason)) return;
-  CloseDescriptors(deputy);
+  deputy.descriptors.CloseOthers();
   deputy.state = State::kLocal;
   abi::Refused packet{};
   std::strncpy(packet.reason, reason.c_str(), sizeof packet.reason - 1);
-  core_.connections().Send(deputy.connection, packet, abi::Packet::kRunLocal);
+  deputy.descriptors.SendBack(core_.connections(), deputy.connection, packet, abi::Packet::kRunLocal);
 }
 
 void Deputies::OnStarted(HostId from, const wire::Started& started) {
   Deputy* deputy = Find(started.incarnation);
   if (deputy == nullptr || deputy->host != from || deputy->state != State::kPublished) return;
   deputy->state = State::kRunning;
+  deputy->descriptors.Clear();  // before anything that the child says is heard
   deputy->catalog.reset();
   ++core_.report().forks_remote;
   if (started.received_nanoseconds > deputy->published) {
@@ -474,7 +483,7 @@ void Deputies::Forget(Incarnation incarnation) {
   const auto found = by_incarnation_.find(incarnation);
   if (found == by_incarnation_.end()) return;
   Deputy& deputy = *found->second;
-  CloseDescriptors(deputy);
+  deputy.descriptors.Clear();  // before the connection: a deputy that becomes the child waits for its end
   ForgetKernelCalls(incarnation);
   Unwatch(deputy);
   SetProcessStopped(deputy, false);
@@ -484,13 +493,6 @@ void Deputies::Forget(Incarnation incarnation) {
     core_.connections().Close(deputy.connection);
   }
   by_incarnation_.erase(found);
-}
-
-void Deputies::CloseDescriptors(Deputy& deputy) {
-  for (HeldDescriptor& held : deputy.descriptors) {
-    if (held.descriptor >= 0) close(held.descriptor);
-  }
-  deputy.descriptors.clear();
 }
 
 bool Deputies::IsDeputy(int32_t pid) const {

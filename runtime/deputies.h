@@ -5,7 +5,7 @@
 //   kConnected -> kReceiving   the capture's packets
 //              -> kWaiting     workers are starting; nothing is decided
 //              -> kUploading   a worker is chosen, components have taken their descriptors, packs are on
-//              their way
+//              their way; the deputy has no pipe or socket any more
 //              -> kPublished   the job is in the worker's inbox; whoever wins the claim may run the child
 //              -> kRunning     Started came: the deputy is a proxy
 //              -> kEnding      Exited came: components drain, then the deputy is told how to end
@@ -42,6 +42,7 @@
 
 #include "runtime/agent_core.h"
 #include "runtime/ipc/queue_leases.h"
+#include "runtime/kept_descriptors.h"
 #include "runtime/usage_book.h"
 #include "runtime/worker_pool.h"
 #include "shim/image/pack_catalog.h"
@@ -90,7 +91,8 @@ class Deputies {
     bool counted = false;  // in the pool's numbers
     std::vector<uint8_t> manifest;
     size_t descriptors_expected = 0;
-    std::vector<HeldDescriptor> descriptors;
+    KeptDescriptors descriptors;  // until the child runs somewhere
+    bool lets_go = false;         // of pipes and sockets, which its job waits for
     std::shared_ptr<image::PackCatalog> catalog;
     std::set<image::PackNumber> waits;
     wire::Job job;
@@ -131,10 +133,12 @@ class Deputies {
   void TakeDescriptors(Deputy& deputy, Connections::Packet& packet);
   void Captured(Deputy& deputy);
   void Place(Deputy& deputy);
+  Status Offer(Deputy& deputy, const Process& process);
   Status Assign(Deputy& deputy);
   void Put(const std::shared_ptr<image::PackCatalog>& catalog, image::PackCatalog::PackWrite write);
   void PackDone(const std::shared_ptr<image::PackCatalog>& catalog, image::PackNumber pack,
                 const Status& status);
+  void HasLetGo(Deputy& deputy);
   void Publish(Deputy& deputy);
   void Withdraw(Deputy& deputy);
   bool CountLocal(const Deputy& deputy, const std::string& reason);
@@ -143,7 +147,6 @@ class Deputies {
   void OnRejected(HostId from, const wire::JobRejected& rejected);
   void Gone(const Process& process);
   void Forget(Incarnation incarnation);
-  void CloseDescriptors(Deputy& deputy);
   void ReplaceCrowdedArena();
 
   // deputies_running.cpp: from there to the end

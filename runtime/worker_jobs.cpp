@@ -49,10 +49,11 @@ Result<store::UniqueFd> WriteMemfd(std::span<const uint8_t> bytes) {
 
 }  // namespace
 
-WorkerJobs::Starting::~Starting() {
+void WorkerJobs::Starting::CloseDescriptors() {
   for (const HeldDescriptor& held : descriptors) {
     if (held.descriptor >= 0) close(held.descriptor);
   }
+  descriptors.clear();
 }
 
 WorkerJobs::WorkerJobs(AgentCore& core, image::PackCache& packs,
@@ -210,7 +211,8 @@ Status WorkerJobs::AskZygote(Starting& starting) {
   given[0] = manifest->get();
   if (given.size() > restore::kMaxDescriptors) return Error{EMFILE, "too many descriptors"};
   starting.asked_zygote = true;
-  return zygote_->Restore(request, given);
+  // The process's ends are its own when it begins. The last descriptor is the doorbell, which is ours.
+  return zygote_->Restore(request, given, [&starting] { starting.CloseDescriptors(); });
 }
 
 // A job that will not start here after all.

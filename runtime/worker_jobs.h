@@ -53,7 +53,8 @@ class WorkerJobs {
     std::string failure;
     bool asked_zygote = false;
     int32_t kernel_pid = 0;
-    ~Starting();
+    ~Starting() { CloseDescriptors(); }
+    void CloseDescriptors();
   };
   struct Running {
     int32_t kernel_pid = 0;

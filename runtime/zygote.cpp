@@ -91,13 +91,16 @@ Status Zygote::Send(const void* bytes, size_t size, const int* descriptors, size
   return Ok{};
 }
 
-Status Zygote::Restore(restore::RestoreRequest request, const std::vector<int>& descriptors) {
+Status Zygote::Restore(restore::RestoreRequest request, const std::vector<int>& descriptors,
+                       const std::function<void()>& others_sent) {
   request.magic = restore::kRequestMagic;
   request.descriptor_count = static_cast<uint32_t>(descriptors.size());
-  size_t sent = std::min<size_t>(descriptors.size(), restore::kDescriptorsPerPacket);
+  size_t sent = std::min<size_t>(descriptors.size() - 1, restore::kDescriptorsPerPacket);
   if (auto done = Send(&request, sizeof request, descriptors.data(), sent); !done) return done;
   while (sent < descriptors.size()) {
-    const size_t count = std::min<size_t>(descriptors.size() - sent, restore::kDescriptorsPerPacket);
+    const size_t left = descriptors.size() - sent;
+    const size_t count = std::min<size_t>(std::max<size_t>(left - 1, 1), restore::kDescriptorsPerPacket);
+    if (left == 1) others_sent();
     const restore::MoreDescriptors more{restore::kMoreMagic, static_cast<uint32_t>(count)};
     if (auto done = Send(&more, sizeof more, descriptors.data() + sent, count); !done) return done;
     sent += count;

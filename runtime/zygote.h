@@ -26,8 +26,10 @@ class Zygote {
   ~Zygote();
 
   // Sends the request with all its descriptors; `request.descriptor_count` is set here. Blocks while the
-  // zygote's queue is full, which is as long as it takes to fork.
-  Status Restore(restore::RestoreRequest request, const std::vector<int>& descriptors);
+  // zygote's queue is full, which is as long as it takes to fork. Before the last one, without which nothing
+  // begins, `others_sent` is called: who closes the others then is never the last to have one.
+  Status Restore(restore::RestoreRequest request, const std::vector<int>& descriptors,
+                 const std::function<void()>& others_sent);
   // Takes the reports that are there now.
   void ReadReports();
   pid_t pid() const { return pid_; }

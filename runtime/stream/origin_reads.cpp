@@ -114,7 +114,7 @@ bool OriginStream::MayReadAhead() const {
 void OriginStream::LookForReaders() {
   if (kind_ != Kind::kPipeRead || shares_.size() != 1 || first_ != nullptr) return;
   next_look_ = pulls_ * 2;
-  sole_reader_ = sole_reader_ || !HasOtherReaders(descriptor_.get());
+  sole_reader_ = sole_reader_ || !HasOtherReaders(descriptor_.get(), descriptors());
   if (sole_reader_) events_.unread(*this);
 }
 

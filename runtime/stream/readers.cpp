@@ -43,18 +43,24 @@ bool IsReadable(const std::string& fdinfo) {
   return (flags & O_ACCMODE) != O_WRONLY;
 }
 
-bool ProcessReads(const std::string& process, const std::string& link) {
+// Up to `most` descriptors of the process that read the pipe.
+size_t ReadersOf(const std::string& process, const std::string& link, size_t most) {
   const Directory descriptors(opendir((process + "/fd").c_str()));
-  if (descriptors == nullptr) return false;
+  if (descriptors == nullptr) return 0;
+  size_t found = 0;
   char text[PATH_MAX];
   while (const dirent* entry = readdir(descriptors.get())) {
     if (!IsNumber(entry->d_name)) continue;
     const ssize_t size = readlinkat(dirfd(descriptors.get()), entry->d_name, text, sizeof text);
     if (size != static_cast<ssize_t>(link.size()) || std::memcmp(text, link.data(), link.size()) != 0)
       continue;
-    if (IsReadable(process + "/fdinfo/" + entry->d_name)) return true;
+    if (IsReadable(process + "/fdinfo/" + entry->d_name) && ++found == most) return found;
   }
-  return false;
+  return found;
+}
+
+bool ProcessReads(const std::string& process, const std::string& link) {
+  return ReadersOf(process, link, 1) != 0;
 }
 
 }  // namespace
@@ -75,7 +81,7 @@ bool IsReadInSession(int descriptor, const std::string& session) {
                      [&](pid_t pid) { return ProcessReads("/proc/" + std::to_string(pid), link); });
 }
 
-bool HasOtherReaders(int pipe) {
+bool HasOtherReaders(int pipe, size_t own) {
   const std::string link = LinkOf(pipe);
   if (!link.starts_with("pipe:[")) return true;
   const Directory processes(opendir("/proc"));
@@ -84,7 +90,7 @@ bool HasOtherReaders(int pipe) {
     if (!IsNumber(entry->d_name) || std::atoi(entry->d_name) == getpid()) continue;
     if (ProcessReads(std::string("/proc/") + entry->d_name, link)) return true;
   }
-  return false;
+  return ReadersOf("/proc/self", link, own + 1) > own;
 }
 
 }  // namespace elsewhere::runtime::stream

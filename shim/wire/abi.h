@@ -26,7 +26,7 @@
 
 namespace elsewhere::abi {
 
-inline constexpr uint32_t kAbiVersion = 27;
+inline constexpr uint32_t kAbiVersion = 28;
 
 // ---- Environment
 // ----------------------------------------------------------------------------------------------
@@ -361,6 +361,7 @@ enum class Packet : uint32_t {
   kKernelAnswer = 6,  // struct KernelAnswer and its bytes
   kKernelEvent = 7,   // struct KernelEvent: of a queue that is watched or notifies
   kFileCall = 8,      // struct FileRequest; answered by one struct FileAnswer on the same connection
+  kHasLetGo = 9,      // a header: answer to kLetGo
   // agent -> process
   kWelcome =
       16,  // struct Welcome; descriptors: table memfd, doorbell eventfd, then for a deputy the arena memfd
@@ -373,7 +374,11 @@ enum class Packet : uint32_t {
   kKernelCall = 24,  // struct KernelPacket and its bytes; a descriptor: the memory, where it is large
   kKernelCancel = 25,  // struct KernelCancel: its caller got a signal
   kStop = 23,          // struct StopPacket: the remote process stopped, so does the deputy
+  kLetGo = 26,         // a header: the agent has the ends of pipes and sockets that the capture brought; the
+                       // deputy closes its own. kRunLocal brings them back, kDescriptorsPerPacket in each
 };
+
+inline constexpr uint32_t kDescriptorsPerPacket = 250;
 
 // kFetch: its welcome brings the one descriptor that the token stands for.
 enum class Role : uint32_t { kProcess = 0, kDeputy = 1, kNestedDeputy = 2, kFetch = 3 };
@@ -407,7 +412,7 @@ struct Refused {
 struct Capture {
   PacketHeader header;
   uint64_t manifest_size;
-  uint32_t descriptor_count;  // that follow the memfd in this packet and, 250 at a time, in the next ones
+  uint32_t descriptor_count;  // kDescriptorsPerPacket follow the memfd in this packet, and each of the next
   uint32_t reserved;
   uint64_t fork_nanoseconds;     // CLOCK_MONOTONIC when fork was called
   uint64_t capture_nanoseconds;  // what the capture took

@@ -22,6 +22,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 namespace elsewhere::image {
 
@@ -169,6 +170,12 @@ struct Descriptor {
   uint32_t reserved;
 };
 static_assert(sizeof(Descriptor) == 72);
+
+// An end of a pipe or FIFO, or a socket.
+inline bool IsStream(const Descriptor& descriptor) {
+  const uint32_t type = descriptor.mode & S_IFMT;
+  return type == S_IFIFO || type == S_IFSOCK;
+}
 
 // What a function call preserves, and where it returns to (System V ABI). Offsets are known to
 // preload/context.S.

@@ -110,6 +110,7 @@ void Receive(int connection) {
     }
     case abi::Packet::kRunsLocally:
       std::fprintf(stderr, "runs locally %s\n", packet.refused.reason);
+      shutdown(connection, SHUT_RDWR);
       break;
     default:
       break;
