@@ -197,6 +197,8 @@ class Agent {
   void SendAlone(HostId to, const M& message) {
     SendEncodedAhead(to, wire::Encode(host(), NextSequence(), message));
   }
+  // Worker: hears which processes have begun, before what is known of their deeds is acted upon.
+  virtual void HearOfStarts() {}
   // Runs `action`, which sends, at the end of the loop's round; or somewhat later where what must go first
   // (Component::BeforeSend) has just taken long, so that it does not take all of the time. For what may come
   // many times in a row and goes with any other message, too.

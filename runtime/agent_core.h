@@ -73,6 +73,10 @@ class AgentCore final : public Agent {
     calls_->OnCall(operation, std::move(handler));
   }
   void TakeCalls() override { calls_->TakeCalls(); }
+  void HearOfStarts() override {
+    if (hear_of_starts_) hear_of_starts_();
+  }
+  void OnHearOfStarts(std::function<void()> hear) { hear_of_starts_ = std::move(hear); }
   void SendSoon(std::function<void()> action) override;
   void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) override {
     calls_->Complete(id, result, error, payload);
@@ -187,6 +191,7 @@ class AgentCore final : public Agent {
   uint64_t last_incarnation_ = 0;
   std::chrono::steady_clock::time_point first_sent_;  // what goes before a message, the last time
   std::chrono::steady_clock::duration first_took_{};
+  std::function<void()> hear_of_starts_;
   bool ending_ = false;  // nothing is sent or started any more
   bool ended_ = false;
   std::function<void(const std::string&)> on_fatal_ = [](const std::string&) {};

@@ -73,6 +73,9 @@ Status WorkerJobs::Start(const std::string& restorer) {
       [this] { on_broken_("the restorer died"); });
   if (!zygote) return zygote.error();
   zygote_ = std::move(*zygote);
+  core_.OnHearOfStarts([this] {
+    if (!starting_.empty()) zygote_->ReadReports();
+  });
   return Ok{};
 }
 

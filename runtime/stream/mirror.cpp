@@ -19,11 +19,12 @@ constexpr size_t kLargestDatagram = 256 << 10;
 
 }  // namespace
 
-Mirror::Mirror(Agent& agent, Passing& passing, Outbox& outbox, RequestNumbers& numbers,
+Mirror::Mirror(Agent& agent, Passing& passing, Outbox& outbox, Changes& changes, RequestNumbers& numbers,
                wire::JobDescriptor entry, HostId origin, std::function<void(Mirror&)> closed)
     : agent_(agent),
       passing_(passing),
       outbox_(outbox),
+      changes_(changes),
       numbers_(numbers),
       entry_(std::move(entry)),
       id_(entry_.stream),
@@ -96,14 +97,27 @@ void Mirror::SetInterest(Place& place) {
       agent_.loop()
           .Add(place.object->agent_end(), interest, [this, at](uint32_t events) { OnEvent(at, events); })
           .ok();
+  if (place.added) changes_.Add(place.object->agent_end(), id_);
 }
 
 void Mirror::Unregister(Place& place) {
-  if (place.added) agent_.loop().Remove(place.object->agent_end());
+  if (place.added) {
+    agent_.loop().Remove(place.object->agent_end());
+    changes_.Remove(place.object->agent_end());
+  }
   place.added = false;
 }
 
+void Mirror::CatchUp() {
+  for (Place* place : Places()) {
+    if (Has(place) && writable() && !blocked_ && !place->output_ended) Forward(place);
+    if (Has(place)) LookForHolders(place);
+  }
+}
+
 void Mirror::OnEvent(Place* place, uint32_t events) {
+  const bool done = event_first_ && event_first_();
+  if (!Has(place)) return;
   if ((events & EPOLLOUT) != 0) {
     FlushBacklog(*place);
     if (fetches_ahead() && !until_closed_.empty()) FetchAhead(*place);
@@ -119,7 +133,7 @@ void Mirror::OnEvent(Place* place, uint32_t events) {
     if ((events & (EPOLLHUP | EPOLLERR)) != 0) Gone(place);
     return;
   }
-  Forward(place);
+  if (!done) Forward(place);
 }
 
 // No process holds this object any more; or one does, of a socket that has ended in both directions, and what

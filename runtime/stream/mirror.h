@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "runtime/agent.h"
+#include "runtime/stream/changes.h"
 #include "runtime/stream/grants.h"
 #include "runtime/stream/local_object.h"
 #include "runtime/stream/moved_pipe.h"
@@ -55,8 +56,8 @@ class Mirror {
   // `closed` is called when no process here holds the stream any more; it must not destroy the mirror at
   // once.
   // `entry`: what the stream's origin said of it. `origin`: where messages to it go.
-  Mirror(Agent& agent, Passing& passing, Outbox& outbox, RequestNumbers& numbers, wire::JobDescriptor entry,
-         HostId origin, std::function<void(Mirror&)> closed);
+  Mirror(Agent& agent, Passing& passing, Outbox& outbox, Changes& changes, RequestNumbers& numbers,
+         wire::JobDescriptor entry, HostId origin, std::function<void(Mirror&)> closed);
   ~Mirror();
 
   StreamId id() const { return id_; }
@@ -67,6 +68,11 @@ class Mirror {
 
   // Before this stream sends bytes, `first` is called: what was said before must be heard before.
   void SetSendFirst(std::function<void()> first) { send_first_ = std::move(first); }
+  // Before an event of the loop's is acted upon, `first` is called: what happened before it is done before.
+  // True: the event, too.
+  void SetEventFirst(std::function<bool()> first) { event_first_ = std::move(first); }
+  // What the loop's event would do.
+  void CatchUp();
   // Sends what processes have written so far, as far as the window permits.
   void ForwardAll();
   // The same beyond the window: what a process has written that ends now.
@@ -212,6 +218,7 @@ class Mirror {
   Agent& agent_;
   Passing& passing_;
   Outbox& outbox_;
+  Changes& changes_;
   RequestNumbers& numbers_;
   const wire::JobDescriptor entry_;
   const StreamId id_;
@@ -219,6 +226,7 @@ class Mirror {
   const Kind kind_;
   std::function<void(Mirror&)> closed_;
   std::function<void()> send_first_;
+  std::function<bool()> event_first_;
   uint32_t generation_ = 0;  // the first grant
   Grants grants_;            // all
   std::vector<std::unique_ptr<Place>> places_;

@@ -14,6 +14,7 @@
 namespace elsewhere::runtime::stream {
 
 void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation operation) {
+  CatchUp();
   MovedPipe* const moved = MovedOf(ObjectOf(call));
   Mirror* const mirror = moved != nullptr ? nullptr : OfObject(call);
   wire::StreamControl control;

@@ -84,6 +84,7 @@ Mirrors::Mirrors(Agent& agent, Passing& passing)
   agent_.OnMessage<wire::StreamMoved>([this](HostId, wire::StreamMoved&& m) { OnMoved(m); });
 
   agent_.OnCall(abi::Operation::kPull, [this](CallId id, const Call& call) {
+    CatchUp();
     const ObjectId object = ObjectOf(call);
     if (MovedPipe* moved = MovedOf(object)) return AskMoved(*moved, id, call);
     Mirror* mirror = OfObject(call);
@@ -97,6 +98,7 @@ Mirrors::Mirrors(Agent& agent, Passing& passing)
                  (call.arguments[3] & abi::kPullContinues) != 0, (call.arguments[3] & abi::kPullStays) != 0);
   });
   agent_.OnCall(abi::Operation::kWatch, [this](CallId id, const Call& call) {
+    CatchUp();
     const ObjectId object = ObjectOf(call);
     if (MovedPipe* moved = MovedOf(object)) return WatchMoved(*moved, id, call);
     Mirror* mirror = OfObject(call);
@@ -139,9 +141,10 @@ Mirror* Mirrors::OfObject(const Call& call) {
 Mirror& Mirrors::MirrorFor(const wire::JobDescriptor& entry) {
   auto& mirror = mirrors_[entry.stream];
   if (mirror == nullptr) {
-    mirror = std::make_unique<Mirror>(agent_, passing_, outbox_, numbers_, entry, NextHop(entry.stream),
-                                      [this](Mirror& closed) { Forget(closed); });
+    mirror = std::make_unique<Mirror>(agent_, passing_, outbox_, changes_, numbers_, entry,
+                                      NextHop(entry.stream), [this](Mirror& closed) { Forget(closed); });
     mirror->SetSendFirst([this] { ForwardNarrators(); });
+    mirror->SetEventFirst([this, id = entry.stream] { return CatchUp(id); });
   }
   return *mirror;
 }
@@ -151,6 +154,20 @@ void Mirrors::ForwardNarrators() {
   for (Mirror* narrator : first) {
     if (narrators_.count(narrator) != 0) narrator->ForwardAll();
   }
+}
+
+// Not within itself: what is left is done behind what is being done.
+bool Mirrors::CatchUp(StreamId asked) {
+  if (std::exchange(catching_up_, true)) return false;
+  bool done = false;
+  const std::vector<StreamId> changed = changes_.Take();
+  agent_.HearOfStarts();
+  for (const StreamId id : changed) {
+    done = done || id == asked;
+    if (Mirror* mirror = OfStream(id)) mirror->CatchUp();
+  }
+  catching_up_ = false;
+  return done;
 }
 
 // What a process prints must not come later than what it sends its parent over a pipe afterwards: a parent
@@ -395,6 +412,7 @@ std::optional<ObjectId> ObjectAt(int32_t process, int number) {
 }  // namespace
 
 void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
+  CatchUp();
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return done();
   if (!reason.ended) {

@@ -37,6 +37,9 @@ class Mirrors {
   StreamId StreamOf(int descriptor);
   // What processes have printed, and events, before something else that they wrote.
   void ForwardNarrators();
+  // Sends what processes have written or closed before something that one of them does now, in that order.
+  // True: of the stream `asked`, too.
+  bool CatchUp(StreamId asked = 0);
   StreamId StreamOf(const ObjectId& object) const;
   // What its origin said of a stream; nullptr: nobody here holds it.
   const wire::JobDescriptor* EntryOf(StreamId id);
@@ -111,6 +114,8 @@ class Mirrors {
   Agent& agent_;
   Passing& passing_;
   Outbox outbox_;
+  Changes changes_;
+  bool catching_up_ = false;
   RequestNumbers numbers_;
   std::unordered_map<StreamId, std::unique_ptr<Mirror>> mirrors_;
   std::unordered_map<ObjectId, Mirror*, ObjectIdHash> by_object_;

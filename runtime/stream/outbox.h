@@ -23,6 +23,7 @@ class Outbox {
     Flush();
     held_ = std::move(data);
     to_ = to;
+    before_ = closes_.size();
     Defer();
   }
   void Send(HostId to, const wire::StreamClose& close) {
@@ -30,7 +31,7 @@ class Outbox {
     if (closes_.size() == 1) agent_.SendSoon([this] { SendCloses(); });
   }
   void Send(HostId to, const wire::StreamPull& pull) {
-    if (!held_ || to_ != to) return agent_.Send(to, pull);
+    if (!held_ || to_ != to || closes_.size() != before_) return agent_.Send(to, pull);
     held_->pulls.push_back(pull);
     Flush();
   }
@@ -43,11 +44,17 @@ class Outbox {
   // A message is about to leave, and what processes wrote has been published just now.
   void BeforeSend() {
     Flush();
-    if (flushing_) return;  // the bytes of an end go before its close
-    for (const auto& [to, close] : std::exchange(closes_, {})) agent_.SendAhead(to, close);
+    // The bytes of an end go before its close, and behind closes that were there before them.
+    const size_t count = flushing_ ? std::exchange(before_, 0) : closes_.size();
+    const auto end = closes_.begin() + static_cast<ptrdiff_t>(count);
+    const std::vector<Close> first(closes_.begin(), end);
+    closes_.erase(closes_.begin(), end);
+    for (const auto& [to, close] : first) agent_.SendAhead(to, close);
   }
 
  private:
+  using Close = std::pair<HostId, wire::StreamClose>;
+
   void Defer() {
     if (deferred_) return;
     deferred_ = true;
@@ -58,6 +65,7 @@ class Outbox {
     });
   }
   void SendCloses() {
+    Flush();
     if (closes_.empty()) return;
     const auto [to, close] = closes_.back();
     closes_.pop_back();
@@ -69,7 +77,8 @@ class Outbox {
   HostId to_ = 0;
   bool deferred_ = false;
   bool flushing_ = false;
-  std::vector<std::pair<HostId, wire::StreamClose>> closes_;
+  std::vector<Close> closes_;
+  size_t before_ = 0;  // so many of these go before what is held
 };
 
 }  // namespace elsewhere::runtime::stream

@@ -217,6 +217,20 @@ TEST_F(TwoHosts, AMessageThatIsWholeComesWithItsLength) {
   EXPECT_EQ(Read(read_end, 4), "body");
 }
 
+// By what the loop has not told yet.
+TEST_F(TwoHosts, AReadFindsTheEndThatWasClosedBefore) {
+  Pipe pipe;
+  SetNonBlocking(pipe.read);
+  auto child = MustFork({pipe.read, pipe.write});
+  pipe.CloseWrite();
+  Settle();
+  child->Close(pipe.write);
+  const auto* answer = Await(Pull((*child)[pipe.read], 1));
+  ASSERT_NE(answer, nullptr);
+  EXPECT_EQ(answer->error, 0);
+  EXPECT_EQ(answer->result, 0);
+}
+
 TEST_F(TwoHosts, AReadThatIsTakenBackTakesNothing) {
   Pipe pipe;
   auto child = MustFork({pipe.read});
@@ -472,6 +486,29 @@ TEST_F(TwoHosts, APipeThatWasPassedAndNeverTakenEndsWithItsSocket) {
   PassOn(ends[0], pipe.write);
   pipe.CloseWrite();
   EXPECT_EQ(Read((*child)[ends[1]], 10), "x");
+  EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
+  close(ends[0]);
+  close(ends[1]);
+}
+
+// The message names it by what its host has said of it.
+TEST_F(TwoHosts, AnEndThatGoesWithAMessageIsNotClosedBeforeIt) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  Pipe pipe;
+  auto child = MustFork({ends[1], pipe.write});
+  pipe.CloseWrite();
+  PassOn((*child)[ends[1]], (*child)[pipe.write]);
+  child->Close(pipe.write);
+  ASSERT_TRUE(Until([&] { return stream::BytesWaiting(ends[0]) == 1; }));
+  std::vector<stream::Descriptor> passed;
+  uint8_t byte;
+  ASSERT_EQ(stream::ReceiveBytes(ends[0], true, std::span(&byte, 1), passed), 1);
+  ASSERT_EQ(passed.size(), 1U);
+  EXPECT_FALSE(AtEnd(pipe.read));
+  EXPECT_EQ(Put(passed[0].get(), "up"), 2);
+  EXPECT_EQ(Take(pipe.read, 10), "up");
+  passed.clear();
   EXPECT_TRUE(Until([&] { return AtEnd(pipe.read); }));
   close(ends[0]);
   close(ends[1]);
