@@ -19,7 +19,7 @@ enum class Kind : uint32_t {
   kOutputFile = 5,     // bridged: plain file that is write-only or has no name; its offset is its origin's
   kPlainFile = 6,      // opened again by name; the offset is carried there and back
   kReopened = 7,       // directory or stateless device: opened again by name
-  kAnonymousFile = 8,  // memfd or unlinked file: made anew with its bytes where nobody can change them
+  kAnonymousFile = 8,  // memfd or unlinked file: made anew where nobody can write it; offset as kPlainFile
   kEvent = 9,          // bridged: eventfd, whose count is one for all
   kTimer = 10,         // bridged: timerfd, whose expirations are there for one reader
   kSignal = 11,        // signalfd with its mask
@@ -38,7 +38,7 @@ inline constexpr bool IsCounter(Kind kind) {
 
 // One description for all processes of a host, whose offset is carried there and back.
 inline constexpr bool CarriesOffset(Kind kind) {
-  return kind == Kind::kPlainFile || kind == Kind::kMappedFile;
+  return kind == Kind::kPlainFile || kind == Kind::kMappedFile || kind == Kind::kAnonymousFile;
 }
 
 inline constexpr bool IsBridged(Kind kind) {

@@ -227,7 +227,7 @@ Result<Descriptor> Mirrors::Open(const wire::JobDescriptor& entry, Descriptor ma
   if (IsBridged(kind)) return OpenBridged(entry);
   if (kind == Kind::kMappedFile && !mapped)
     return Error{EPROTO, "a mapped file was not opened: " + entry.path};
-  return CarriesOffset(kind) ? OpenPlainFile(entry, std::move(mapped)) : Rebuild(entry);
+  return CarriesOffset(kind) && entry.stream != 0 ? OpenPlainFile(entry, std::move(mapped)) : Rebuild(entry);
 }
 
 Result<Descriptor> Mirrors::OpenPassed(const wire::JobDescriptor& entry) {
@@ -273,7 +273,7 @@ void Mirrors::NoteGrant(const wire::JobDescriptor& entry) {
   wire::Reader reader(entry.extra);
   ObjectTraits traits;
   reader.Read(traits);
-  if (!reader.AtEnd()) return;
+  if (!reader.ok()) return;
   if (Mirror* mirror = OfStream(entry.stream)) mirror->NoteGrant(traits.grant);
   files_.NoteGrant(entry.stream, traits.grant);
 }

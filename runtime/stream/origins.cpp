@@ -189,6 +189,10 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
     if (!is_stream) stream = Find(Key{object, access}, kind, held);
     if (stream != nullptr) kind = stream->kind();  // as another of its descriptors had it
   }
+  if (kind == Kind::kAnonymousFile) {
+    const int own = stream == nullptr ? held : stream->descriptor();
+    if (auto described = Describe(kind, own, link, job); !described) return described.error();
+  }
   if (stream == nullptr) {
     auto adopted = Adopt(Key{object, access}, kind, held, static_cast<int>(entry.flags));
     if (!adopted) return adopted.error();
@@ -199,7 +203,8 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   const uint32_t grant = stream->Grant(job.stream, target);
   ObjectTraits traits = stream->Traits();
   traits.grant = grant;
-  job.extra = Pack(traits);
+  const std::vector<uint8_t> packed = Pack(traits);
+  job.extra.insert(job.extra.begin(), packed.begin(), packed.end());
   if (CarriesOffset(kind) || agent_.object_counts() != nullptr) job.path = mapped ? *mapped : link;
   if (CarriesOffset(kind)) job.offset = stream->OffsetNow();
   return job;

@@ -89,12 +89,12 @@ Result<wire::JobDescriptor> Passing::PackOne(HostId to, Descriptor descriptor) {
   const std::string link = LinkOf(descriptor.get());
   const auto kind = KindToPass(agent_.mapped_files(), descriptor.get(), *entry, link);
   if (!kind) return kind.error();
-  if (*kind == Kind::kPlainFile) {
+  if (CarriesOffset(*kind)) {
     // From here on each side has an offset of its own.
+    const Kind alone = *kind == Kind::kPlainFile ? Kind::kReopened : *kind;
     wire::JobDescriptor file;
     file.status_flags = static_cast<int32_t>(entry->flags);
-    if (auto described = Describe(Kind::kReopened, descriptor.get(), link, file); !described)
-      return described.error();
+    if (auto described = Describe(alone, descriptor.get(), link, file); !described) return described.error();
     return file;
   }
   int held = descriptor.Release();

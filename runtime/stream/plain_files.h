@@ -1,5 +1,6 @@
-// Plain files of other hosts that processes of this host inherited: opened again by name, read and written
-// here, with the offset of the description that they stand for.
+// Plain files of other hosts that processes of this host inherited: opened again by name, or, where they have
+// none and nobody can write them, made anew; read and written here, with the offset of the description that
+// they stand for.
 //
 // The offset is shared as memory is (runtime/ipc): each host has its own, and who learns of what a process
 // did finds the offset that it left. Before any message leaves, a host tells the origin of those that moved

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "runtime/stream/local_object.h"
 #include "shim/wire/stream_mark.h"
 
 namespace elsewhere::runtime::stream {
@@ -165,8 +166,10 @@ Status Describe(Kind kind, int descriptor, const std::string& link, wire::JobDes
 Result<Descriptor> Rebuild(const wire::JobDescriptor& job) {
   const auto kind = static_cast<Kind>(job.kind);
   State state;
+  ObjectTraits traits;
   if (kind != Kind::kPlainFile && kind != Kind::kReopened) {
     wire::Reader reader(job.extra);
+    if (job.stream != 0) reader.Read(traits);
     reader.Read(state);
     if (!reader.AtEnd()) return Error{EPROTO, "malformed state of a descriptor"};
   }

@@ -1,6 +1,6 @@
 // Descriptors that are made anew on the other host: files and devices by name, small anonymous files with
 // their bytes, timer and signal descriptors with their state. Nothing of them stays connected to the
-// origin.
+// origin but a file's offset (plain_files.h).
 #pragma once
 
 #include <string>

@@ -1,5 +1,6 @@
-/* forks: 3
- * Inherited plain files share their offset; two descriptors of one open file keep their order. */
+/* forks: 6
+ * Inherited plain files, also those without a name, share their offset; two descriptors of one open file keep
+ * their order. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,57 @@ static int wait_for(pid_t child) {
   int status = 0;
   waitpid(child, &status, 0);
   return WEXITSTATUS(status);
+}
+
+/* Parent, child, grandchild and another child read a few bytes each; the last one looks where its parent is.
+ */
+static void take_turns(int reader) {
+  char text[8] = "";
+  read(reader, text, 3);
+  printf("turns: %s", text);
+  fflush(stdout);
+  if (fork() == 0) {
+    read(reader, text, 3);
+    printf("|%s", text);
+    fflush(stdout);
+    if (fork() == 0) {
+      read(reader, text, 3);
+      printf("|%s", text);
+      fflush(stdout);
+      _exit(0);
+    }
+    wait(NULL);
+    read(reader, text, 3);
+    printf("|%s", text);
+    fflush(stdout);
+    _exit(0);
+  }
+  wait(NULL);
+  read(reader, text, 3);
+  printf("|%s", text);
+  fflush(stdout);
+  int ask[2], answer[2];
+  pipe(ask), pipe(answer);
+  if (fork() == 0) {
+    read(ask[0], text, 1);
+    long at = lseek(reader, 0, SEEK_CUR);
+    lseek(reader, 1, SEEK_SET);
+    write(answer[1], &at, sizeof at);
+    read(ask[0], text, 1);
+    at = lseek(reader, 0, SEEK_CUR);
+    write(answer[1], &at, sizeof at);
+    _exit(0);
+  }
+  long at = 0;
+  lseek(reader, 5, SEEK_SET);
+  write(ask[1], "?", 1);
+  read(answer[0], &at, sizeof at);
+  printf(" it finds %ld, here it is then %ld", at, (long)lseek(reader, 0, SEEK_CUR));
+  read(reader, text, 3);
+  write(ask[1], "?", 1);
+  read(answer[0], &at, sizeof at);
+  printf(", and there %ld\n", at);
+  wait(NULL);
 }
 
 int main(void) {
@@ -56,6 +108,9 @@ int main(void) {
   struct stat status;
   stat(path, &status);
   printf("%ld\n", (long)status.st_size);
+  close(file), close(same), close(only), close(reader);
+  reader = open(path, O_RDONLY);
   unlink(path);
+  take_turns(reader);
   return 0;
 }
