@@ -145,12 +145,12 @@ uint64_t CollectChanges(const Twins& twins, uint64_t from, size_t byte_limit, Di
       continue;
     }
     while (offset < end) {
-      offset = CollectWholeWords(twins, offset, end, byte_limit, out);
-      if (out->size() >= byte_limit) return offset;
-      if (offset == end) break;
-      const uint64_t count = std::min(kWord, end - offset);
-      CollectWord(twins, offset, count, out);
-      offset += count;
+      uint64_t next = CollectWholeWords(twins, offset, end, byte_limit, out);
+      if (next == offset) {  // also where `out` was full before: each call gets on
+        next = std::min(offset + kWord, end);
+        CollectWord(twins, offset, next - offset, out);
+      }
+      offset = next;
       if (out->size() >= byte_limit) return offset;
     }
   }

@@ -31,6 +31,18 @@ TEST(Diff, EqualMemoryHasNone) {
   EXPECT_TRUE(Diff(live, shadow).empty());
 }
 
+TEST(Diff, EachCallGetsOnWhereTheWriterIsFull) {
+  Buffer live(4096), shadow(4096), copy(4096), other(4096);
+  std::fill(live.words.begin(), live.words.end(), 0x0101010101010101);
+  DiffWriter writer;
+  size_t calls = 0;
+  for (uint64_t at = 0; at < live.size && calls <= live.size; ++calls)
+    at = CollectChanges({live.data(), shadow.data(), live.size}, at, 64, &writer);
+  EXPECT_LT(calls, live.size);
+  Apply(copy, other, writer.Take());
+  EXPECT_EQ(copy.words, live.words);
+}
+
 TEST(Diff, HoldsOnlyChangedBytes) {
   Buffer live(4096), shadow(4096);
   live.data()[0] = 1;
