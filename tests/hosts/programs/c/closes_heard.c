@@ -1,6 +1,6 @@
 // forks: 106
-// Who hears of a close by other means finds the end of file, wherever the two are: at once, by a read that does not
-// wait. And who finds the end of file finds what was written elsewhere before.
+// Who hears of a close by other means finds the end of file, wherever the two are: at once, by a read that
+// does not wait. And who finds the end of file finds what was written elsewhere before.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -81,7 +81,8 @@ static void Report(const char* what) {
   while (wait(NULL) > 0) continue;
   CloseAll(reads, kEach);
   CloseAll(word, 2);
-  printf("%s, %s, %s: %d late\n", what, sockets ? "sockets" : "pipes", by_byte ? "byte" : "post", shared->late);
+  printf("%s, %s, %s: %d late\n", what, sockets ? "sockets" : "pipes", by_byte ? "byte" : "post",
+         shared->late);
   fflush(stdout);
   shared->late = 0;
 }
@@ -105,7 +106,8 @@ static void AtItsStart(void) {
     close(reads[0]);
     CloseAll(word, 2);
   }
-  printf("closed at its start, %s, %s: %d late\n", sockets ? "sockets" : "pipes", by_byte ? "byte" : "post", late);
+  printf("closed at its start, %s, %s: %d late\n", sockets ? "sockets" : "pipes", by_byte ? "byte" : "post",
+         late);
   fflush(stdout);
 }
 

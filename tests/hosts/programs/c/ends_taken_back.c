@@ -1,7 +1,7 @@
 // forks: 0
 // home: an inotify instance with watches cannot move to another host
-// A child that stays at home when its capture is done has its pipes and sockets under their numbers, with their flags,
-// and in its epoll instances.
+// A child that stays at home when its capture is done has its pipes and sockets under their numbers, with
+// their flags, and in its epoll instances.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
