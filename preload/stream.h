@@ -73,6 +73,7 @@ enum class Watching : int64_t {
   kUntilClosed = 2,  // until kForget
   kQuery = 3,        // changes nothing
   kForget = 4,
+  kHasLeft = 5,  // a number that stood for a pipe that has moved is the pipe itself by now
 };
 // Returns what the agent knows: POLL* bits that are there now, 0 for nothing, -1 if it is no stream (any
 // more; it is forgotten then), kNowNative. `answer`: ask the origin and wait for what it says.

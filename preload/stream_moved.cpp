@@ -40,6 +40,11 @@ bool SameObject(int one, int other) {
   return Shows(other, {0, status.st_dev, status.st_ino});
 }
 
+void SayOfStandIn(const wire::MovedPipe& moved, Watching what) {
+  CallAgent(abi::Operation::kWatch, {static_cast<int64_t>(moved.device), static_cast<int64_t>(moved.inode),
+                                     static_cast<int64_t>(what), 0});
+}
+
 }  // namespace
 
 // A vfork child has numbers of its own, and its parent's lock.
@@ -84,9 +89,8 @@ Taken TakeMovedPipe(int fd, const wire::MovedPipe& moved) {
     }
   }
   raw::Close(pipe);
-  if (watched && !WatchesAnyStream())
-    CallAgent(abi::Operation::kWatch, {static_cast<int64_t>(moved.device), static_cast<int64_t>(moved.inode),
-                                       static_cast<int64_t>(Watching::kForget), 0});
+  if (watched && !WatchesAnyStream()) SayOfStandIn(moved, Watching::kForget);
+  if (taken == Taken::kYes) SayOfStandIn(moved, Watching::kHasLeft);
   errno = before;
   return taken;
 }

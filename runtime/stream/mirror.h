@@ -49,7 +49,14 @@ class RequestNumbers {
 class Mirror {
  public:
   // What a watching process wants to know; the result of abi::Operation::kWatch.
-  enum class WatchMode : int64_t { kOff = 0, kOnce = 1, kUntilClosed = 2, kQuery = 3, kForget = 4 };
+  enum class WatchMode : int64_t {
+    kOff = 0,
+    kOnce = 1,
+    kUntilClosed = 2,
+    kQuery = 3,
+    kForget = 4,
+    kHasLeft = 5
+  };
   // kIfEmpty: only where nothing is here to be read; kMore: in any case (MSG_WAITALL).
   enum class PullMode : int64_t { kIfEmpty = 0, kAtOnce = 1, kMore = 2, kMoreAtOnce = 3 };
 

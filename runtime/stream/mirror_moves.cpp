@@ -119,6 +119,10 @@ void Mirrors::AskMoved(MovedPipe& moved, CallId id, const Call& call) {
 
 void Mirrors::WatchMoved(MovedPipe& moved, CallId id, const Call& call) {
   const auto mode = static_cast<Mirror::WatchMode>(call.arguments[2]);
+  if (mode == Mirror::WatchMode::kHasLeft) {
+    moved.LookForHolders();
+    return agent_.Complete(id, 0);
+  }
   const bool until_closed = mode == Mirror::WatchMode::kUntilClosed || mode == Mirror::WatchMode::kForget;
   const MovedPipe::Request request{
       .call = id, .process = call.kernel_pid, .stays = (call.arguments[3] & abi::kWatchStays) != 0};

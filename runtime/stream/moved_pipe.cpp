@@ -240,6 +240,20 @@ void MovedPipe::ProcessGone(int32_t process) {
   if (watched() && (PollNow(stand_in_->agent_end(), 0) & POLLERR) == 0) Show();
 }
 
+void MovedPipe::LookForHolders() {
+  if (awaited()) return;
+  const bool shown = stand_in_->shows_readable();
+  Hide();  // the agent's end is needed to see it
+  if ((PollNow(stand_in_->agent_end(), 0) & POLLERR) != 0) {
+    first_->Put(stand_in_->TakeUnread());  // for readers elsewhere, if there are any
+    if (std::exchange(listens_, false)) agent_.loop().Remove(pipe_.get());
+    pipe_ = Descriptor();
+    read_end_ = Descriptor();
+    return gone_(*this);
+  }
+  if (shown) Show();
+}
+
 void MovedPipe::Show() {
   if (stand_in_->shows_readable()) return;
   Unregister();
@@ -252,15 +266,7 @@ void MovedPipe::Hide() {
 
 void MovedPipe::Register() {
   if (registered_) return;
-  registered_ = agent_.loop()
-                    .Add(stand_in_->agent_end(), 0,
-                         [this](uint32_t) {
-                           if ((PollNow(stand_in_->agent_end(), 0) & POLLERR) == 0) return;
-                           // For readers elsewhere, if there are any.
-                           first_->Put(stand_in_->TakeUnread());
-                           gone_(*this);
-                         })
-                    .ok();
+  registered_ = agent_.loop().Add(stand_in_->agent_end(), 0, [this](uint32_t) { LookForHolders(); }).ok();
 }
 
 void MovedPipe::Unregister() {

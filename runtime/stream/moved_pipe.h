@@ -78,6 +78,9 @@ class MovedPipe {
   void CallCancelled(CallId call) { End(call, true); }
   void CallDropped(CallId call) { End(call, false); }
   void ProcessGone(int32_t process);
+  // Has any process the stand-in? Who has replaced it asks, and is not told before: what it closes next is
+  // the pipe's read end, and who writes then must find that nobody reads.
+  void LookForHolders();
 
   // The pipe's read end, for a process or another host.
   Result<Descriptor> Open() const { return Duplicate(read_end_.get()); }

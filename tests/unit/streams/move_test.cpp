@@ -197,6 +197,25 @@ TEST_F(Moves, AReaderThatNeverAsksAgainKeepsTheWritersUntilItIsGone) {
   EXPECT_EQ(errno, EPIPE);
 }
 
+// A process says that it has taken the pipe, and does nothing before it is answered.
+TEST_F(Moves, WhoHasTakenItIsItsOnlyReader) {
+  ForkBoth();
+  CloseAtHome();
+  PullUntilLook();
+  ASSERT_EQ(moved(), 1U);
+  const auto stand_in = stream::OpenAgain(reader(), O_PATH);
+  ASSERT_EQ(Put(writer(), "x"), 1);
+  ASSERT_EQ(ReadOrSwitch(1), "x");
+  ASSERT_TRUE(switched_);
+  constexpr int64_t kHasLeft = 5;
+  const CallId said = CallOn(abi::Operation::kWatch, stand_in->get(), {kHasLeft, 0});
+  ASSERT_NE(worker_->AnswerOf(said), nullptr);
+  reader_->CloseAll();
+  EXPECT_EQ(Put(writer(), "x"), -1);
+  EXPECT_EQ(errno, EPIPE);
+  Settle();
+}
+
 TEST_F(Moves, ItsReadersSeeWhatItsDescriptionSaidAndItsSize) {
   ForkBoth();
   SetNonBlocking(ends_[0]);
