@@ -1,12 +1,14 @@
 #include "runtime/stream/local_object.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pty.h>
 #include <sys/socket.h>
 #include <termios.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 
 #include "shim/wire/stream_message.h"
@@ -196,6 +198,21 @@ void LocalObject::Enlarge() {
   if (process_writes_large_ || kind_ != Kind::kOutputFile) return;
   process_writes_large_ = true;
   fcntl(agent_end_.get(), F_SETPIPE_SZ, kLargePipe);
+}
+
+void LocalObject::FitPackets(size_t packets, size_t bytes) {
+  constexpr size_t kMostMore = 4;
+  if (kind_ != Kind::kPipeWrite || is_narrow_ || bytes == 0 || packets < capacity_ / PIPE_BUF) return;
+  const size_t more = std::min(std::bit_ceil(packets * PIPE_BUF / bytes), kMostMore);
+  if (more == more_packets_) return;
+  if (fcntl(agent_end_.get(), F_SETPIPE_SZ, static_cast<int>(more * capacity_)) > 0) more_packets_ = more;
+}
+
+// Leaves as little room as what is in it permits: what comes now may be large.
+void LocalObject::WindowIsFull() {
+  for (size_t more = 1; more < more_packets_; more *= 2) {
+    if (fcntl(agent_end_.get(), F_SETPIPE_SZ, static_cast<int>(more * capacity_)) > 0) more_packets_ = more;
+  }
 }
 
 void LocalObject::Narrow() {

@@ -94,6 +94,11 @@ class LocalObject {
   // Who writes an output file faster than the pipe is emptied gets a larger one, once: fewer turns for the
   // same bytes.
   void Enlarge();
+  // A packet takes a page however small it is, so that a pipe would hold 16 of them where natively it holds
+  // 64 KB. Who writes many small ones gets room for more, as long as they are small and the window is not
+  // full. Told how many packets came together, and their bytes.
+  void FitPackets(size_t packets, size_t bytes);
+  void WindowIsFull();
   // A pipe that was emptied although the window is full: what holds as little as the kernel permits is not
   // filled again meanwhile.
   void Narrow();
@@ -134,6 +139,7 @@ class LocalObject {
   size_t capacity_ = 0;
   bool process_writes_large_ = false;
   bool is_narrow_ = false;
+  size_t more_packets_ = 1;  // times capacity_
   PacketBatch batch_;
   bool shown_ = false;  // event counter, listening socket
   HolderEnd holder_end_;

@@ -277,7 +277,11 @@ void Mirror::SetBlocked(bool blocked) {
   if (blocked == blocked_) return;
   blocked_ = blocked;
   for (const auto& place : places_) {
-    if (!blocked) place->object->Widen();
+    if (blocked) {
+      place->object->WindowIsFull();
+    } else {
+      place->object->Widen();
+    }
   }
   if (agent_.object_counts() == nullptr) return;
   const auto now = std::chrono::steady_clock::now();
@@ -302,6 +306,7 @@ void Mirror::Forward(Place* place) {
     Taken taken;
     more = TakeSome(place, taken, room);
     if (taken.bytes.size() >= kLargeTake) place->object->Enlarge();
+    place->object->FitPackets(taken.records.size(), taken.bytes.size());
     if (!taken.bytes.empty() || !taken.records.empty()) SendData(std::move(taken));
   }
   const bool ended = place->output_ended;

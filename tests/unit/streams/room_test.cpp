@@ -1,4 +1,6 @@
 // Pipes and sockets that are full, and ends of those who have filled them.
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -23,6 +25,51 @@ TEST_F(TwoHosts, AFullPipeHoldsTheRemoteWriter) {
     received += Take(pipe.read, 65536).size();
     return received == accepted;
   }));
+}
+
+// Of a pipe natively 64 KB have room, however small the writes.
+class Messages : public TwoHosts {
+ protected:
+  void SetUp() override {
+    TwoHosts::SetUp();
+    child_ = MustFork({pipe_.write});
+    end_ = (*child_)[pipe_.write];
+    SetNonBlocking(end_);
+  }
+  size_t Write(size_t size, size_t most) {
+    size_t count = 0;
+    const std::string message(size, 'm');
+    while (count < most && write(end_, message.data(), size) == static_cast<ssize_t>(size)) ++count;
+    return count;
+  }
+  void Read(size_t bytes) {
+    size_t received = 0;
+    EXPECT_TRUE(Until([&] { return (received += Take(pipe_.read, 65536).size()) >= bytes; }));
+    EXPECT_EQ(received, bytes);
+  }
+
+  Pipe pipe_;
+  std::unique_ptr<RemoteProcess> child_;
+  int end_ = -1;
+};
+
+TEST_F(Messages, OfSmallOnesAPipeHoldsMore) {
+  for (const auto& [size, packets] :
+       {std::pair(1000, 64U), {2000, 32U}, {1, 64U}, {3000, 16U}, {1000, 64U}}) {
+    const auto bytes = static_cast<size_t>(size);
+    EXPECT_EQ(Write(bytes, 16), 16U);
+    Read(16 * bytes);
+    EXPECT_EQ(fcntl(end_, F_GETPIPE_SZ), packets * PIPE_BUF) << size;
+  }
+}
+
+// Then they stay there, and the next may be large.
+TEST_F(Messages, OfSmallOnesAPipeHoldsNoMoreWhereTheWindowIsFull) {
+  Write(1000, 16);
+  Read(16000);
+  ASSERT_EQ(fcntl(end_, F_GETPIPE_SZ), 64 * PIPE_BUF);
+  EXPECT_TRUE(Until([&] { return Write(1000, 16) < 16 || fcntl(end_, F_GETPIPE_SZ) == 16 * PIPE_BUF; }));
+  EXPECT_EQ(fcntl(end_, F_GETPIPE_SZ), 16 * PIPE_BUF);
 }
 
 // A writer elsewhere that writes more than a pipe holds, and less than is accepted on its way.
