@@ -16,12 +16,14 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/event_loop.h"
@@ -129,7 +131,8 @@ class Component {
   // Home: a process, a deputy or a nested deputy said Hello. `parent`: who forked it, if that is known here;
   // for a nested deputy its caller's deputy.
   virtual void ProcessRegistered(const Process& /*process*/, const Process* /*parent*/) {}
-  // Before any message leaves this host: what must go first is sent now, with Agent::SendAhead.
+  // Before any message leaves this host: what must go first is sent now, with Agent::SendAhead. Where
+  // Agent::published, nothing that a process releases goes with it.
   virtual void BeforeSend(HostId /*to*/) {}
 
   // Home: COMMAND has ended, and the launcher returns behind `done`: what was put off is done first.
@@ -185,7 +188,9 @@ class Agent {
   // Sending to a host that is gone, or to this host, is a bug that is logged and dropped.
   template <wire::AnyMessage M>
   void Send(HostId to, const M& message) {
+    const bool outer = std::exchange(published_, false);
     SendEncoded(to, wire::Encode(host(), NextSequence(), message));
+    published_ = outer;
   }
   // The same from within Component::BeforeSend, which is not asked again.
   template <wire::AnyMessage M>
@@ -199,6 +204,22 @@ class Agent {
   }
   // Worker: hears which processes have begun, before what is known of their deeds is acted upon.
   virtual void HearOfStarts() {}
+  // Now, for SendAsOf.
+  using Moment = uint64_t;
+  Moment moment() const { return moment_; }
+  // What comes only of what processes had done before `moment`: shared memory needs not be compared once more
+  // if it was since.
+  template <wire::AnyMessage M>
+  void SendAsOf(Moment moment, HostId to, const M& message) {
+    const bool outer = std::exchange(published_, moment_ > std::max(moment, changed_));
+    SendEncoded(to, wire::Encode(host(), NextSequence(), message));
+    published_ = outer;
+  }
+  // In Component::BeforeSend: what processes released that the message comes of was published before.
+  bool published() const { return published_; }
+  // By whoever publishes shared memory, before all of it is compared; by who writes to it in this agent.
+  void PublicationBegins() { ++moment_; }
+  void SharedMemoryChanged() { changed_ = moment_; }
   // Runs `action`, which sends, at the end of the loop's round; or somewhat later where what must go first
   // (Component::BeforeSend) has just taken long, so that it does not take all of the time. For what may come
   // many times in a row and goes with any other message, too.
@@ -286,6 +307,9 @@ class Agent {
  private:
   MappedFiles* mapped_files_ = nullptr;
   SharedFiles* shared_files_ = nullptr;
+  Moment moment_ = 0;
+  Moment changed_ = 0;
+  bool published_ = false;
 };
 
 }  // namespace elsewhere::runtime

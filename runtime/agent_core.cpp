@@ -16,6 +16,8 @@ constexpr std::chrono::seconds kLongestSilence{30};
 // What goes before messages that could wait may take this part of the time, unless it is as short as this.
 constexpr int kFirstShare = 8;
 constexpr std::chrono::microseconds kShortFirst{100};
+// What a process that ends closes is seen before its end is, of which a message tells anyway.
+constexpr std::chrono::microseconds kUntilEnded{300};
 
 std::span<const uint8_t> BytesOf(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
@@ -163,8 +165,10 @@ void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
   const bool holds = link != links_.end() && holding_.insert(to).second;
   if (holds) link->second->Hold();
   for (auto& component : components_) component->BeforeSend(to);
-  first_sent_ = std::chrono::steady_clock::now();
-  first_took_ = first_sent_ - began;
+  if (!published()) {
+    first_sent_ = std::chrono::steady_clock::now();
+    first_took_ = first_sent_ - began;
+  }
   Post(to, std::move(message));
   if (!holds) return;
   holding_.erase(to);
@@ -172,9 +176,10 @@ void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
 }
 
 void AgentCore::SendSoon(std::function<void()> action) {
-  const auto wait = first_sent_ + kFirstShare * first_took_ - std::chrono::steady_clock::now();
-  if (first_took_ <= kShortFirst || wait.count() <= 0) return loop_->Defer(std::move(action));
-  loop_->After(wait, std::move(action));
+  if (first_took_ <= kShortFirst) return loop_->Defer(std::move(action));
+  const std::chrono::nanoseconds rest =
+      first_sent_ + kFirstShare * first_took_ - std::chrono::steady_clock::now();
+  loop_->After(std::max<std::chrono::nanoseconds>(rest, kUntilEnded), std::move(action));
 }
 
 void AgentCore::Post(HostId to, std::vector<uint8_t> message) {

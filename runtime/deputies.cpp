@@ -106,6 +106,7 @@ void Deputies::Hello(ConnectionId connection, const abi::Hello& hello, Connectio
   deputy->parent = hello.parent;
   deputy->connection = connection;
   deputy->catalog = catalog_;
+  deputy->forked = core_.moment();
   Watch(*deputy, packet);
   by_connection_[connection] = incarnation;
   by_incarnation_[incarnation] = std::move(deputy);
@@ -347,7 +348,7 @@ void Deputies::Publish(Deputy& deputy) {
   deputy.published = Now();
   core_.report().upload_nanoseconds += deputy.published - deputy.placed;
   deputy.state = State::kPublished;
-  core_.Send(deputy.host, deputy.job);
+  core_.SendAsOf(deputy.forked, deputy.host, deputy.job);
   deputy.job.manifest.clear();
   deputy.job.manifest.shrink_to_fit();
   deputy.manifest.clear();

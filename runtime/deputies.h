@@ -88,7 +88,8 @@ class Deputies {
     std::vector<CallId> stop_waiters;
     State state = State::kConnected;
     HostId host = 0;
-    bool counted = false;  // in the pool's numbers
+    Agent::Moment forked = UINT64_MAX;  // behind the fork
+    bool counted = false;               // in the pool's numbers
     std::vector<uint8_t> manifest;
     size_t descriptors_expected = 0;
     KeptDescriptors descriptors;  // until the child runs somewhere

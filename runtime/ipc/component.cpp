@@ -51,7 +51,7 @@ class Ipc final : public Component, private SharedFiles {
   void SegmentsChanged() override { segments_.LetGoOfAbandoned(); }
   void BeforeSend(HostId to) override {
     calls_.BeforeSend(to);
-    segments_.Publish();
+    if (!agent_.published()) segments_.Publish();
   }
   void Drain(const Process& process, DrainReason reason, std::function<void()> done) override {
     if (reason.ended) {

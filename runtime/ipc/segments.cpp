@@ -243,6 +243,7 @@ void Segments::Drop(SegmentId id) {
 
 void Segments::Publish() {
   const auto start = steady_clock::now();
+  agent_.PublicationBegins();
   for (auto& [id, entry] : entries_) {
     if (IsShared(entry)) PublishEntry(entry);
   }

@@ -236,6 +236,7 @@ void SemaphoreNames::Adopt(const std::vector<wire::SharedState::Semaphore>& sema
 void SemaphoreNames::Promote(const ObjectKey& key, Segment& segment) {
   const auto found = made_in_.find(key);
   if (found == made_in_.end()) return;
+  agent_.SharedMemoryChanged();
   for (const uint64_t offset : found->second) {
     if (offset + sizeof(wire::Semaphore) > segment.size()) continue;
     auto* word = reinterpret_cast<wire::Semaphore*>(segment.live() + offset);

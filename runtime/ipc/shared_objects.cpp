@@ -120,6 +120,7 @@ void SharedObjects::OnMake(CallId id, const Call& call) {
 Status SharedObjects::Promote(const ObjectKey& key, Segment& segment) {
   const auto found = made_in_.find(key);
   if (found == made_in_.end()) return Ok{};
+  agent_.SharedMemoryChanged();
   for (const auto& [offset, kind] : found->second) {
     if (offset + SizeOf(kind) > segment.size()) continue;
     if (!PromoteAt(segment.live() + offset, kind)) return Error{ENOSPC, "too many process-shared spin locks"};

@@ -281,6 +281,7 @@ void Origins::SendBroken() {
 
 void Origins::BeforeSend() {
   TellOffsets();
+  if (agent_.published()) return;
   for (const auto& [host, broken] : std::exchange(broken_, {})) agent_.SendAhead(host, broken);
 }
 

@@ -44,6 +44,7 @@ class Outbox {
   // A message is about to leave, and what processes wrote has been published just now.
   void BeforeSend() {
     Flush();
+    if (agent_.published()) return;
     // The bytes of an end go before its close, and behind closes that were there before them.
     const size_t count = flushing_ ? std::exchange(before_, 0) : closes_.size();
     const auto end = closes_.begin() + static_cast<ptrdiff_t>(count);

@@ -1,4 +1,5 @@
 // Semaphores and shared memory between hosts.
+#include "shim/wire/shared_spin_lock.h"
 #include "tests/unit/runtime/ipc_hosts.h"
 
 namespace elsewhere::runtime {
@@ -37,6 +38,70 @@ TEST_F(IpcTest, AJoinComparesOnceHoweverMuchThereIs) {
   uint8_t* remote = Fork(1, 100);
   EXPECT_EQ(Host(0).sends() - before, 1);
   EXPECT_EQ(remote[8191], 7);
+}
+
+// Memory is compared when a message goes that comes of what happened since it was.
+TEST_F(IpcTest, WhatHappenedBeforeAPublicationNeedsNoOther) {
+  std::memset(live_, 7, 8192);
+  uint8_t* remote = Fork(1, 100);
+  TestAgent& home = Host(0);
+  const wire::SegmentLeave message{12345};
+  const Agent::Moment forked = home.moment();
+  live_[1] = 1;
+  home.SendAsOf(forked, 1, message);
+  EXPECT_EQ(home.moment(), forked + 1) << "nobody had compared since";
+  home.SendAsOf(forked, 1, message);
+  EXPECT_EQ(home.moment(), forked + 1);
+  home.SendAsOf(home.moment(), 1, message);
+  EXPECT_EQ(home.moment(), forked + 2);
+  home.Send(1, message);
+  EXPECT_EQ(home.moment(), forked + 3);
+  Await([&] { return remote[1] == 1; });
+}
+
+// What was made while nobody elsewhere used the memory is written to at the next fork.
+TEST_F(IpcTest, WhatAForkPromotesGoesBeforeItsJob) {
+  struct stat status {};
+  fstat(object_, &status);
+  const auto device = static_cast<int64_t>(status.st_dev), inode = static_cast<int64_t>(status.st_ino);
+  std::memset(live_, 7, 8192);
+  uint8_t* remote = Fork(1, 100);
+  TestAgent& home = Host(0);
+  const auto end = [&](pid_t pid) {
+    const Process gone{
+        .kernel_pid = pid, .incarnation = wire::MakeIncarnation(0, static_cast<uint64_t>(pid)), .runs_on = 1};
+    Host(1).component().ProcessGone(gone);
+    home.component().ProcessGone(gone);
+  };
+  const auto fork = [&](pid_t pid) {
+    home.component().BeforeSend(1);
+    const Agent::Moment forked = home.moment();
+    const Process process{.kernel_pid = pid,
+                          .session_pid = pid,
+                          .incarnation = wire::MakeIncarnation(0, static_cast<uint64_t>(pid))};
+    std::vector<HeldDescriptor> attached{{.number = 5, .descriptor = dup(object_), .flags = 0}};
+    wire::Job job;
+    home.AddProcess(pid, process.incarnation);
+    EXPECT_TRUE(home.component().Captured(process, Manifest(object_, 1), attached, job).ok());
+    home.SendAsOf(forked - 1, 1, wire::SegmentLeave{12345});
+    EXPECT_EQ(home.moment(), forked + 1);
+  };
+
+  end(100);
+  EXPECT_EQ(Finish(0, home.Start(abi::Operation::kSemInit, {0, device, inode, 64, 1})).result, 0);
+  wire::SemaphoreInit(At(live_, 64), 1);
+  fork(101);
+  ASSERT_TRUE(wire::IsPromoted(At(live_, 64)));
+  Await([&] { return wire::IsPromoted(At(remote, 64)); });
+
+  end(101);
+  const auto kind = static_cast<int64_t>(wire::SharedKind::kSpinLock);
+  auto* const lock = reinterpret_cast<wire::SpinLock*>(live_ + 128);
+  EXPECT_EQ(Finish(0, home.Start(abi::Operation::kSharedMake, {kind, 0, device, inode, 128})).result, 0);
+  wire::SpinInit(lock);
+  fork(102);
+  ASSERT_TRUE(wire::IsPromoted(lock));
+  Await([&] { return wire::IsPromoted(reinterpret_cast<wire::SpinLock*>(remote + 128)); });
 }
 
 // Children that use it one after another: the content has gone there once.

@@ -28,6 +28,10 @@ class TestAgent : public Agent {
   }
 
   EventLoop& loop() override { return loop_; }
+  void SendSoon(std::function<void()> action) override {
+    if (send_soon) return send_soon(std::move(action));
+    Agent::SendSoon(std::move(action));
+  }
   HostId host() const override { return host_; }
   const SessionLayout& layout() const override { return layout_; }
   const std::string& session_id() const override { return session_; }
@@ -56,6 +60,7 @@ class TestAgent : public Agent {
   void Fatal(std::string message) override { ADD_FAILURE() << message; }
   bool ending() const override { return false; }
 
+  std::function<void(std::function<void()>)> send_soon;  // what happens instead
   std::function<void()> before_send;  // Component::BeforeSend of what this agent is made of
   struct Answer {
     int64_t result;
