@@ -78,6 +78,20 @@ bool IsSelf(const char* name) {
   return strncmp(name, "self", 4) == 0 && (name[4] == '/' || name[4] == '\0');
 }
 
+bool BeginsWith(const char* text, const char* beginning) {
+  return strncmp(text, beginning, strlen(beginning)) == 0;
+}
+
+// Lists of what is shared by name between processes, which is home's kernel's, and the limits of that.
+bool IsOfSharedNames(const char* name) {
+  for (const char* each : {"sysvipc", "sys/fs/mqueue"}) {
+    const char end = BeginsWith(name, each) ? name[strlen(each)] : '?';
+    if (end == '/' || end == '\0') return true;
+  }
+  return BeginsWith(name, "sys/kernel/shm") || BeginsWith(name, "sys/kernel/msg") ||
+         BeginsWith(name, "sys/kernel/sem");
+}
+
 // The main thread has the process's pid, of which it has two.
 bool AddRest(Text& text, const char* rest, pid_t session_pid, pid_t kernel_pid) {
   constexpr char kTasks[] = "/task/";
@@ -152,10 +166,10 @@ const char* SameLine(const char* text, const char* line) {
 
 bool HasPids(const char* line, bool own) {
   for (const char* key : {"PPid:", "NSpgid:", "NSsid:"}) {
-    if (strncmp(line, key, strlen(key)) == 0) return true;
+    if (BeginsWith(line, key)) return true;
   }
   for (const char* key : {"Tgid:", "Pid:", "NStgid:", "NSpid:"}) {
-    if (strncmp(line, key, strlen(key)) == 0) return own;
+    if (BeginsWith(line, key)) return own;
   }
   return false;
 }
@@ -253,6 +267,12 @@ bool FindProcess(int directory, const char* path, ProcessPath* found) {
     found->session_pid = SessionPid();
     found->rest = name + 4;
     return text.Add("self").Add(found->rest).whole();
+  }
+  if (IsOfSharedNames(name)) {
+    found->place = ProcessPath::Place::kHome;
+    found->session_pid = 0;
+    found->rest = name;
+    return text.Add(name).whole();
   }
   found->rest = name;
   found->session_pid = TakeNumber(&found->rest);

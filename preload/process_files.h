@@ -5,7 +5,9 @@
 // pids are the session's. Of all others they are home's, read by this process's deputy: home's processes, and
 // the deputies of those on other hosts. /proc/self stays the kernel's, as it is for a raw system call; but it
 // is a link to the session's pid, and of its `stat` and `status` only the process's own pid is the kernel's.
-// All that is not about processes is this host's.
+// What is shared by name is home's kernel's, and so are the lists and limits of it: /proc/sysvipc and, below
+// /proc/sys, those of System V and of message queues. They are read at home, and not written from here. All
+// else is this host's.
 //
 // Known by their text: absolute paths below /proc, and relative ones that begin with a number where they are
 // relative to /proc itself. Async-signal-safe, except directories.
