@@ -361,7 +361,6 @@ void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
   }
   if (streams == nullptr) return;
   streams_of_process_[process.incarnation] = streams;
-  files_.ProcessStarted(*streams);
 }
 
 void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
@@ -485,8 +484,8 @@ void Mirrors::ProcessGone(const Process& process) {
   const StreamSet streams = StreamsOf(process);
   if (streams == nullptr) return;
   streams_of_process_.erase(HolderKey(process.incarnation, process.kernel_pid));
-  files_.ProcessGone(*streams);
   for (const StreamId id : *streams) {
+    if (files_.Has(id) && !IsOfProcess(id)) files_.Close(id);
     Mirror* mirror = OfStream(id);
     if (mirror == nullptr) continue;
     mirror->HolderGone(process.kernel_pid);
@@ -496,11 +495,15 @@ void Mirrors::ProcessGone(const Process& process) {
 
 // By what is known of processes, where the object does not say it.
 bool Mirrors::IsHeld(StreamId id) const {
+  return in_transit_.count(id) != 0 || IsOfProcess(id);
+}
+
+// Of one that runs here, or is about to: its job's descriptors were made.
+bool Mirrors::IsOfProcess(StreamId id) const {
   const auto has = [id](const auto& entry) {
     return entry.second != nullptr && std::binary_search(entry.second->begin(), entry.second->end(), id);
   };
-  return in_transit_.count(id) != 0 ||
-         std::any_of(streams_of_process_.begin(), streams_of_process_.end(), has) ||
+  return std::any_of(streams_of_process_.begin(), streams_of_process_.end(), has) ||
          std::any_of(streams_of_job_.begin(), streams_of_job_.end(), has);
 }
 

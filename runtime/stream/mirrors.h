@@ -85,6 +85,7 @@ class Mirrors {
   void OnListenerClosed(CallId id);
   StreamSet StreamsOf(const Process& process) const;
   bool IsHeld(StreamId id) const;
+  bool IsOfProcess(StreamId id) const;
   void ForwardWritten(const std::vector<StreamId>& streams);
   StreamSet WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote);
   void WhenIn(const StreamSet& streams, std::function<void()> done);

@@ -36,21 +36,11 @@ StreamId PlainFiles::StreamOf(pid_t process, int descriptor) const {
   return 0;
 }
 
-void PlainFiles::ProcessStarted(const std::vector<StreamId>& streams) {
-  if (files_.empty()) return;
-  for (const StreamId id : streams) {
-    if (const auto file = files_.find(id); file != files_.end()) ++file->second.holders;
-  }
-}
-
-void PlainFiles::ProcessGone(const std::vector<StreamId>& streams) {
-  if (files_.empty()) return;
-  for (const StreamId id : streams) {
-    const auto found = files_.find(id);
-    if (found == files_.end() || --found->second.holders > 0) continue;
-    agent_.Send(found->second.origin, wire::StreamClose{id, found->second.grants.AsPairs()});
-    files_.erase(found);
-  }
+void PlainFiles::Close(StreamId id) {
+  const auto found = files_.find(id);
+  if (found == files_.end()) return;
+  agent_.Send(found->second.origin, wire::StreamClose{id, found->second.grants.AsPairs()});
+  files_.erase(found);
 }
 
 void PlainFiles::TellOffsets() {

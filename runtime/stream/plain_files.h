@@ -37,8 +37,8 @@ class PlainFiles {
   // The stream that a process's descriptor stands for; 0: none.
   StreamId StreamOf(pid_t process, int descriptor) const;
 
-  void ProcessStarted(const std::vector<StreamId>& streams);
-  void ProcessGone(const std::vector<StreamId>& streams);
+  // No process has it any more, and no job that is about to start.
+  void Close(StreamId id);
 
   // Tells the origins of offsets that moved here (Component::BeforeSend).
   void TellOffsets();
@@ -52,7 +52,6 @@ class PlainFiles {
     HostId origin = 0;
     int64_t offset = 0;  // as the origin knows it
     Grants grants;
-    size_t holders = 0;
   };
 
   Agent& agent_;

@@ -49,6 +49,25 @@ TEST_F(TwoHosts, AFileThatIsOnlyWrittenSharesItsOffset) {
   close(out);
 }
 
+// The last process that had it there ends just before.
+TEST_F(TwoHosts, AFileOfAJobThatIsAboutToStartStaysShared) {
+  TemporaryFile file("0123456789");
+  const auto one = MustFork({file.descriptor});
+  RemoteProcess two;
+  two.process = {.kernel_pid = 1000077, .incarnation = 77, .runs_on = 1};
+  const auto job = Capture({file.descriptor}, two.process);
+  ASSERT_TRUE(job.ok());
+  std::vector<HeldDescriptor> made;
+  worker_streams_->Prepare(*job, made, [](Status status) { EXPECT_TRUE(status.ok()); });
+  ASSERT_EQ(made.size(), 1U);
+  two.Add(made[0].number, made[0].descriptor);
+  EXPECT_TRUE(End(*one));
+  worker_streams_->ProcessStarted(two.process, nullptr);
+  EXPECT_EQ(lseek(two[file.descriptor], 7, SEEK_SET), 7);
+  EXPECT_TRUE(End(two));
+  EXPECT_EQ(lseek(file.descriptor, 0, SEEK_CUR), 7);
+}
+
 TEST_F(TwoHosts, AFileThatIsOnlyWrittenCanBeAskedAbout) {
   TemporaryFile file;
   const int out = open(file.path, O_WRONLY | O_CLOEXEC);
