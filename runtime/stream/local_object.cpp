@@ -182,6 +182,7 @@ size_t LocalObject::RoomFor(size_t wanted) {
 }
 
 Result<size_t> LocalObject::Take(std::span<uint8_t> buffer, std::vector<Descriptor>& passed) {
+  DropCopied();
   bool message = false;
   ssize_t taken = kind_ == Kind::kSocket
                       ? ReceiveBytes(agent_end_.get(), socket_type_ == SOCK_STREAM, buffer, passed, &message)
@@ -202,7 +203,7 @@ void LocalObject::Enlarge() {
 
 void LocalObject::FitPackets(size_t packets, size_t bytes) {
   constexpr size_t kMostMore = 4;
-  if (kind_ != Kind::kPipeWrite || is_narrow_ || bytes == 0 || packets < capacity_ / PIPE_BUF) return;
+  if (kind_ != Kind::kPipeWrite || bytes == 0 || packets < capacity_ / PIPE_BUF) return;
   const size_t more = std::min(std::bit_ceil(packets * PIPE_BUF / bytes), kMostMore);
   if (more == more_packets_) return;
   if (fcntl(agent_end_.get(), F_SETPIPE_SZ, static_cast<int>(more * capacity_)) > 0) more_packets_ = more;
@@ -215,14 +216,27 @@ void LocalObject::WindowIsFull() {
   }
 }
 
-void LocalObject::Narrow() {
-  if (kind_ != Kind::kPipeWrite || is_narrow_) return;
-  for (size_t size = 4096; size < capacity_ && !is_narrow_; size *= 2)
-    is_narrow_ = fcntl(agent_end_.get(), F_SETPIPE_SZ, static_cast<int>(size)) > 0;
+bool LocalObject::Copy(std::vector<uint8_t>& bytes, std::vector<uint32_t>& records) {
+  if (kind_ != Kind::kPipeWrite) return false;
+  std::vector<uint8_t> all;
+  std::vector<uint32_t> sizes;
+  if (!CopyPackets(agent_end_.get(), all, sizes)) return false;
+  size_t known = 0, first = 0;
+  while (known < copied_ && first < sizes.size()) known += sizes[first++];
+  bytes.assign(all.begin() + static_cast<ptrdiff_t>(known), all.end());
+  records.assign(sizes.begin() + static_cast<ptrdiff_t>(first), sizes.end());
+  copied_ = all.size();
+  return !bytes.empty();
 }
 
-void LocalObject::Widen() {
-  if (std::exchange(is_narrow_, false)) fcntl(agent_end_.get(), F_SETPIPE_SZ, static_cast<int>(capacity_));
+void LocalObject::DropCopied() {
+  uint8_t packet[PIPE_BUF];
+  while (copied_ > 0) {
+    const ssize_t dropped = read(agent_end_.get(), packet, sizeof packet);
+    if (dropped < 0 && errno == EINTR) continue;
+    if (dropped <= 0) break;
+    copied_ -= static_cast<size_t>(dropped);
+  }
 }
 
 Result<size_t> LocalObject::Give(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed) {
@@ -288,6 +302,7 @@ void LocalObject::EndOutput() {
     shutdown(agent_end_.get(), SHUT_RD);
   } else {
     agent_end_.Reset();
+    copied_ = 0;
   }
 }
 

@@ -79,15 +79,15 @@ class LocalObject {
   size_t Unread() const;
   // How many bytes a pull may bring: what the object takes at once, enlarged towards `wanted` if need be.
   size_t RoomFor(size_t wanted);
-  // Bytes written by processes that the agent has not taken yet.
-  size_t Untaken() const { return BytesWaiting(agent_end_.get()); }
+  // Bytes written by processes that the agent has not taken yet, nor copied.
+  size_t Untaken() const { return BytesWaiting(agent_end_.get()) - copied_; }
 
   // One write of a process (of a pipe or a datagram socket), or what there is. 0: no process holds it any
   // more, or, for a socket, shutdown(SHUT_WR); a datagram socket, which may have empty messages, says EPIPE.
   // EAGAIN: nothing there.
   // `passed`: descriptors that a process passed over a socket with the first of these bytes.
   Result<size_t> Take(std::span<uint8_t> buffer, std::vector<Descriptor>& passed);
-  // Of a pipe, when a packet was a full one: more packets at once (packet_batch.h).
+  // Of a pipe, when the packet just taken was a full one: more packets at once (packet_batch.h).
   size_t TakePackets(size_t room, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records) {
     return batch_.Take(agent_end_.get(), room, bytes, records);
   }
@@ -99,10 +99,11 @@ class LocalObject {
   // full. Told how many packets came together, and their bytes.
   void FitPackets(size_t packets, size_t bytes);
   void WindowIsFull();
-  // A pipe that was emptied although the window is full: what holds as little as the kernel permits is not
-  // filled again meanwhile.
-  void Narrow();
-  void Widen();
+  // Of a pipe that processes write to: what is in it and was not copied before, without making room for more.
+  // False: there is nothing, or it has to be taken.
+  bool Copy(std::vector<uint8_t>& bytes, std::vector<uint32_t>& records);
+  // What is there was copied, in part at least, and is not to be taken again.
+  bool has_copied() const { return copied_ > 0; }
   // EAGAIN: full. EPIPE: no reader.
   Result<size_t> Give(std::span<const uint8_t> bytes, const std::vector<Descriptor>& passed = {});
 
@@ -129,6 +130,7 @@ class LocalObject {
   Result<Descriptor> OpenPipe(int status_flags);
   Result<Descriptor> OpenTerminal(int status_flags);
   Status TakeBackRecord();
+  void DropCopied();
 
   Kind kind_{};
   ObjectId id_;
@@ -138,7 +140,7 @@ class LocalObject {
   Descriptor process_end_;  // until the first OpenForProcesses; of an event counter always
   size_t capacity_ = 0;
   bool process_writes_large_ = false;
-  bool is_narrow_ = false;
+  size_t copied_ = 0;        // bytes, the first in the pipe
   size_t more_packets_ = 1;  // times capacity_
   PacketBatch batch_;
   bool shown_ = false;  // event counter, listening socket

@@ -192,7 +192,7 @@ bool Mirror::CanMove(uint32_t grants) const {
   const Place& place = *places_.front();
   if (place.output_ended || place.input_ended || place.has_backlog() || place.object->agent_end() < 0)
     return false;
-  if (watched() || !watch_calls_.empty()) return false;
+  if (place.object->has_copied() || watched() || !watch_calls_.empty()) return false;
   return std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) {
     const Request& request = entry.second;
     return request.has_call && !request.is_watch && !request.cancelled && !request.withdrawn;
@@ -277,11 +277,7 @@ void Mirror::SetBlocked(bool blocked) {
   if (blocked == blocked_) return;
   blocked_ = blocked;
   for (const auto& place : places_) {
-    if (blocked) {
-      place->object->WindowIsFull();
-    } else {
-      place->object->Widen();
-    }
+    if (blocked) place->object->WindowIsFull();
   }
   if (agent_.object_counts() == nullptr) return;
   const auto now = std::chrono::steady_clock::now();
@@ -400,7 +396,8 @@ void Mirror::ForwardAll() {
   }
 }
 
-// Only what is here now: others may go on writing.
+// Only what is here now: others may go on writing. Of a pipe a copy, so that it stays as full as natively:
+// each end would make room otherwise, which those who live fill again.
 void Mirror::ForwardWaiting() {
   if (!writable()) return;
   ForwardAll();
@@ -409,10 +406,10 @@ void Mirror::ForwardWaiting() {
     const uint64_t target = sent_ + place->next.size() + place->object->Untaken();
     for (bool more = true; more && sent_ < target;) {
       Taken taken;
-      more = TakeSome(place, taken, std::min(target - sent_, wire::kStreamPart));
+      if (!place->object->Copy(taken.bytes, taken.records))
+        more = TakeSome(place, taken, std::min(target - sent_, wire::kStreamPart));
       if (!taken.bytes.empty() || !taken.records.empty()) SendData(std::move(taken));
     }
-    place->object->Narrow();
     if (place->output_ended) OutputEnded(place);
   }
   CheckSent();

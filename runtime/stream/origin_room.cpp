@@ -36,9 +36,9 @@ void OriginStream::SendCredit(StreamId id, Share& share, bool last) {
 // event tells when somebody reads from a pipe that is not full.
 bool OriginStream::HoldsCredit() {
   constexpr std::chrono::milliseconds kLook{20};
-  if (size_before_room_ == 0) return false;
-  if (BytesWaiting(pump()) <= size_before_room_) {
-    size_before_room_ = 0;
+  if (!before_room_) return false;
+  if (BytesWaiting(pump()) <= *before_room_) {
+    before_room_.reset();
     return false;
   }
   if (credit_look_ != 0) return true;
@@ -130,12 +130,13 @@ void OriginStream::MakeRoom() {
   constexpr uint64_t kMost = 64 << 20;
   if (kind_ != Kind::kPipeWrite) return;
   const int had = fcntl(pump(), F_GETPIPE_SZ);
+  const size_t held = BytesWaiting(pump());
   // A page is not always filled.
   const uint64_t wanted = static_cast<uint64_t>(had) + 2 * Waiting();
   for (const uint64_t size : {std::min(wanted, kMost), wire::kStreamPullLimit}) {
     if (size <= static_cast<uint64_t>(had) || fcntl(pump(), F_SETPIPE_SZ, static_cast<int>(size)) <= 0)
       continue;
-    if (size_before_room_ == 0) size_before_room_ = static_cast<uint64_t>(had);
+    if (!before_room_) before_room_ = held;
     return Flush();
   }
 }

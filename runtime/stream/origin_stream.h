@@ -224,7 +224,9 @@ class OriginStream {
   std::optional<std::chrono::steady_clock::time_point> refuses_since_;  // while bytes wait for room
   uint64_t flowed_ = 0;  // bytes that went in since it had refused for kRoomPatience
   EventLoop::TimerId standstill_ = 0;
-  uint64_t size_before_room_ = 0;  // of the pipe that is larger since, until somebody has read; 0: it is not
+  // What a full pipe held when it was made larger, until somebody has read. Less than its size: a page is not
+  // always filled.
+  std::optional<size_t> before_room_;
   EventLoop::TimerId credit_look_ = 0;
   std::deque<Request> requests_;
   std::vector<Request> parked_;  // of a terminal that is another group's; until their process is continued

@@ -23,7 +23,6 @@ class PacketBatch {
 
  private:
   bool Open();
-  void Read(size_t size, bool full, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records);
 
   // Empty between calls.
   Descriptor in_;
@@ -31,5 +30,8 @@ class PacketBatch {
   size_t capacity_ = 0;
   bool refused_ = false;
 };
+
+// All that is in the pipe, which stays there, so that no writer gets room. False: it cannot be had this way.
+bool CopyPackets(int pipe, std::vector<uint8_t>& bytes, std::vector<uint32_t>& records);
 
 }  // namespace elsewhere::runtime::stream

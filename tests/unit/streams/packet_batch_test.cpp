@@ -81,5 +81,23 @@ TEST_F(PacketBatchTest, TheEndIsLeftToAReadToSay) {
   EXPECT_EQ(batch_.Take(read_.get(), kRoom, bytes, records), 0U);
 }
 
+TEST_F(PacketBatchTest, WhatIsCopiedStays) {
+  const std::vector<uint32_t> sizes{4096, 1, 4096, 4095, 7, 4096};
+  std::vector<uint32_t> all;
+  for (int round = 0; round < 10; ++round) {
+    for (const uint32_t size : sizes) Write(size);
+    all.insert(all.end(), sizes.begin(), sizes.end());
+  }
+  for (int round = 0; round < 2; ++round) {
+    std::vector<uint8_t> bytes;
+    std::vector<uint32_t> records;
+    EXPECT_TRUE(CopyPackets(read_.get(), bytes, records));
+    EXPECT_EQ(records, all);
+    EXPECT_EQ(bytes.size(), written_);
+    ExpectBytes(bytes);
+    EXPECT_EQ(BytesWaiting(read_.get()), written_);
+  }
+}
+
 }  // namespace
 }  // namespace elsewhere::runtime::stream
