@@ -335,8 +335,10 @@ void Deputies::PackDone(const std::shared_ptr<image::PackCatalog>& catalog, imag
     if (deputy == nullptr || deputy->state != State::kUploading || deputy->waits.erase(pack) == 0) continue;
     if (!status) {
       Withdraw(*deputy);
-      RunLocally(*deputy, status.error().code == ENOSPC ? "the store is full"
-                                                        : "the store failed: " + status.error().message);
+      const Error& error = status.error();
+      RunLocally(*deputy, error.code == ENOSPC   ? "the store is full"
+                          : error.code == EMFILE ? core_.room().NoChild()
+                                                 : "the store failed: " + error.message);
     } else if (deputy->waits.empty()) {
       Publish(*deputy);
     }

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "shim/store/unique_fd.h"
@@ -34,7 +35,7 @@ bool DescriptorRoom::ForChild() {
   const store::UniqueFd lowest(eventfd(0, EFD_CLOEXEC));
   if (!lowest) return false;
   if (static_cast<size_t>(lowest.get()) >= limit_ / 2) was_half_full_ = true;
-  return !was_half_full_ || Count(limit_) <= limit_ - limit_ / 4;
+  return !was_half_full_ || Count(limit_) + std::max(limit_ / 4, kLeastFree) <= limit_;
 }
 
 std::string DescriptorRoom::NoChild() const {

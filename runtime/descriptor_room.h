@@ -13,8 +13,8 @@ class DescriptorRoom {
  public:
   DescriptorRoom();
 
-  // Whether a quarter of the numbers is free, which is what is kept for the pipes, connections and files of
-  // those that run already and for children that stay at home.
+  // Whether a quarter of the numbers is free, and at least kLeastFree, which is what is kept for the pipes,
+  // connections and files of those that run already and for children that stay at home.
   bool ForChild();
   // Of a number that the kernel has just given, which is always the lowest free one.
   bool IsLast(int descriptor) const { return static_cast<size_t>(descriptor) + kLast >= limit_; }
@@ -25,6 +25,8 @@ class DescriptorRoom {
 
  private:
   static constexpr size_t kLast = 4;
+  // Some four children, from their capture on until it is given up: ten each.
+  static constexpr size_t kLeastFree = 40;
 
   const size_t limit_;
   bool was_half_full_ = false;
