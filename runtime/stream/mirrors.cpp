@@ -1,18 +1,11 @@
 #include "runtime/stream/mirrors.h"
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <cstring>
-#include <iterator>
-#include <optional>
-#include <set>
-#include <string>
 
 #include "runtime/stream/rebuild.h"
 
@@ -361,122 +354,6 @@ void Mirrors::ProcessStarted(const Process& process, const Process* parent) {
   }
   if (streams == nullptr) return;
   streams_of_process_[process.incarnation] = streams;
-}
-
-void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
-  if (streams == nullptr) return done();
-  auto left = std::make_shared<size_t>(1);
-  auto one_less = [this, left, done = std::move(done)] {
-    if (--*left > 0) return;
-    outbox_.Flush();
-    done();
-  };
-  for (const StreamId id : *streams) {
-    Mirror* mirror = OfStream(id);
-    if (mirror == nullptr || !mirror->writable()) continue;
-    ++*left;
-    WhenSentOrStuck(*mirror, one_less);
-  }
-  one_less();
-}
-
-void Mirrors::WhenSentOrStuck(Mirror& mirror, std::function<void()> done) {
-  const auto once = std::make_shared<std::function<void()>>(std::move(done));
-  mirror.WhenSent([once] {
-    if (*once) std::exchange(*once, nullptr)();
-  });
-  if (*once && CanGetStuck(mirror.kind())) AskWhetherStuck(mirror.id(), once);
-}
-
-// With the window full, the origin alone knows whether anything moves. Where it does, credit has come before
-// the answer.
-void Mirrors::AskWhetherStuck(StreamId id, const Once& done) {
-  passing_.DrainAt(NextHop(id), {id}, [this, id, done](bool stuck) {
-    if (!*done) return;
-    if (!stuck) return AskWhetherStuck(id, done);
-    std::exchange(*done, nullptr)();
-  });
-}
-
-namespace {
-
-// What a descriptor of a process refers to, if it still has it and the kernel tells.
-std::optional<ObjectId> ObjectAt(int32_t process, int number) {
-  const std::string path = "/proc/" + std::to_string(process) + "/fd/" + std::to_string(number);
-  struct stat status;
-  if (stat(path.c_str(), &status) != 0) return std::nullopt;
-  return IdOf(status);
-}
-
-}  // namespace
-
-void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
-  CatchUp();
-  const StreamSet streams = StreamsOf(process);
-  if (streams == nullptr) return done();
-  if (!reason.ended) {
-    ForwardWritten(*streams);
-    return WhenIn(WrittenBy(process, streams, reason.wrote), std::move(done));
-  }
-  // Its bytes go whatever the window says, since they are written; home waits for them to be in.
-  for (const StreamId id : *streams) {
-    if (Mirror* mirror = OfStream(id)) mirror->ForwardWaiting();
-  }
-  outbox_.Flush();
-  if (!reason.killed) SayLast(process.incarnation, streams);
-  done();
-}
-
-void Mirrors::ForwardWritten(const std::vector<StreamId>& streams) {
-  for (const StreamId id : streams) {
-    if (Mirror* mirror = OfStream(id)) mirror->ForwardAll();
-  }
-  outbox_.Flush();
-}
-
-// Those whose bytes of the process itself may have to wait for room: natively it would still be at its write.
-// What others have written there is no concern of its: they would be at it, and what it releases may be
-// what their reader waits for, the lock of a queue.
-Mirrors::StreamSet Mirrors::WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote) {
-  const bool large = (wrote & abi::kWroteLarge) != 0;
-  const auto may_wait = [this, large](StreamId id) {
-    const Mirror* const mirror = OfStream(id);
-    return mirror != nullptr && (mirror->blocked() || (large && mirror->unacknowledged()));
-  };
-  auto own = std::make_shared<std::vector<StreamId>>();
-  if (wrote == 0) return own;
-  std::copy_if(streams->begin(), streams->end(), std::back_inserter(*own), may_wait);
-  if (own->empty() || (wrote & abi::kWroteAny) != 0) return own;
-  std::set<StreamId> written;
-  for (wrote &= ~abi::kWroteLarge; wrote != 0; wrote &= wrote - 1) {
-    const auto object = ObjectAt(process.kernel_pid, std::countr_zero(wrote));
-    if (!object) return own;
-    written.insert(StreamOf(*object));
-  }
-  std::erase_if(*own, [&written](StreamId id) { return written.count(id) == 0; });
-  return own;
-}
-
-void Mirrors::WhenIn(const StreamSet& streams, std::function<void()> done) {
-  if (streams->empty()) return done();
-  WhenSent(streams, [this, streams, done = std::move(done)] {
-    passing_.DrainAt(NextHop(streams->front()), *streams, [done](bool) { done(); });
-  });
-}
-
-void Mirrors::SayLast(Incarnation incarnation, const StreamSet& streams) {
-  const auto open = Unacknowledged(streams);
-  if (!open.empty()) agent_.Send(NextHop(open.front()), wire::StreamLast{incarnation, open});
-}
-
-std::vector<StreamId> Mirrors::Unacknowledged(const StreamSet& streams) {
-  std::vector<StreamId> open;
-  for (const StreamId id : *streams) {
-    Mirror* mirror = OfStream(id);
-    const bool unsettled = (mirror != nullptr && mirror->unacknowledged()) || unsettled_.count(id) != 0;
-    if (unsettled) open.push_back(id);
-  }
-  return open;
 }
 
 void Mirrors::ProcessGone(const Process& process) {
