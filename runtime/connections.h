@@ -62,7 +62,14 @@ class Connections {
     packet.header.size = sizeof packet;
     SendBytes(id, std::span(reinterpret_cast<const uint8_t*>(&packet), sizeof packet), descriptors);
   }
-  // The same, with bytes behind it.
+  // One that says all by its type.
+  void Send(ConnectionId id, abi::Packet type) {
+    struct {
+      abi::PacketHeader header;
+    } packet{};
+    Send(id, packet, type);
+  }
+  // One with bytes behind it.
   template <class T>
   void SendWithBytes(ConnectionId id, T packet, abi::Packet type, std::span<const uint8_t> bytes,
                      std::span<const int> descriptors = {}) {

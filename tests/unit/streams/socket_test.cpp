@@ -1,6 +1,7 @@
 // Sockets that two hosts hold, and descriptors that pass through them.
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "runtime/stream/descriptor.h"
