@@ -18,6 +18,7 @@
 #include "runtime/launch/launched_session.h"
 #include "runtime/launch/options.h"
 #include "runtime/launch/preflight.h"
+#include "runtime/launch/session_directory.h"
 #include "runtime/launch/summary.h"
 
 namespace elsewhere::runtime {
@@ -40,6 +41,7 @@ void Detach() {
   signal(SIGPIPE, SIG_IGN);
   if (fork() != 0) _exit(0);
   setsid();
+  LetOwnerUseFiles();
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   dup2(null, STDIN_FILENO);
   dup2(null, STDOUT_FILENO);

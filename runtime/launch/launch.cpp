@@ -43,8 +43,8 @@ int RunCommand(const Options& options) {
   if (!installation.ok()) return Fail({kExitFailure, installation.error().message});
   if (Status services = CheckServices(options); !services.ok())
     return Fail({kExitFailure, services.error().message});
-  InheritedSignals signals = TakeSignals();
-  LaunchResult launched = LaunchSession(options, program, *installation, signals);
+  const Inherited inherited = TakeInherited();
+  LaunchResult launched = LaunchSession(options, program, *installation, inherited);
   if (launched.session == nullptr) return Fail(launched.error);
   return Supervise(*launched.session, options);
 }

@@ -171,7 +171,7 @@ std::vector<std::string> CommandEnvironment(const LaunchedSession& session, cons
 }
 
 LaunchError StartCommand(LaunchedSession& session, const Options& options, const Program& program,
-                         const Installation& installation, const InheritedSignals& signals, int lifeline) {
+                         const Installation& installation, const Inherited& inherited, int lifeline) {
   Result<std::string> preload = PreloadPath(installation, session.directory.layout());
   if (!preload.ok()) return {kExitFailure, preload.error().message};
   CommandStart start;
@@ -179,7 +179,7 @@ LaunchError StartCommand(LaunchedSession& session, const Options& options, const
   start.arguments = options.command;
   start.environment = CommandEnvironment(session, options, *preload);
   start.lifeline = lifeline;
-  start.signals = signals;
+  start.inherited = inherited;
   SpawnedCommand spawned = SpawnCommand(start);
   if (!spawned.ok) return spawned.error;
   session.root = spawned.pid;
@@ -256,12 +256,12 @@ LaunchedSession::~LaunchedSession() {
 }
 
 LaunchResult LaunchSession(const Options& options, const Program& program, const Installation& installation,
-                           const InheritedSignals& signals) {
+                           const Inherited& inherited) {
   Descriptors descriptors;
   LaunchResult launched = StartSession(options, installation, descriptors);
   if (launched.session == nullptr) return launched;
   launched.error =
-      StartCommand(*launched.session, options, program, installation, signals, descriptors.lifeline_write);
+      StartCommand(*launched.session, options, program, installation, inherited, descriptors.lifeline_write);
   return launched.error.status == 0 ? std::move(launched) : Undo(std::move(launched));
 }
 

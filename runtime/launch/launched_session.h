@@ -39,7 +39,7 @@ struct LaunchResult {
 // Starts the agent and, at once, COMMAND: what needs the agent waits for it, what does not is not held up.
 // `signals`: what COMMAND is to inherit.
 LaunchResult LaunchSession(const Options& options, const Program& program, const Installation& installation,
-                           const InheritedSignals& signals);
+                           const Inherited& inherited);
 
 // The same for a process that runs already: starts the agent and hands agent and lifeline over through
 // `reply`, as adopt.h says. Takes root_pidfd.

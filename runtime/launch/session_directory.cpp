@@ -134,6 +134,12 @@ void SessionDirectory::Remove() const {
   RemoveTree(layout_.directory());
 }
 
+mode_t LetOwnerUseFiles() {
+  const mode_t before = umask(0);
+  umask(before & ~mode_t{S_IRWXU});
+  return before;
+}
+
 std::string MakeSessionId() {
   std::array<unsigned char, kIdSize / 2> random;
   if (getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) std::abort();

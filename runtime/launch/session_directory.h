@@ -6,6 +6,8 @@
 // Thread-safety: none. Errors: one line that names the path.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
 #include <string>
 #include <vector>
@@ -33,6 +35,10 @@ class SessionDirectory {
   SessionLayout layout_;
   int lock_;
 };
+
+// What this process makes from now on its owner may use, whatever umask it was started with; returns that
+// one.
+mode_t LetOwnerUseFiles();
 
 // 32 random hexadecimal digits.
 std::string MakeSessionId();

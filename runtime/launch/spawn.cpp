@@ -1,6 +1,7 @@
 #include "runtime/launch/spawn.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,8 +40,9 @@ void KeepOpen(int descriptor) {
 
 [[noreturn]] void BecomeCommand(const CommandStart& start, char** arguments, char** shell_arguments,
                                 char** environment, int report) {
-  sigaction(SIGCHLD, &start.signals.child, nullptr);
-  sigprocmask(SIG_SETMASK, &start.signals.mask, nullptr);
+  sigaction(SIGCHLD, &start.inherited.child, nullptr);
+  sigprocmask(SIG_SETMASK, &start.inherited.signals, nullptr);
+  umask(start.inherited.file_mask);
   KeepOpen(start.lifeline);
   execve(start.path.c_str(), arguments, environment);
   if (errno == ENOEXEC) execve(shell_arguments[0], shell_arguments, environment);

@@ -15,9 +15,10 @@
 namespace elsewhere::runtime {
 
 // What the launcher changed for itself and COMMAND must not inherit.
-struct InheritedSignals {
-  sigset_t mask;
+struct Inherited {
+  sigset_t signals;        // blocked
   struct sigaction child;  // disposition of SIGCHLD
+  mode_t file_mask;        // umask
 };
 
 struct AgentStart {
@@ -36,7 +37,7 @@ struct CommandStart {
   std::vector<std::string> arguments;
   std::vector<std::string> environment;
   int lifeline = -1;  // inherited
-  InheritedSignals signals;
+  Inherited inherited;
 };
 
 // A program without "#!" that the kernel does not know is run by /bin/sh, as execvp(3) does.

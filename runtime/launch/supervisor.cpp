@@ -14,6 +14,7 @@
 
 #include "runtime/launch/keeper.h"
 #include "runtime/launch/preflight.h"
+#include "runtime/launch/session_directory.h"
 #include "runtime/launch/summary.h"
 #include "runtime/launch/witness.h"
 #include "runtime/session.h"
@@ -272,13 +273,14 @@ class Supervisor {
 
 }  // namespace
 
-InheritedSignals TakeSignals() {
-  InheritedSignals inherited = {};
+Inherited TakeInherited() {
+  Inherited inherited = {};
   struct sigaction standard = {};
   standard.sa_handler = SIG_DFL;
   sigaction(SIGCHLD, &standard, &inherited.child);
   sigset_t handled = HandledSignals();
-  sigprocmask(SIG_BLOCK, &handled, &inherited.mask);
+  sigprocmask(SIG_BLOCK, &handled, &inherited.signals);
+  inherited.file_mask = LetOwnerUseFiles();
   return inherited;
 }
 

@@ -21,8 +21,9 @@
 
 namespace elsewhere::runtime {
 
-// Blocks the signals that Supervise handles, in this process; must come before LaunchSession.
-InheritedSignals TakeSignals();
+// Blocks the signals that Supervise handles, and takes a umask that leaves the session's files usable, in
+// this process; must come before LaunchSession.
+Inherited TakeInherited();
 
 // Returns the launcher's exit status.
 int Supervise(LaunchedSession& session, const Options& options);

@@ -114,6 +114,14 @@ class Statuses(unittest.TestCase):
         done = subprocess.run([LAUNCHER, "run", "cat"], input="in", capture_output=True, text=True, check=True)
         self.assertEqual(("in", ""), (done.stdout, done.stderr))
 
+    def test_a_umask_is_the_commands(self):
+        # Without privileges: even what root makes nobody could use then.
+        done = subprocess.run(["setpriv", "--bounding-set=-all", "--inh-caps=-all", LAUNCHER, "run", "--strict",
+                               "sh", "-c", "umask; (umask; umask 2; (umask)); umask"],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SECONDS,
+                              umask=0o777)
+        self.assertEqual((0, "0777\n0777\n0002\n0777\n", ""), (done.returncode, done.stdout, done.stderr))
+
     def test_standard_descriptors_that_are_closed_stay_closed(self):
         program = ("import os\n"
                    "child = os.fork()\n"
