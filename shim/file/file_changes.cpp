@@ -89,8 +89,11 @@ Result<bool> FileSystem::IsEmpty(const std::string& key) {
 }
 
 Status FileSystem::SyncDirectory(const std::string& path) {
-  std::string key = path;
-  while (key.ends_with('/')) key.pop_back();
+  int no_links = 0;  // nor ".." on the way: it is what a descriptor is known by, "." behind a name
+  auto plain = WithoutDots(path, &no_links);
+  if (!plain) return plain.error();
+  std::string& key = plain->path;
+  if (key.ends_with('/')) key.pop_back();
   auto settled = removals_.Settle(key);
   return settled ? settled : Error{EIO, settled.error().message};
 }

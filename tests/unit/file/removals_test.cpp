@@ -100,15 +100,17 @@ TEST_F(RemovalsTest, ADirectoryIsRemovedAfterItsFiles) {
 }
 
 TEST_F(RemovalsTest, SyncingTheDirectoryWaitsForThem) {
-  for (int i : {0, 1}) {
+  int i = 0;
+  // The last two are what a descriptor of it is known by.
+  for (const char* directory : {"d", "d/", "", "d/.", "."}) {
     gate_->Set(false);
     ASSERT_EQ(CodeOf(host_->Unlink(Name(i))), 0);
-    EXPECT_EQ(Behind([&] { return CodeOf(host_->SyncDirectory(i == 0 ? "d" : "")); }), 0);
-    EXPECT_EQ(host_->removals().Waiting(), 0u) << i;
-    EXPECT_EQ(CodeOf(NewHost("other")->Stat(Name(i))), ENOENT);
+    EXPECT_EQ(Behind([&] { return CodeOf(host_->SyncDirectory(directory)); }), 0) << directory;
+    EXPECT_EQ(host_->removals().Waiting(), 0u) << directory;
+    EXPECT_EQ(CodeOf(NewHost("other")->Stat(Name(i++))), ENOENT);
   }
   gate_->Set(true, true);
-  ASSERT_EQ(CodeOf(host_->Unlink(Name(2))), 0);
+  ASSERT_EQ(CodeOf(host_->Unlink(Name(i))), 0);
   EXPECT_EQ(CodeOf(host_->SyncDirectory("d")), EIO);
   EXPECT_EQ(CodeOf(host_->SyncDirectory("d")), 0) << "said once";
   EXPECT_TRUE(host_->removals().Finish().empty());
