@@ -75,7 +75,7 @@ void Mirror::SetInterest(Place& place) {
   if (place.object->agent_end() < 0) return;
   uint32_t interest = 0;
   const bool takes = writable() && !place.output_ended;
-  if (takes && !blocked_) interest |= EPOLLIN;
+  if (takes && !blocked_ && place.moment == 0) interest |= EPOLLIN;
   if (place.has_backlog()) interest |= EPOLLOUT;
   if (takes && blocked_ && interest == 0) return Unregister(place);
   if (place.added && place.interest == interest) return;
@@ -90,6 +90,7 @@ void Mirror::SetInterest(Place& place) {
 }
 
 void Mirror::Unregister(Place& place) {
+  if (place.moment != 0) agent_.loop().Cancel(std::exchange(place.moment, 0));
   if (place.added) {
     agent_.loop().Remove(place.object->agent_end());
     changes_.Remove(place.object->agent_end());
@@ -123,6 +124,7 @@ void Mirror::OnEvent(Place* place, uint32_t events) {
     return;
   }
   if (!done) Forward(place);
+  LetGather(place);
 }
 
 // No process holds this object any more; or one does, of a socket that has ended in both directions, and what

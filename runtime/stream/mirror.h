@@ -31,6 +31,7 @@
 #include "runtime/stream/moved_pipe.h"
 #include "runtime/stream/outbox.h"
 #include "runtime/stream/passing.h"
+#include "runtime/stream/small_writes.h"
 #include "shim/wire/stream_message.h"
 
 namespace elsewhere::runtime::stream {
@@ -155,6 +156,9 @@ class Mirror {
     // Taken from the object and not yet sent: bytes that descriptors came with begin a message.
     std::vector<uint8_t> next;
     std::vector<Descriptor> next_passed;
+    size_t taken = 0;  // writes, since an event or the end of a moment was acted upon
+    SmallWrites small_writes;
+    EventLoop::TimerId moment = 0;  // in which they gather
   };
   struct Request {
     Place* place = nullptr;
@@ -189,6 +193,7 @@ class Mirror {
   void Return(std::vector<uint8_t> bytes);
 
   void Forward(Place* place);
+  void LetGather(Place* place);
   void OutputEnded(Place* place);
   struct Taken {
     std::vector<uint8_t> bytes;

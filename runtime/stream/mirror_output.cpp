@@ -77,11 +77,27 @@ void Mirror::Forward(Place* place) {
     more = TakeSome(place, taken, room);
     if (taken.bytes.size() >= kLargeTake) place->object->Enlarge();
     place->object->FitPackets(taken.records.size(), taken.bytes.size());
+    place->taken += std::max(taken.records.size(), taken.bytes.size() / kPipePage);
     if (!taken.bytes.empty() || !taken.records.empty()) SendData(std::move(taken));
   }
   const bool ended = place->output_ended;
   CheckSent();
   if (ended && Has(place)) OutputEnded(place);  // who waited for that may have been the last to hold it
+}
+
+// What was written to it has been taken: small writes that follow closely are left to gather.
+void Mirror::LetGather(Place* place) {
+  if (!Has(place) || place->moment != 0) return;
+  const size_t taken = std::exchange(place->taken, 0);
+  if (place->small_writes.MayGather(std::chrono::steady_clock::now(), taken) && place->added) {
+    place->moment = agent_.loop().After(SmallWrites::kMoment, [this, place] {
+      place->moment = 0;
+      const bool done = event_first_ && event_first_();
+      if (!done && Has(place)) Forward(place);
+      LetGather(place);
+    });
+  }
+  SetInterest(*place);
 }
 
 // TakeSome marks the end of the output; whether the holders are gone too, poll says.

@@ -16,9 +16,9 @@ namespace elsewhere::runtime::stream {
 // hosts together get more than the least only as long as somebody reads.
 uint64_t OriginStream::Window() const {
   if (kind_ != Kind::kPipeWrite) return wire::kStreamWindow;
-  const bool is_read = flowed_ > BytesWaiting(pump()) + wire::kPipeWindow;
+  is_read_ = is_read_ || flowed_ > BytesWaiting(pump()) + wire::kPipeWindow;
   return std::max(wire::kLeastPipeWindow,
-                  is_read ? wire::kPipeWindow / std::max<size_t>(shares_.size(), 1) : 0);
+                  is_read_ ? wire::kPipeWindow / std::max<size_t>(shares_.size(), 1) : 0);
 }
 
 // Credit is due for a quarter of the window of now, while the writers' host may still go by the least one: it
@@ -76,7 +76,10 @@ void OriginStream::WhenWritten(StreamId id, Action action) {
 
 void OriginStream::NoteProgress(uint64_t bytes) {
   const auto now = std::chrono::steady_clock::now();
-  if (refuses_since_ && now - *refuses_since_ >= wire::kRoomPatience) flowed_ = 0;
+  if (refuses_since_ && now - *refuses_since_ >= wire::kRoomPatience) {
+    flowed_ = 0;
+    is_read_ = false;
+  }
   flowed_ += bytes;
   if (queue_.empty()) {
     refuses_since_.reset();
