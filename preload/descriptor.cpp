@@ -62,6 +62,7 @@ constexpr DescriptorOperations kKinds[] = {
     {PullStream, nullptr, nullptr},           // kTimer, as kEvent
     {NotConnected, NotWritable, nullptr},     // kListener
     {KeepQueueHome, nullptr, nullptr},        // kHomeQueue
+    {nullptr, nullptr, nullptr},              // kSharedFile
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

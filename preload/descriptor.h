@@ -60,9 +60,10 @@ enum class DescriptorKind : uint8_t {
   // Of a mapped directory (preload/files.h):
   kMappedFile = 10,
   kMappedDirectory = 11,
-  kTimer = 12,      // a timerfd of another host, as kEvent
-  kListener = 13,   // a listening socket elsewhere
-  kHomeQueue = 14,  // at home: a message queue that other hosts may have, too (preload/home_queue.h)
+  kTimer = 12,       // a timerfd of another host, as kEvent
+  kListener = 13,    // a listening socket elsewhere
+  kSharedFile = 15,  // on a worker: preload/shared_file.h
+  kHomeQueue = 14,   // at home: a message queue that other hosts may have, too (preload/home_queue.h)
 };
 
 inline DescriptorKind KindOf(int fd) {

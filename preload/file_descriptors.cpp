@@ -12,6 +12,7 @@
 #include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/shared_file.h"
 #include "preload/stdio.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
@@ -414,12 +415,12 @@ ssize_t preadv2(int fd, const struct iovec* parts, int count, off_t offset, int 
 ssize_t pwritev2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
   const NotedOutput noted(fd, SIZE_MAX);
   if (IsOutputFile(fd)) return output::pwritev2(fd, parts, count, offset, flags);
-  if (!IsMappedFile(fd)) return BeforeOutput(fd) ? real::pwritev2(fd, parts, count, offset, flags) : -1;
-  OutputPlace place;
-  if (!BeforeFileOutput(fd, TotalSize(parts, count), offset, &place)) return -1;
-  const ssize_t result = real::pwritev2(fd, parts, count, offset, flags);
-  AfterFileOutput(fd, place, result);
-  return result;
+  if (IsSharedFile(fd) && offset == -1 && (flags & RWF_APPEND) == 0)
+    return WriteShared(fd, TotalSize(parts, count),
+                       [&](off_t place) { return real::pwritev2(fd, parts, count, place, flags); });
+  const auto write = [&] { return real::pwritev2(fd, parts, count, offset, flags); };
+  if (IsMappedFile(fd)) return WriteMapped(fd, TotalSize(parts, count), offset, write);
+  return BeforeOutput(fd) ? write() : -1;
 }
 
 // Between two descriptors, of which either may be mapped.
@@ -437,12 +438,8 @@ ssize_t Between(int from, const off_t* offset, int to, const off_t* to_offset, s
     const off_t at = offset != nullptr ? *offset : Position(from);
     if (at >= 0 && !FetchRange(from, at, size)) return -1;
   }
-  if (!IsMappedFile(to)) return !IsKnown(to) || BeforeOutput(to) ? move() : -1;
-  OutputPlace place;
-  if (!BeforeFileOutput(to, size, to_offset != nullptr ? *to_offset : -1, &place)) return -1;
-  const ssize_t result = move();
-  AfterFileOutput(to, place, result);
-  return result;
+  if (IsMappedFile(to)) return WriteMapped(to, size, to_offset != nullptr ? *to_offset : -1, move);
+  return !IsKnown(to) || BeforeOutput(to) ? move() : -1;
 }
 
 // EAGAIN may be the other end's word, so it is only asked again where this one has nothing.
@@ -467,11 +464,13 @@ ssize_t sendfile(int fd, int from, off_t* offset, size_t size) {
     errno = EINVAL;
     return -1;
   }
+  if (IsSharedFile(fd)) return CopyToShared(from, offset, fd, size, true);
   return Between(from, offset, fd, nullptr, size, [&] { return real::sendfile(fd, from, offset, size); });
 }
 ssize_t copy_file_range(int fd, off64_t* offset, int to, off64_t* to_offset, size_t size, unsigned flags) {
   if (IsOutputFile(to) || IsOutputFile(fd))
     return output::copy_file_range(fd, offset, to, to_offset, size, flags);
+  if (IsSharedFile(to) && to_offset == nullptr) return CopyToShared(fd, offset, to, size, true);
   return Between(fd, offset, to, to_offset, size,
                  [&] { return real::copy_file_range(fd, offset, to, to_offset, size, flags); });
 }
@@ -480,6 +479,8 @@ ssize_t splice(int fd, off_t* offset, int to, off_t* to_offset, size_t size, uns
     errno = EINVAL;
     return -1;
   }
+  if (IsSharedFile(to) && to_offset == nullptr)
+    return CopyToShared(fd, offset, to, size, (flags & SPLICE_F_NONBLOCK) == 0);
   return BetweenPipes(fd, size, flags, [&] {
     return Between(fd, offset, to, to_offset, size,
                    [&] { return real::splice(fd, offset, to, to_offset, size, flags); });

@@ -1,5 +1,6 @@
 // System calls that a program makes by their numbers, through libc's syscall(): those about files become the
-// function of that name, which knows mapped ones. (Older programs, and those that test the kernel.)
+// function of that name, which knows mapped ones and, on a worker, those of other hosts. (Older programs, and
+// those that test the kernel.)
 #include "preload/file_syscall.h"
 
 #include <errno.h>
@@ -322,13 +323,15 @@ bool OfQueues(long number, long a, long b, long c, long* result) {
 }  // namespace
 
 bool FileSyscall(long number, long a, long b, long c, long d, long e, long f, long* result) {
+  if (OfDescriptor(number, a, b, c, d, result) || OfParts(number, a, b, c, d, f, result) ||
+      BetweenDescriptors(number, a, b, c, d, e, f, result))
+    return true;
+  if (!HasMaps()) return false;
   if (number == SYS_getcwd && To<char>(a) != nullptr)
     return *result = CurrentDirectory(To<char>(a), Size(b)), true;
   if (number == SYS_openat2) return OpenAsTold(Int(a), Path(b), To<open_how>(c), result);
-  return OfQueues(number, a, b, c, result) || OfDescriptor(number, a, b, c, d, result) ||
-         OfParts(number, a, b, c, d, f, result) || BetweenDescriptors(number, a, b, c, d, e, f, result) ||
-         OfPath(number, a, b, c, result) || SeenFromDirectory(number, a, b, c, d, e, result) ||
-         OfAttribute(number, a, b, c, d, e, result);
+  return OfQueues(number, a, b, c, result) || OfPath(number, a, b, c, result) ||
+         SeenFromDirectory(number, a, b, c, d, e, result) || OfAttribute(number, a, b, c, d, e, result);
 }
 
 }  // namespace elsewhere::preload

@@ -176,6 +176,15 @@ struct OutputPlace {
 bool BeforeFileOutput(int fd, size_t bytes, off_t offset, OutputPlace* place);
 void AfterFileOutput(int fd, const OutputPlace& place, ssize_t written);
 
+template <class Write>
+ssize_t WriteMapped(int fd, size_t bytes, off_t offset, Write write) {
+  OutputPlace place;
+  if (!BeforeFileOutput(fd, bytes, offset, &place)) return -1;
+  const auto written = static_cast<ssize_t>(write());
+  AfterFileOutput(fd, place, written);
+  return written;
+}
+
 // A call about fd's file. `*stranger`: it is no mapped file (any more); what was known is forgotten.
 int64_t CallAboutFile(abi::Operation operation, int fd, int64_t first, int64_t second, void* answer,
                       size_t room, bool* stranger);

@@ -20,6 +20,7 @@
 #include "preload/hooks.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/shared_file.h"
 #include "preload/stream.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
@@ -372,7 +373,7 @@ int flock(int fd, int operation) {
   if (IsMappedFile(fd)) return FlockMappedFile(fd, operation);
   // A plain file of this host may stand for a description of another one's, which has the lock.
   bool stranger = true;
-  if (OnWorker() && KindOf(fd) == DescriptorKind::kNothing)
+  if (OnWorker() && MayShareOffset(fd))
     result = static_cast<int>(
         CallAtOrigin(fd, StreamCall::kLock, {operation, fd}, {}, &stranger, Interruption::kAllowed));
   return stranger ? real::flock(fd, operation) : result;

@@ -248,7 +248,7 @@ int timer_create(clockid_t clock, struct sigevent* event, timer_t* timer) {
 
 long syscall(long number, long a, long b, long c, long d, long e, long f) {
   long result;
-  if (HasMaps() && FileSyscall(number, a, b, c, d, e, f, &result)) return result;
+  if ((HasMaps() || OnWorker()) && FileSyscall(number, a, b, c, d, e, f, &result)) return result;
   if (!OnWorker()) return real::syscall(number, a, b, c, d, e, f);
   if (StartsWithPid(number) || GoesOnWithPid(number, a)) {
     long& pid = StartsWithPid(number) ? a : b;

@@ -32,6 +32,7 @@
 #include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/output_file.h"
+#include "preload/shared_file.h"
 #include "shim/wire/raw_syscall.h"
 
 // Exported by glibc since 2.1, declared nowhere. Weak: where one is missing, nothing is found.
@@ -52,9 +53,26 @@ ssize_t Read(FILE* stream, void* to, ssize_t size) {
                    [&] { return _IO_file_read(stream, to, size); });
 }
 
+// As libc's own does it.
+ssize_t WriteToShared(FILE* stream, const void* from, ssize_t size) {
+  ssize_t done = 0;
+  while (done < size) {
+    const ssize_t written = hooks::write(stream->_fileno, static_cast<const char*>(from) + done,
+                                         static_cast<size_t>(size - done));
+    if (written < 0) {
+      stream->_flags |= _IO_ERR_SEEN;
+      break;
+    }
+    done += written;
+  }
+  if (stream->_offset >= 0) stream->_offset += done;
+  return done;
+}
+
 // libc's own goes on until all is written, or says how much was.
 ssize_t Write(FILE* stream, const void* from, ssize_t size) {
   const int fd = stream->_fileno;
+  if (IsSharedFile(fd)) return WriteToShared(stream, from, size);
   const NotedOutput noted(fd, static_cast<size_t>(size));
   if (!IsMappedFile(fd)) return _IO_file_write(stream, from, size);
   OutputPlace place;

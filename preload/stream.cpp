@@ -53,6 +53,8 @@ DescriptorKind KindOfMark(long mark) {
       return DescriptorKind::kMessageQueue;
     case wire::StreamMark::kSignals:
       return DescriptorKind::kSignals;
+    case wire::StreamMark::kSharedFile:
+      return DescriptorKind::kSharedFile;
     case wire::StreamMark::kMappedFile:
       return DescriptorKind::kMappedFile;
     case wire::StreamMark::kMappedDirectory:

@@ -13,6 +13,7 @@
 #include "preload/message_queue.h"
 #include "preload/output_file.h"
 #include "preload/real.h"
+#include "preload/shared_file.h"
 #include "preload/signals.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
@@ -94,15 +95,21 @@ ssize_t write(int fd, const void* buffer, size_t size) {
     errno = EINVAL;
     return -1;
   }
-  if (IsMappedFile(fd)) {
-    OutputPlace place;
-    if (!BeforeFileOutput(fd, size, -1, &place)) return -1;
-    const ssize_t written = real::write(fd, buffer, size);
-    AfterFileOutput(fd, place, written);
-    return written;
-  }
-  if (!BeforeOutput(fd)) return -1;
-  return WithOutput(fd, [&] { return real::write(fd, buffer, size); });
+  const iovec part{const_cast<void*>(buffer), size};
+  if (IsSharedFile(fd))
+    return WriteShared(fd, size, [&](off_t place) { return real::pwritev2(fd, &part, 1, place, 0); });
+  const auto write = [&] { return real::write(fd, buffer, size); };
+  if (IsMappedFile(fd)) return WriteMapped(fd, size, -1, write);
+  return BeforeOutput(fd) ? WithOutput(fd, write) : -1;
+}
+ssize_t writev(int fd, const iovec* parts, int count) {
+  const size_t size = TotalSize(parts, count);
+  const NotedOutput noted(fd, size == 0 ? SIZE_MAX : size);
+  if (IsSharedFile(fd))
+    return WriteShared(fd, size, [&](off_t place) { return real::pwritev2(fd, parts, count, place, 0); });
+  const auto write = [&] { return real::writev(fd, parts, count); };
+  if (IsMappedFile(fd)) return WriteMapped(fd, size, -1, write);
+  return BeforeOutput(fd) ? WithOutput(fd, write) : -1;
 }
 int eventfd_read(int fd, eventfd_t* value) {
   return hooks::read(fd, value, sizeof *value) == sizeof *value ? 0 : -1;

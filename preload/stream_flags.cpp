@@ -18,6 +18,7 @@
 #include "preload/process_target.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/shared_file.h"
 #include "preload/stream.h"
 
 namespace elsewhere::preload {
@@ -123,7 +124,7 @@ int fcntl(int fd, int command, void* argument) {
     return LockMappedFile(fd, command, static_cast<struct flock*>(argument));
   // A plain file of this host may stand for a description of another one's, which has the lock.
   int locked;
-  if (IsDescriptionLock(command) && OnWorker() && KindOf(fd) == DescriptorKind::kNothing &&
+  if (IsDescriptionLock(command) && OnWorker() && MayShareOffset(fd) &&
       LockAtOrigin(&locked, fd, command, static_cast<struct flock*>(argument)))
     return locked;
   if (!IsElsewhere(fd) || !IsOfDescription(fd, command)) {

@@ -53,13 +53,9 @@ constexpr size_t NotedSize(ssize_t bytes) {
   return bytes == 0 ? SIZE_MAX : static_cast<size_t>(bytes);
 }
 // Output to a mapped file is also spoken of behind the call, when it is known how much was written.
-#define WRITES_FILE(R, name, P, A, fd, bytes, offset)                                 \
-  __attribute__((noinline, cold)) static R Mapped_##name P {                          \
-    OutputPlace place;                                                                \
-    if (!BeforeFileOutput(fd, static_cast<size_t>(bytes), offset, &place)) return -1; \
-    const R result = real::name A;                                                    \
-    AfterFileOutput(fd, place, static_cast<ssize_t>(result));                         \
-    return result;                                                                    \
+#define WRITES_FILE(R, name, P, A, fd, bytes, offset)                                         \
+  __attribute__((noinline, cold)) static R Mapped_##name P {                                  \
+    return WriteMapped(fd, static_cast<size_t>(bytes), offset, [&] { return real::name A; }); \
   }
 #define WRITES(R, name, P, A, fd, bytes)                  \
   WRITES_FILE(R, name, P, A, fd, bytes, -1)               \

@@ -18,13 +18,14 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   MovedPipe* const moved = MovedOf(ObjectOf(call));
   Mirror* const mirror = moved != nullptr ? nullptr : OfObject(call);
   wire::StreamControl control;
-  // A plain file's description has its locks at its origin; the process names its number.
-  const bool locks = operation == wire::StreamOperation::kCall &&
-                     (call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kLock) ||
-                      call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kRecordLock));
+  // A plain file's description has its locks and its offset at its origin; the process names its number.
+  const bool of_file = operation == wire::StreamOperation::kCall &&
+                       (call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kLock) ||
+                        call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kRecordLock) ||
+                        wire::MovesOffset(call.arguments[2]));
   control.stream = moved != nullptr    ? moved->name()
                    : mirror != nullptr ? mirror->id()
-                   : locks             ? files_.StreamOf(call.kernel_pid, static_cast<int>(call.arguments[4]))
+                   : of_file           ? files_.StreamOf(call.kernel_pid, static_cast<int>(call.arguments[4]))
                                        : 0;
   if (control.stream == 0) return agent_.Complete(id, -1, EBADF);
   control.request = numbers_.Next();
@@ -40,7 +41,11 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   }
   control.payload = call.payload;
   if (moved != nullptr) return moved->Control(id, control);
-  controls_[control.request] = Control{id, control.stream};
+  Control& made = controls_[control.request];
+  made.call = id;
+  made.stream = control.stream;
+  if (wire::MovesOffset(control.call))
+    made.advance = control.call == static_cast<int64_t>(wire::StreamCall::kAdvance) ? control.first : 0;
   const HostId origin = NextHop(control.stream);
   const auto send = [this, control, origin] { agent_.Send(origin, control); };
   if (mirror == nullptr) return send();

@@ -58,6 +58,8 @@ Mirrors::Mirrors(Agent& agent, Passing& passing)
   const auto answer = [this](uint64_t request, int64_t result, int error, std::span<const uint8_t> payload) {
     const auto found = controls_.find(request);
     if (found == controls_.end()) return;
+    if (found->second.advance && result >= 0)
+      files_.SetOffset(found->second.stream, result + *found->second.advance);
     if (!found->second.dropped) agent_.Complete(found->second.call, result, error, payload);
     controls_.erase(found);
   };
@@ -212,6 +214,10 @@ Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry, Desc
   if (files_.Has(entry.stream)) return files_.OpenAgain(entry, traits.grant);
   auto opened = mapped ? Result<Descriptor>(std::move(mapped)) : Rebuild(entry);
   if (!opened) return opened;
+  // What is appended goes behind the end, whoever writes.
+  constexpr int kWay = O_ACCMODE | O_APPEND;
+  if (static_cast<Kind>(entry.kind) == Kind::kPlainFile && (entry.status_flags & kWay) == O_RDWR)
+    fcntl(opened->get(), F_SETSIG, static_cast<int>(wire::StreamMark::kSharedFile));
   return files_.Add(entry, traits.grant, NextHop(entry.stream), std::move(*opened));
 }
 

@@ -67,6 +67,7 @@ class Mirrors {
     CallId call;
     StreamId stream = 0;
     bool dropped = false;
+    std::optional<int64_t> advance;  // the plain file's offset is so far behind the result
   };
 
   Result<Descriptor> Open(const wire::JobDescriptor& entry, Descriptor mapped);

@@ -214,6 +214,8 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
       return LockRecord(descriptor, control, answer);
     case StreamCall::kShutDown:
     case StreamCall::kShare:
+    case StreamCall::kAdvance:
+    case StreamCall::kTakeBack:
       break;  // OriginStream
   }
   errno = ENOSYS;

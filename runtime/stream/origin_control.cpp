@@ -99,6 +99,19 @@ int OriginStream::DescriptorOfLocker(wire::StreamControl& call) {
   return own.get();
 }
 
+// Of a plain file that processes of several hosts write to. The kernel orders these steps and the writes of
+// this host's own processes, so that no two are given the same place.
+wire::StreamControlled OriginStream::MoveOffset(const wire::StreamControl& control) {
+  const auto share = shares_.find(control.stream);
+  const bool back = control.call == static_cast<int64_t>(wire::StreamCall::kTakeBack);
+  if (share == shares_.end() || !CarriesOffset(kind_)) return {control.request, -1, EBADF, {}};
+  if (back && OffsetNow() == control.first) lseek(descriptor_.get(), control.third, SEEK_SET);
+  const off_t now = lseek(descriptor_.get(), back ? 0 : control.first, SEEK_CUR);
+  if (now < 0) return {control.request, -1, errno, {}};
+  share->second.offset = now;
+  return {control.request, back ? now : now - control.first, 0, {}};
+}
+
 wire::StreamControlled OriginStream::ShareFile(const wire::StreamControl& control) {
   SharedFiles* const files = agent_.shared_files();
   auto shared = files == nullptr || kind_ != Kind::kOutputFile
@@ -123,6 +136,7 @@ void OriginStream::MakeCall(HostId host, const wire::StreamControl& control) {
   }
   if (!closed_ && control.call == static_cast<int64_t>(wire::StreamCall::kShare))
     return send(ShareFile(control));
+  if (!closed_ && wire::MovesOffset(control.call)) return send(MoveOffset(control));
   if (!closed_ && control.operation == wire::StreamOperation::kCall) {
     const auto key = std::pair(control.stream, control.request);
     const auto done = [this, alive = std::weak_ptr(alive_), key, send](const wire::StreamControlled& made) {

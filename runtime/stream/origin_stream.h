@@ -163,6 +163,7 @@ class OriginStream {
   void MakeCall(HostId host, const wire::StreamControl& control);
   wire::StreamControlled ShareFile(const wire::StreamControl& control);
   void CancelCall(HostId host, const wire::StreamControl& control);
+  wire::StreamControlled MoveOffset(const wire::StreamControl& control);
   int DescriptorOfLocker(wire::StreamControl& call);
   uint64_t Window() const;
   void SendCredit(StreamId id, Share& share, bool last);

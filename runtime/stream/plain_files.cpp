@@ -43,6 +43,11 @@ void PlainFiles::Close(StreamId id) {
   files_.erase(found);
 }
 
+void PlainFiles::SetOffset(StreamId id, int64_t offset) {
+  const auto file = files_.find(id);
+  if (file != files_.end()) file->second.offset = lseek(file->second.descriptor.get(), offset, SEEK_SET);
+}
+
 void PlainFiles::TellOffsets() {
   for (auto& [id, file] : files_) {
     const off_t now = lseek(file.descriptor.get(), 0, SEEK_CUR);

@@ -40,6 +40,8 @@ class PlainFiles {
   // No process has it any more, and no job that is about to start.
   void Close(StreamId id);
 
+  // The origin has moved it on behalf of a process of this host.
+  void SetOffset(StreamId id, int64_t offset);
   // Tells the origins of offsets that moved here (Component::BeforeSend).
   void TellOffsets();
   // An origin's offset moved; it may name a file whose job is still on its way.

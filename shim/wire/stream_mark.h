@@ -13,6 +13,7 @@ namespace elsewhere::wire {
 
 enum class StreamMark : int {
   kNone = 0,
+  kSharedFile = 52,       // a plain file open for reading and writing, whose offset other hosts share
   kListener = 53,         // a listening socket: locally as kEvent
   kTimer = 54,            // a timerfd: as kEvent
   kMappedFile = 55,       // the local file of a mapped one (shim/wire/file_call.h)
@@ -26,7 +27,7 @@ enum class StreamMark : int {
   kMessageQueue = 63,  // a local queue that stands for one of home's (preload/message_queue.h)
   kSignals = 64,       // a signalfd of this host: its contents have the host's pids
 };
-inline constexpr int kFirstStreamMark = static_cast<int>(StreamMark::kListener);
+inline constexpr int kFirstStreamMark = static_cast<int>(StreamMark::kSharedFile);
 inline constexpr int kLastStreamMark = static_cast<int>(StreamMark::kSignals);
 
 }  // namespace elsewhere::wire

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "runtime/stream/descriptor.h"
+#include "shim/wire/stream_call.h"
 #include "shim/wire/stream_mark.h"
 #include "tests/unit/streams/two_hosts.h"
 
@@ -118,6 +119,34 @@ TEST_F(TwoHosts, AReadFileTakesItsOffsetThereAndBack) {
   ASSERT_TRUE(End(*child));
   EXPECT_EQ(lseek(in, 0, SEEK_CUR), 13);
   close(in);
+}
+
+TEST_F(TwoHosts, WritersOfAFileGetPlacesOfTheirOwn) {
+  using wire::StreamCall;
+  TemporaryFile file("0123456789");
+  lseek(file.descriptor, 0, SEEK_SET);
+  auto child = MustFork({file.descriptor});
+  const int remote = (*child)[file.descriptor];
+  EXPECT_EQ(fcntl(remote, F_GETSIG), static_cast<int>(wire::StreamMark::kSharedFile));
+  const auto at_origin = [&](StreamCall what, int64_t first, int64_t third = 0) {
+    Call call;
+    call.operation = abi::Operation::kAtOrigin;
+    call.kernel_pid = getpid();
+    call.arguments = {0, 0, static_cast<int64_t>(what), first, remote, third};
+    const auto* answer = Await(worker_->Make(call));
+    return answer == nullptr ? -2 : answer->result;
+  };
+  EXPECT_EQ(at_origin(StreamCall::kAdvance, 8), 0);
+  EXPECT_EQ(lseek(remote, 0, SEEK_CUR), 8);
+  ASSERT_EQ(write(file.descriptor, "home", 4), 4);
+  EXPECT_EQ(at_origin(StreamCall::kTakeBack, 8, 2), 12) << "the place of another was given away";
+  EXPECT_EQ(at_origin(StreamCall::kAdvance, 5), 12);
+  EXPECT_EQ(at_origin(StreamCall::kTakeBack, 17, 14), 14);
+  EXPECT_EQ(lseek(remote, 0, SEEK_CUR), 14);
+  EXPECT_EQ(lseek(file.descriptor, 0, SEEK_CUR), 14);
+  lseek(remote, 3, SEEK_SET);
+  EXPECT_EQ(at_origin(StreamCall::kAdvance, 1), 3) << "where the writer has gone to";
+  EXPECT_TRUE(home_->report().notes.empty());
 }
 
 TEST_F(TwoHosts, WhatTwoHostsReadAtTheSameTimeIsSaid) {
