@@ -200,5 +200,30 @@ TEST_F(BytesAwaited, BothEndsCanBePassedHome) {
   close(sockets[1]);
 }
 
+// It has been sent, and still is in the stand-in.
+TEST_F(Moves, WhatWasCopiedForAnEndIsReadOnce) {
+  ForkBoth();
+  auto other = MustFork({ends_[1]});
+  CloseAtHome();
+  SetNonBlocking(writer());
+  std::string written, seen;
+  for (int idle = 0, next = 0; idle < 30; Turn(), ++idle) {
+    for (std::string block; Put(writer(), block = std::to_string(next) + std::string(2060, ',')) > 0;
+         ++next) {
+      written += block;
+      idle = 0;
+    }
+  }
+  EXPECT_TRUE(End(*other, false, 10000));
+  for (int i = 0; i < kLooks; ++i) seen += *ReadOrSwitch(1);
+  Settle();
+  while (seen.size() < written.size()) {
+    const auto more = ReadOrSwitch(4096);
+    ASSERT_TRUE(more && !more->empty()) << seen.size() << " of " << written.size();
+    seen += *more;
+  }
+  EXPECT_TRUE(seen == written);
+}
+
 }  // namespace
 }  // namespace elsewhere::runtime
