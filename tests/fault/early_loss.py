@@ -3,19 +3,16 @@
 
 Usage: early_loss.py LAUNCHER image|job|back
 
-image: while the store, a server of this test's, takes the image: the child runs on the worker that replaces it.
+image: while the store takes the image: the child runs on the worker that replaces it.
 job: while the job waits in the worker, which is stopped: the child runs at home, or there.
 back: the same, with more descriptors than go in one packet.
 """
-import hashlib
-import http.server
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import urllib.parse
 
 import kill_one
 import leftovers
@@ -52,69 +49,19 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-class Store(http.server.BaseHTTPRequestHandler):
-    """As much of S3 as a session uses. The first pack waits until it is let in."""
-    protocol_version = "HTTP/1.1"
-    objects, coming, let_in = {}, threading.Event(), threading.Event()
+class Store:
+    """An S3 server, started by tests/s3/rgw, that gets the first pack when it is let in."""
+    def __init__(self):
+        from proxy import Proxy
+        self.coming, self.let_in = threading.Event(), threading.Event()
+        self.environment = {"AWS_ENDPOINT_URL": Proxy(os.environ["S3_ENDPOINT"], self.hold).url}
+        self.name = f"s3://{os.environ['S3_BUCKET']}/early_loss"
 
-    def answer(self, status, body=b"", **headers):
-        self.send_response(status)
-        for name, value in {"Content-Length": len(body), **headers}.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_PUT(self):
-        data = self.rfile.read(int(self.headers["Content-Length"]))
-        if "/packs/" in self.path:
+    def hold(self, request, _):
+        line = (request or b"").partition(b"\r\n")[0]
+        if line.startswith(b"PUT ") and b"/packs/" in line:
             self.coming.set()
             self.let_in.wait()
-        self.objects[self.path] = data
-        self.answer(200, ETag=f'"{hashlib.md5(data).hexdigest()}"')
-
-    def do_GET(self):
-        path, _, query = self.path.partition("?")
-        if "list-type" in query:
-            return self.list(path, urllib.parse.parse_qs(query).get("prefix", [""])[0])
-        data = self.objects.get(path)
-        if data is None:
-            return self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
-        headers = {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "Last_Modified": self.date_time_string()}
-        wanted = self.headers.get("Range")
-        if wanted is None:
-            return self.answer(200, data, **headers)
-        first, last = (int(word) for word in wanted.removeprefix("bytes=").split("-"))
-        part = data[first:last + 1]
-        self.answer(206, part, Content_Range=f"bytes {first}-{first + len(part) - 1}/{len(data)}", **headers)
-
-    do_HEAD = do_GET
-
-    def list(self, path, prefix):
-        keys = [key.removeprefix(path.rstrip("/") + "/") for key in self.objects]
-        found = "".join(f"<Contents><Key>{key}</Key><Size>1</Size><ETag>x</ETag><LastModified>2026-01-01T00:00:00.000Z"
-                        "</LastModified></Contents>" for key in keys if key.startswith(prefix))
-        self.answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode())
-
-    def do_DELETE(self):
-        self.objects.pop(self.path, None)
-        self.answer(204)
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.objects.clear()
-        self.answer(200, b"<DeleteResult></DeleteResult>")
-
-    def log_message(self, *_):
-        pass
-
-
-def served():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "here"}
 
 
 def holds_no_pipe(pid):
@@ -136,9 +83,10 @@ def main():
     pipes = "300" if case == "back" else "5"
     command = ["/usr/bin/python3", "-c", PROGRAM, pipes]
     native = subprocess.run(command, input="go\n", capture_output=True, text=True, check=True)
-    environment, store = (served(), ["--store", "s3://bucket/here"]) if case == "image" else ({}, [])
+    store = Store() if case == "image" else None
+    options, environment = (["--store", store.name], store.environment) if store else ([], {})
     with tempfile.TemporaryFile("w+") as errors:
-        job = subprocess.Popen([launcher, "run", "--workers", "1", *store, "--", *command], text=True, stderr=errors,
+        job = subprocess.Popen([launcher, "run", "--workers", "1", *options, "--", *command], text=True, stderr=errors,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **environment})
         output = [job.stdout.readline()]
         session = kill_one.until(lambda: (lambda found: found if found.workers else None)(kill_one.Session(job.pid)))
@@ -151,15 +99,16 @@ def main():
         while not output[-1].startswith("forked") and job.poll() is None:
             output.append(job.stdout.readline())
         wrong = []
-        if case == "image":
-            if not Store.coming.wait(kill_one.SECONDS):
+        if store:
+            if not store.coming.wait(kill_one.SECONDS):
                 wrong.append("no image comes")
         elif not kill_one.until(lambda: holds_no_pipe(int(output[-1].split()[1]))):
             wrong.append("the deputy keeps its pipes")
         os.kill(worker, signal.SIGKILL)
-        if case == "image" and not kill_one.until(lambda: kill_one.Session(job.pid).workers not in ([], [worker])):
-            wrong.append("the worker is not replaced")
-        Store.let_in.set()
+        if store:
+            if not kill_one.until(lambda: kill_one.Session(job.pid).workers not in ([], [worker])):
+                wrong.append("the worker is not replaced")
+            store.let_in.set()
         try:
             output += job.stdout.readlines()
             job.wait(kill_one.SECONDS)

@@ -6,14 +6,13 @@ fsync confirmed is in the store, everything else ended with an errno and, where 
 import errno
 import json
 import os
-import random
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from proxy import Proxy
 
 elsewhere = sys.argv[1]
 endpoint, bucket = os.environ["S3_ENDPOINT"], os.environ["S3_BUCKET"]
@@ -47,50 +46,6 @@ for number in range(60):
         said["error"] = error.errno
     print(json.dumps(said), flush=True)
 """
-
-
-class Proxy:
-    """Forwards to the server; `fault(request, draw)` says what becomes of a piece of traffic instead: None, bytes to
-    answer, or the number of bytes of it that arrive before the connection is reset."""
-
-    def __init__(self, fault):
-        self.fault, self.faults = fault, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        for number in range(1 << 30):
-            client, _ = self.listener.accept()
-            server = socket.create_connection(("127.0.0.1", int(endpoint.rsplit(":", 1)[1])))
-            for one in (client, server):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for request, here, there in ((True, client, server), (False, server, client)):
-                threading.Thread(target=self.carry, args=(request, here, there, number), daemon=True).start()
-
-    def carry(self, request, here, there, number):
-        draw = random.Random(number * 2 + request)
-        try:
-            while piece := here.recv(65536):
-                what = self.fault(piece if request else None, draw)
-                if what is None:
-                    there.sendall(piece)
-                    continue
-                self.faults += 1
-                if isinstance(what, bytes):
-                    here.sendall(what)
-                else:
-                    there.sendall(piece[:what])
-                    here.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                break
-        except OSError:
-            pass
-        for one in (here, there):
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            one.close()
 
 
 def answer(status, body=b"", headers=b""):
@@ -139,7 +94,7 @@ def bad_network(seed):
         return answer(draw.choice([b"500 Internal Server Error", b"503 Slow Down", b"503 Slow Down", b"403 Forbidden",
                                    b"404 Not Found"]))
 
-    proxy = Proxy(fault)
+    proxy = Proxy(endpoint, fault)
     prefix = f"bad {seed}"
     for attempt in range(10):  # the check of the map before the program starts may meet a fault, and says so
         result = run(prefix, "/usr/bin/python3", "-c", JOB, str(seed), environment={"AWS_ENDPOINT_URL": proxy.url})
@@ -168,7 +123,7 @@ def wrong_clock():
         return answer(b"403 Forbidden", SKEWED, b"Date: " + date + b"\r\n")
 
     result = run("clock", "sh", "-c", "echo late > /data/file; cat /data/file",
-                 environment={"AWS_ENDPOINT_URL": Proxy(fault).url})
+                 environment={"AWS_ENDPOINT_URL": Proxy(endpoint, fault).url})
     assert told.is_set() and result.stdout == "late\n", result
 
 
