@@ -16,7 +16,6 @@ namespace elsewhere::runtime::stream {
 // hosts together get more than the least only as long as somebody reads.
 uint64_t OriginStream::Window() const {
   if (kind_ != Kind::kPipeWrite) return wire::kStreamWindow;
-  is_read_ = is_read_ || flowed_ > BytesWaiting(pump()) + wire::kPipeWindow;
   return std::max(wire::kLeastPipeWindow,
                   is_read_ ? wire::kPipeWindow / std::max<size_t>(shares_.size(), 1) : 0);
 }
@@ -81,6 +80,7 @@ void OriginStream::NoteProgress(uint64_t bytes) {
     is_read_ = false;
   }
   flowed_ += bytes;
+  is_read_ = is_read_ || (flowed_ > wire::kPipeWindow && flowed_ > BytesWaiting(pump()) + wire::kPipeWindow);
   if (queue_.empty()) {
     refuses_since_.reset();
   } else if (bytes > 0 || !refuses_since_) {

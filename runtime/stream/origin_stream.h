@@ -223,8 +223,8 @@ class OriginStream {
   std::map<StreamId, Share> shares_;
   WriteQueue queue_;
   std::optional<std::chrono::steady_clock::time_point> refuses_since_;  // while bytes wait for room
-  uint64_t flowed_ = 0;           // bytes that went in since it had refused for kRoomPatience
-  mutable bool is_read_ = false;  // more of these than it may hold
+  uint64_t flowed_ = 0;   // bytes that went in since it had refused for kRoomPatience
+  bool is_read_ = false;  // more of these than it may hold
   EventLoop::TimerId standstill_ = 0;
   // What a full pipe held when it was made larger, until somebody has read. Less than its size: a page is not
   // always filled.
