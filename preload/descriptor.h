@@ -62,8 +62,8 @@ enum class DescriptorKind : uint8_t {
   kMappedDirectory = 11,
   kTimer = 12,       // a timerfd of another host, as kEvent
   kListener = 13,    // a listening socket elsewhere
-  kSharedFile = 15,  // on a worker: preload/shared_file.h
   kHomeQueue = 14,   // at home: a message queue that other hosts may have, too (preload/home_queue.h)
+  kSharedFile = 15,  // on a worker: preload/shared_file.h
 };
 
 inline DescriptorKind KindOf(int fd) {

@@ -2,11 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 
-#include "preload/by_name.h"
-#include "preload/hooks.h"
-#include "preload/real.h"
 #include "preload/stream.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -43,23 +39,6 @@ void ReturnPlace(int fd, size_t bytes, off_t place, ssize_t written) {
   CallAtOrigin(fd, StreamCall::kTakeBack, {place + reserved, fd, place + (written > 0 ? written : 0)}, {},
                &stranger);
   errno = before;
-}
-
-ssize_t CopyToShared(int from, off_t* offset, int to, size_t size, bool waits) {
-  char piece[16384];
-  if (size > sizeof piece) size = sizeof piece;
-  pollfd input{from, POLLIN, 0};
-  if (!waits && hooks::poll(&input, 1, 0) == 0) {
-    errno = EAGAIN;
-    return -1;
-  }
-  const ssize_t got =
-      offset != nullptr ? by_name::pread(from, piece, size, *offset) : hooks::read(from, piece, size);
-  if (got <= 0) return got;
-  const ssize_t written = hooks::write(to, piece, static_cast<size_t>(got));
-  if (offset != nullptr && written > 0) *offset += written;
-  if (offset == nullptr && written < got) hooks::lseek(from, (written > 0 ? written : 0) - got, SEEK_CUR);
-  return written;
 }
 
 }  // namespace elsewhere::preload

@@ -36,7 +36,4 @@ ssize_t WriteShared(int fd, size_t bytes, Write write) {
   return written;
 }
 
-// sendfile and splice to such a file, a piece of it: how much `from` has is known when it was read.
-ssize_t CopyToShared(int from, off_t* offset, int to, size_t size, bool waits);
-
 }  // namespace elsewhere::preload

@@ -80,7 +80,8 @@ void OriginStream::NoteProgress(uint64_t bytes) {
     is_read_ = false;
   }
   flowed_ += bytes;
-  is_read_ = is_read_ || (flowed_ > wire::kPipeWindow && flowed_ > BytesWaiting(pump()) + wire::kPipeWindow);
+  if (kind_ == Kind::kPipeWrite && !is_read_ && flowed_ > wire::kPipeWindow)
+    is_read_ = flowed_ > BytesWaiting(pump()) + wire::kPipeWindow;
   if (queue_.empty()) {
     refuses_since_.reset();
   } else if (bytes > 0 || !refuses_since_) {

@@ -37,13 +37,13 @@ enum class StreamCall : int64_t {
   // answer: struct flock
   kRecordLock = 26,
   kReadAt = 27,  // bytes, offset, RWF_* flags; answer: the bytes. offset -1: where the description is
+  kShare = 28,   // session pid of the caller, who wants to map it; answer: SharedFile
   // A plain file's offset: bytes, number. It goes behind so many bytes, which are the caller's to write.
   // Result: where they begin.
   kAdvance = 29,
   // Their end, number, where what was written of them ends: the offset goes back, unless it has gone on.
   // Result: where it is.
   kTakeBack = 30,
-  kShare = 28,  // session pid of the caller, who wants to map it; answer: SharedFile
 };
 
 constexpr bool MovesOffset(int64_t call) {

@@ -149,6 +149,9 @@ static void WritesLess(const char* directory) {
     errno = 0;
     const ssize_t bad = write(fd, nowhere, 8);
     printf("%zd, %s, offset %ld\n", bad, strerror(errno), (long)lseek(fd, 0, SEEK_CUR));
+    errno = 0;
+    const ssize_t from_nowhere = sendfile(fd, source, nowhere, 8);
+    printf("%zd, %s\n", from_nowhere, strerror(errno));
     fflush(stdout);
     _exit(0);
   }
