@@ -92,9 +92,13 @@ inline void SetKind(int fd, DescriptorKind kind) {
   descriptor_kinds[number].store(static_cast<uint8_t>(kind), std::memory_order_relaxed);
 }
 
+// Of what was written there, some may wait for room at its origin.
+inline bool MayBeFull(DescriptorKind kind) {
+  return kind == DescriptorKind::kPipeWrite || kind == DescriptorKind::kSocket;
+}
+
 // Which descriptors this thread has written objects elsewhere through since it last released something
-// (abi::WroteTo). Behind the window of a stream that others have filled only what these had is waited for
-// (runtime/stream/README.md).
+// (abi::WroteTo): what is waited for at its next release (runtime/stream/README.md).
 extern constinit thread_local uint64_t written_to;
 
 // Of a file that is written at home: where memory of this host has what is in such files, what was written is
@@ -104,9 +108,8 @@ void AwaitWritten(int fd);
 // Around an output. Before it for handlers that run in between, behind it for other threads that look.
 class NotedOutput {
  public:
-  // `bytes`: at most.
-  NotedOutput(int fd, size_t bytes)
-      : fd_(fd), counts_(IsOutput(KindOf(fd))), written_(abi::WroteTo(fd, bytes)) {
+  explicit NotedOutput(int fd)
+      : fd_(fd), counts_(IsOutput(KindOf(fd))), written_(abi::WroteTo(fd, MayBeFull(KindOf(fd)))) {
     Count();
   }
   NotedOutput(const NotedOutput&) = delete;

@@ -20,7 +20,7 @@ namespace {
 
 template <class Move>
 ssize_t Between(int from, const off_t* offset, int to, const off_t* to_offset, size_t size, Move move) {
-  const NotedOutput noted(to, size);
+  const NotedOutput noted(to);
   for (const off_t* each : {offset, to_offset}) {
     if (each != nullptr && !IsReadable(each, sizeof *each)) return move();
   }
@@ -99,7 +99,7 @@ ssize_t splice(int fd, off_t* offset, int to, off_t* to_offset, size_t size, uns
   });
 }
 ssize_t tee(int fd, int to, size_t size, unsigned flags) {
-  const NotedOutput noted(to, size);
+  const NotedOutput noted(to);
   return BetweenPipes(fd, size, flags, [&] { return real::tee(fd, to, size, flags); });
 }
 

@@ -413,7 +413,7 @@ ssize_t preadv2(int fd, const struct iovec* parts, int count, off_t offset, int 
   return WithInput(fd, bytes, (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0, read);
 }
 ssize_t pwritev2(int fd, const struct iovec* parts, int count, off_t offset, int flags) {
-  const NotedOutput noted(fd, SIZE_MAX);
+  const NotedOutput noted(fd);
   if (IsOutputFile(fd)) return output::pwritev2(fd, parts, count, offset, flags);
   if (IsSharedFile(fd) && offset == -1 && (flags & RWF_APPEND) == 0)
     return WriteShared(fd, TotalSize(parts, count),

@@ -73,7 +73,7 @@ ssize_t WriteToShared(FILE* stream, const void* from, ssize_t size) {
 ssize_t Write(FILE* stream, const void* from, ssize_t size) {
   const int fd = stream->_fileno;
   if (IsSharedFile(fd)) return WriteToShared(stream, from, size);
-  const NotedOutput noted(fd, static_cast<size_t>(size));
+  const NotedOutput noted(fd);
   if (!IsMappedFile(fd)) return _IO_file_write(stream, from, size);
   OutputPlace place;
   if (!BeforeFileOutput(fd, static_cast<size_t>(size), -1, &place)) {

@@ -154,18 +154,18 @@ class ClosingListener {
 // An ioctl whose argument is a structure, on a terminal at home.
 int TerminalAtHome(int fd, unsigned long request, void* argument);
 
-// Whether what this process wrote to objects elsewhere is known to have left it: three loads.
+// Whether what this process wrote to objects elsewhere is known to have left it, and what this thread wrote
+// to be in: three loads.
 extern constinit std::atomic<uint64_t> outputs_sent;  // what `outputs` was when nothing was unsent
 inline bool OutputIsSent() {
-  // What may be torn where it meets what others write is not (runtime/stream/README.md).
-  return (written_to & abi::kWroteLarge) == 0 &&
+  return (written_to & abi::kWroteAhead) == 0 &&
          outputs_sent.load(std::memory_order_relaxed) == outputs.load(std::memory_order_acquire);
 }
 // False only if all of it has left. Where it is not known yet, one system call for each such descriptor.
 bool LookForUnsentOutput(uint64_t now);
 inline bool MayHaveUnsentOutput() {
   if (OutputIsSent()) return false;
-  return (written_to & abi::kWroteLarge) != 0 || LookForUnsentOutput(outputs.load(std::memory_order_acquire));
+  return (written_to & abi::kWroteAhead) != 0 || LookForUnsentOutput(outputs.load(std::memory_order_acquire));
 }
 
 // FIONREAD where it is, or -1.

@@ -89,7 +89,7 @@ ssize_t readv(int fd, const iovec* parts, int count) {
   return count > 0 ? ReadEvent(fd, parts[0].iov_base, parts[0].iov_len) : real::readv(fd, parts, count);
 }
 ssize_t write(int fd, const void* buffer, size_t size) {
-  const NotedOutput noted(fd, size);
+  const NotedOutput noted(fd);
   if (KindOf(fd) == DescriptorKind::kEvent) return WriteEvent(fd, buffer, size);
   if (KindOf(fd) == DescriptorKind::kTimer) {
     errno = EINVAL;
@@ -104,7 +104,7 @@ ssize_t write(int fd, const void* buffer, size_t size) {
 }
 ssize_t writev(int fd, const iovec* parts, int count) {
   const size_t size = TotalSize(parts, count);
-  const NotedOutput noted(fd, size == 0 ? SIZE_MAX : size);
+  const NotedOutput noted(fd);
   if (IsSharedFile(fd))
     return WriteShared(fd, size, [&](off_t place) { return real::pwritev2(fd, parts, count, place, 0); });
   const auto write = [&] { return real::writev(fd, parts, count); };

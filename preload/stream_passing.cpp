@@ -103,13 +103,13 @@ int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* tim
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-  const NotedOutput noted(fd, SIZE_MAX);
+  const NotedOutput noted(fd);
   if (!IsReadable(message, sizeof *message)) return real::sendmsg(fd, message, flags);
   return BeforeOutput(fd) && CanPass(fd, *message) ? real::sendmsg(fd, message, flags) : -1;
 }
 
 int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
-  const NotedOutput noted(fd, SIZE_MAX);
+  const NotedOutput noted(fd);
   if (!IsReadable(messages, count * sizeof *messages)) return real::sendmmsg(fd, messages, count, flags);
   if (!BeforeOutput(fd)) return -1;
   unsigned passable = 0;

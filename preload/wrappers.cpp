@@ -48,10 +48,6 @@ namespace elsewhere::preload {
       return Ask_##name A;                                            \
     return real::name A;                                              \
   }
-// 0: not known before the call.
-constexpr size_t NotedSize(ssize_t bytes) {
-  return bytes == 0 ? SIZE_MAX : static_cast<size_t>(bytes);
-}
 // Output to a mapped file is also spoken of behind the call, when it is known how much was written.
 #define WRITES_FILE(R, name, P, A, fd, bytes, offset)                                         \
   __attribute__((noinline, cold)) static R Mapped_##name P {                                  \
@@ -60,7 +56,7 @@ constexpr size_t NotedSize(ssize_t bytes) {
 #define WRITES(R, name, P, A, fd, bytes)                  \
   WRITES_FILE(R, name, P, A, fd, bytes, -1)               \
   __attribute__((noinline, cold)) static R Ask_##name P { \
-    const NotedOutput noted(fd, NotedSize(bytes));        \
+    const NotedOutput noted(fd);                          \
     if (IsMappedFile(fd)) return Mapped_##name A;         \
     if (!BeforeOutput(fd)) return -1;                     \
     return WithOutput(fd, [&] { return real::name A; });  \
@@ -73,7 +69,7 @@ constexpr size_t NotedSize(ssize_t bytes) {
 #define WRITES_AT(R, name, P, A, fd, bytes, offset)           \
   WRITES_FILE(R, name, P, A, fd, bytes, offset)               \
   __attribute__((noinline, cold)) static R Ask_##name P {     \
-    const NotedOutput noted(fd, NotedSize(bytes));            \
+    const NotedOutput noted(fd);                              \
     if (IsOutputFile(fd)) return output::name A;              \
     return IsMappedFile(fd) ? Mapped_##name A : real::name A; \
   }                                                           \

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -123,10 +124,18 @@ class Component {
     bool ended = false;
     bool killed = false;
     uint64_t wrote = 0;
+    // What is released stays on this host: it is enough that the bytes are sent. The streams where they may
+    // not be in yet are added here, for who lets it go further (AwaitIn). Not kept behind the call.
+    std::set<wire::StreamId>* ahead = nullptr;
   };
   virtual void Drain(const Process& /*process*/, DrainReason /*reason*/, std::function<void()> done) {
     done();
   }
+
+  // Before the last Drain of a process: no component has forgotten it yet.
+  virtual void ProcessEnding(const Process& /*process*/) {}
+  // Worker: `done` when what was sent to these is in.
+  virtual void AwaitIn(const std::set<wire::StreamId>& /*streams*/, std::function<void()> done) { done(); }
 
   // Home: a process, a deputy or a nested deputy said Hello. `parent`: who forked it, if that is known here;
   // for a nested deputy its caller's deputy.
@@ -290,6 +299,9 @@ class Agent {
       done();
     });
   }
+
+  // What a Drain has put into DrainReason::ahead.
+  virtual void AwaitIn(const std::set<wire::StreamId>& /*streams*/, std::function<void()> done) { done(); }
 
   // Ends the session with one line for the user. Returns; nothing new is started afterwards.
   virtual void Fatal(std::string message) = 0;

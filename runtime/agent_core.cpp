@@ -323,6 +323,9 @@ void AgentCore::TellRegistered(const Process& process, int32_t parent_pid) {
 }
 
 void AgentCore::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
+  if (reason.ended) {
+    for (auto& component : components_) component->ProcessEnding(process);
+  }
   DrainFrom(0, process, reason, std::move(done));
 }
 
@@ -333,6 +336,18 @@ void AgentCore::DrainFrom(size_t index, Process process, Component::DrainReason 
   Component& component = *components_[index];
   component.Drain(process, reason, [this, index, process, reason, done = std::move(done)]() mutable {
     DrainFrom(index + 1, process, reason, std::move(done));
+  });
+}
+
+void AgentCore::AwaitIn(const std::set<wire::StreamId>& streams, std::function<void()> done) {
+  AwaitInFrom(0, streams, std::move(done));
+}
+
+void AgentCore::AwaitInFrom(size_t index, std::set<wire::StreamId> streams, std::function<void()> done) {
+  if (index == components_.size()) return done();
+  Component& component = *components_[index];
+  component.AwaitIn(streams, [this, index, streams, done = std::move(done)]() mutable {
+    AwaitInFrom(index + 1, std::move(streams), std::move(done));
   });
 }
 

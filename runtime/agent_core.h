@@ -111,6 +111,7 @@ class AgentCore final : public Agent {
   const Process* FindKernelPid(int32_t kernel_pid) const override;
   const Process* FindSessionPid(int32_t session_pid) const override;
   void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) override;
+  void AwaitIn(const std::set<wire::StreamId>& streams, std::function<void()> done) override;
   void Fatal(std::string message) override;
   bool ending() const override { return ending_; }
 
@@ -160,6 +161,7 @@ class AgentCore final : public Agent {
   void OpenMessage(const broker::InboxReader::Message& message);
   void Deliver(HostId from, std::span<const uint8_t> bytes);
   void RefuseMessage(HostId from, const std::string& what) override;
+  void AwaitInFrom(size_t index, std::set<wire::StreamId> streams, std::function<void()> done);
   void DrainFrom(size_t index, Process process, Component::DrainReason reason, std::function<void()> done);
 
   const Options options_;

@@ -71,6 +71,10 @@ class Streams : public Component {
     DrainAtHome(process, reason, std::move(done));
   }
 
+  void AwaitIn(const std::set<wire::StreamId>& streams, std::function<void()> done) override {
+    mirrors_.AwaitIn(streams, std::move(done));
+  }
+
   void BeforeSend(HostId /*to*/) override {
     origins_.BeforeSend();
     mirrors_.BeforeSend();

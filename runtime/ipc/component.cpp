@@ -53,14 +53,21 @@ class Ipc final : public Component, private SharedFiles {
     calls_.BeforeSend(to);
     if (!agent_.published()) segments_.Publish();
   }
+  void ProcessEnding(const Process& process) override {
+    if (!agent_.is_home()) calls_.ProcessEnding(process);
+  }
   void Drain(const Process& process, DrainReason reason, std::function<void()> done) override {
-    if (reason.ended) {
-      objects_.LookForDeaths();
-      if (!agent_.is_home()) calls_.ProcessEnded(process.kernel_pid);
-      if (!agent_.is_home() && calls_.processes().empty()) objects_.ReturnLeases();
+    if (!reason.ended) {
+      segments_.Publish();
+      return done();
     }
-    if (!reason.ended) segments_.Publish();  // that it ended is said in a message, which publishes
-    done();
+    // That it ended is said in a message, which publishes.
+    objects_.LookForDeaths();
+    if (agent_.is_home()) return done();
+    calls_.ProcessEnded(process.kernel_pid, [this, done = std::move(done)] {
+      if (calls_.processes().empty()) objects_.ReturnLeases();
+      done();
+    });
   }
   void ProcessGone(const Process& process) override;
   void CallDropped(CallId id) override {

@@ -225,16 +225,23 @@ void SemaphoreCalls::EndLease(uint64_t object) {
   DrainAll();
   const int32_t poster = wire::UnsentBy(wire::UnsentOf(cell)->exchange(0));
   const uint64_t wrote = wire::WroteOf(cell)->exchange(0);
+  std::set<wire::StreamId>& ahead = ahead_[object];
   const Process* process = poster != 0 ? agent_.FindKernelPid(poster) : nullptr;
-  if (process == nullptr) return semaphores_.Return(object, count);
   leaving_[object];
-  agent_.Drain(*process, {.wrote = wrote}, [this, object, count] { GiveBack(object, count); });
+  const auto await = [this, object, count] {
+    const auto left = ahead_.extract(object);
+    agent_.AwaitIn(left.mapped(), [this, object, count] { GiveBack(object, count); });
+  };
+  if (process == nullptr) return await();
+  agent_.Drain(*process, {.wrote = wrote, .ahead = &ahead}, await);
 }
 
 void SemaphoreCalls::GiveBack(uint64_t object, uint32_t count) {
   semaphores_.Return(object, count);
   const auto asked = leaving_.extract(object);
   for (const auto& again : asked.mapped()) again();
+  if (!leaving_.empty()) return;
+  for (const auto& done : std::exchange(when_left_, {})) done();
 }
 
 // The dead ask for nothing, but what they posted is posted.
@@ -261,7 +268,16 @@ void SemaphoreCalls::Settle(CallId id, const Call& call) {
     agent_.Complete(id, 0);
   };
   if (process == nullptr) return settled();
-  agent_.Drain(*process, {.wrote = wrote}, settled);
+  agent_.Drain(*process, {.wrote = wrote, .ahead = &ahead_[ObjectOf(call)]}, settled);
+}
+
+// Its bytes are sent with its end, but need not be in when somebody elsewhere gets what it has posted.
+void SemaphoreCalls::ProcessEnding(const Process& process) {
+  for (const uint64_t object : lent_) {
+    wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
+    if (wire::UnsentBy(wire::UnsentOf(cell)->load()) != process.kernel_pid) continue;
+    agent_.Drain(process, {.wrote = wire::WroteOf(cell)->load(), .ahead = &ahead_[object]}, [] {});
+  }
 }
 
 void SemaphoreCalls::DrainAll() {
@@ -298,20 +314,23 @@ void SemaphoreCalls::OnForgotten(uint64_t object) {
   wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
   if (cell->object.load() != object) return;
   lent_.erase(object);
+  ahead_.erase(object);
   wire::EndLease(cell);
   cell->object.store(0);
 }
 
 // What it may have lent must not be this worker's when nobody of the session is here.
-void SemaphoreCalls::ProcessEnded(int32_t kernel_pid) {
-  if (processes_.erase(kernel_pid) == 0 || !processes_.empty()) return;
+void SemaphoreCalls::ProcessEnded(int32_t kernel_pid, std::function<void()> done) {
+  if (processes_.erase(kernel_pid) == 0 || !processes_.empty()) return done();
   const std::vector<uint64_t> objects(lent_.begin(), lent_.end());
   for (const uint64_t object : objects) EndLease(object);
   semaphores_.ReturnParts();
+  if (leaving_.empty()) return done();
+  when_left_.push_back(std::move(done));
 }
 
 void SemaphoreCalls::ProcessGone(int32_t kernel_pid) {
-  ProcessEnded(kernel_pid);
+  ProcessEnded(kernel_pid, [] {});
   // It may have died between being woken and taking what it was woken for.
   for (const uint64_t object : lent_)
     wire::SemaphoreWakeAll(wire::LeaseCell<wire::Semaphore>(&agent_.table(), object));

@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -52,7 +53,9 @@ class SemaphoreCalls {
   // Of a worker's processes.
   void ProcessStarted(int32_t kernel_pid) { processes_.insert(kernel_pid); }
   const std::unordered_set<int32_t>& processes() const { return processes_; }
-  void ProcessEnded(int32_t kernel_pid);  // it is not yet said
+  void ProcessEnding(const Process& process);
+  // It is not yet said; `done` when what was this worker's is home, where it was the last.
+  void ProcessEnded(int32_t kernel_pid, std::function<void()> done);
   void ProcessGone(int32_t kernel_pid);
   void HostGone(HostId host);
 
@@ -114,6 +117,9 @@ class SemaphoreCalls {
   std::unordered_set<uint64_t> lent_;
   // Leases that end when what was written before their posts has been sent; what is asked meanwhile.
   std::unordered_map<uint64_t, std::vector<std::function<void()>>> leaving_;
+  std::vector<std::function<void()>> when_left_;  // all of them
+  // What processes had written before they posted what is lent here, and may not be in.
+  std::unordered_map<uint64_t, std::set<wire::StreamId>> ahead_;
   std::unordered_set<int32_t> processes_;
   uint64_t last_waiter_ = 0;
   // Their cells are then not those of as many pthread objects (shared_objects.h), which are counted from 1.

@@ -64,7 +64,10 @@ void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::
   if (streams == nullptr) return done();
   if (!reason.ended) {
     ForwardWritten(*streams);
-    return WhenIn(WrittenBy(process, streams, reason.wrote), std::move(done));
+    const StreamSet own = WrittenBy(process, streams, reason.wrote);
+    if (reason.ahead == nullptr) return WhenIn(own, std::move(done));
+    reason.ahead->insert(own->begin(), own->end());
+    return WhenSent(own, std::move(done));
   }
   // Its bytes go whatever the window says, since they are written; home waits for them to be in.
   for (const StreamId id : *streams) {
@@ -86,23 +89,32 @@ void Mirrors::ForwardWritten(const std::vector<StreamId>& streams) {
 // What others have written there is no concern of its: they would be at it, and what it releases may be
 // what their reader waits for, the lock of a queue.
 Mirrors::StreamSet Mirrors::WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote) {
-  const bool large = (wrote & abi::kWroteLarge) != 0;
-  const auto may_wait = [this, large](StreamId id) {
-    const Mirror* const mirror = OfStream(id);
-    return mirror != nullptr && (mirror->blocked() || (large && mirror->unacknowledged()));
-  };
   auto own = std::make_shared<std::vector<StreamId>>();
-  if (wrote == 0) return own;
-  std::copy_if(streams->begin(), streams->end(), std::back_inserter(*own), may_wait);
+  if ((wrote & abi::kWroteAhead) == 0) return own;
+  std::copy_if(streams->begin(), streams->end(), std::back_inserter(*own),
+               [this](StreamId id) { return MayBeAhead(id); });
   if (own->empty() || (wrote & abi::kWroteAny) != 0) return own;
   std::set<StreamId> written;
-  for (wrote &= ~abi::kWroteLarge; wrote != 0; wrote &= wrote - 1) {
+  for (wrote &= ~abi::kWroteAhead; wrote != 0; wrote &= wrote - 1) {
     const auto object = ObjectAt(process.kernel_pid, std::countr_zero(wrote));
     if (!object) return own;
     written.insert(StreamOf(*object));
   }
   std::erase_if(*own, [&written](StreamId id) { return written.count(id) == 0; });
   return own;
+}
+
+bool Mirrors::MayBeAhead(StreamId id) {
+  const Mirror* const mirror = OfStream(id);
+  if (mirror == nullptr) return unsettled_.count(id) != 0;
+  return CanGetStuck(mirror->kind()) && (mirror->blocked() || mirror->unacknowledged());
+}
+
+void Mirrors::AwaitIn(const std::set<StreamId>& streams, std::function<void()> done) {
+  auto ahead = std::make_shared<std::vector<StreamId>>();
+  std::copy_if(streams.begin(), streams.end(), std::back_inserter(*ahead),
+               [this](StreamId id) { return MayBeAhead(id); });
+  WhenIn(ahead, std::move(done));
 }
 
 void Mirrors::WhenIn(const StreamSet& streams, std::function<void()> done) {

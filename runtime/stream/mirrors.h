@@ -50,6 +50,7 @@ class Mirrors {
   // Runs `done` when what the process wrote has been sent, or will never be, or nobody should wait for it any
   // longer (StreamDrain).
   void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done);
+  void AwaitIn(const std::set<StreamId>& streams, std::function<void()> done);
   void ProcessGone(const Process& process);
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
@@ -89,6 +90,7 @@ class Mirrors {
   bool IsOfProcess(StreamId id) const;
   void ForwardWritten(const std::vector<StreamId>& streams);
   StreamSet WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote);
+  bool MayBeAhead(StreamId id);
   void WhenIn(const StreamSet& streams, std::function<void()> done);
   void SayLast(Incarnation incarnation, const StreamSet& streams);
   std::vector<StreamId> Unacknowledged(const StreamSet& streams);

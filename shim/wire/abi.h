@@ -177,13 +177,13 @@ inline constexpr int64_t kPullBack = 8;
 inline constexpr uint32_t kSlotPayload = 384;
 
 // A set of descriptors that were written to: a bit for each number, the last one for all that have no other;
-// and whether more was written at once than a pipe takes whole (PIPE_BUF).
+// and whether some are of objects that may be full at their origins (pipes and sockets), so that what was
+// sent need not be in.
 inline constexpr int kWroteNumbers = 62;
-inline constexpr uint64_t kWroteLarge = uint64_t{1} << 62;
+inline constexpr uint64_t kWroteAhead = uint64_t{1} << 62;
 inline constexpr uint64_t kWroteAny = uint64_t{1} << 63;
-inline constexpr uint64_t WroteTo(int fd, size_t bytes) {
-  constexpr size_t kWhole = 4096;
-  return (fd >= 0 && fd < kWroteNumbers ? uint64_t{1} << fd : kWroteAny) | (bytes > kWhole ? kWroteLarge : 0);
+inline constexpr uint64_t WroteTo(int fd, bool ahead) {
+  return (fd >= 0 && fd < kWroteNumbers ? uint64_t{1} << fd : kWroteAny) | (ahead ? kWroteAhead : 0);
 }
 
 // One call. `state` is the futex the caller waits on; every other field belongs to whoever `state` says.

@@ -6,8 +6,8 @@
 // the count goes home. A lock that one process alone takes, as a pipe's only writer does, costs nothing.
 // `unsent`: the kernel pid (bits 0-31, 0: nobody), and a number that every such post changes (bits 32-63), so
 // that a later one is not taken for settled. It is written before the post and read behind the wait. Behind
-// it which descriptors the posters had written through (abi::WroteTo): of streams that others have filled
-// only what went through these is waited for.
+// it which descriptors the posters had written through (abi::WroteTo): what went through these must be in,
+// not only sent, before the semaphore is another host's.
 //
 // While it is not lent here the cell says what this host knows of the count: home tells it with whatever it
 // answers, and tells changes before whatever it sends next (runtime/ipc/semaphore_news.h). So it is the count
