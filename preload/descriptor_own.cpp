@@ -12,6 +12,7 @@
 #include "preload/files.h"
 #include "preload/home_queue.h"
 #include "preload/hooks.h"
+#include "preload/kernel_lock.h"
 #include "preload/message_queue.h"
 #include "preload/real.h"
 #include "preload/self.h"
@@ -146,6 +147,7 @@ namespace hooks {
 
 int close(int fd) {
   if (IsOwn(fd)) return NotOpen();
+  if (HoldsKernelLock(fd)) KernelLockCloses(fd);
   if (IsMapped(fd)) return CloseFile(fd);
   const bool may_be_replaced = MayBeReplaced(fd);
   const ClosingListener listener(fd);

@@ -9,6 +9,7 @@
 #include "preload/agent.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/kernel_lock.h"
 #include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/self.h"
@@ -425,6 +426,7 @@ ssize_t pwritev2(int fd, const struct iovec* parts, int count, off_t offset, int
 
 void _exit(int status) {
   FlushFiles();
+  KernelLocksEnd();
   real::_exit(status);
   __builtin_unreachable();
 }

@@ -12,6 +12,7 @@
 #include "preload/files.h"
 #include "preload/hooks.h"
 #include "preload/kernel_call.h"
+#include "preload/kernel_lock.h"
 #include "preload/process_files.h"
 #include "preload/real.h"
 #include "preload/self.h"
@@ -138,6 +139,7 @@ int glob(const char* pattern, int flags, glob_error failed, glob_t* found) {
 
 int fclose(FILE* stream) {
   const int fd = fileno(stream);
+  if (HoldsKernelLock(fd)) KernelLockCloses(fd);
   if (!IsMappedFile(fd)) return real::fclose(stream);
   const int written = real::fflush(stream);
   const int error = errno;

@@ -18,6 +18,7 @@
 
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/kernel_lock.h"
 #include "preload/real.h"
 #include "preload/self.h"
 #include "preload/shared_file.h"
@@ -367,7 +368,9 @@ long fpathconf(int fd, int name) {
   return IsMapped(fd) ? LimitOfMapped(fd, name) : real::fpathconf(fd, name);
 }
 
-int flock(int fd, int operation) {
+namespace {
+
+int FlockSomewhere(int fd, int operation) {
   int result = -1;
   if (AtHome(&result, fd, StreamCall::kLock, {operation}, {}, Interruption::kAllowed)) return result;
   if (IsMappedFile(fd)) return FlockMappedFile(fd, operation);
@@ -377,6 +380,17 @@ int flock(int fd, int operation) {
     result = static_cast<int>(
         CallAtOrigin(fd, StreamCall::kLock, {operation, fd}, {}, &stranger, Interruption::kAllowed));
   return stranger ? real::flock(fd, operation) : result;
+}
+
+}  // namespace
+
+int flock(int fd, int operation) {
+  using Kind = KernelLock::Kind;
+  const int type = operation & ~LOCK_NB;
+  const KernelLock lock(fd, type == LOCK_UN   ? Kind::kUnlock
+                            : type == LOCK_SH ? Kind::kShared
+                                              : Kind::kExclusive);
+  return lock.Done(FlockSomewhere(fd, operation));
 }
 
 }  // namespace hooks

@@ -26,6 +26,10 @@ bool OpenOutputFile(int* fd, int of, int flags);
 int LockOutputFile(int fd, int command, struct flock* lock);
 // A lock that belongs to the description (F_OFD_*), which is another host's. False: it is this one's.
 bool LockAtOrigin(int* result, int fd, int command, struct flock* lock);
+inline bool IsRecordLock(int command) {
+  return command == F_GETLK || command == F_SETLK || command == F_SETLKW || command == F_OFD_GETLK ||
+         command == F_OFD_SETLK || command == F_OFD_SETLKW;
+}
 inline bool IsDescriptionLock(int command) {
   return command == F_OFD_GETLK || command == F_OFD_SETLK || command == F_OFD_SETLKW;
 }

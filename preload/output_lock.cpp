@@ -15,6 +15,7 @@
 #include "preload/descriptor.h"
 #include "preload/files.h"
 #include "preload/hooks.h"
+#include "preload/kernel_lock.h"
 #include "preload/output_file.h"
 #include "preload/real.h"
 #include "preload/self.h"
@@ -161,6 +162,11 @@ void ForgetOutputLocks(bool close) {
 namespace hooks {
 
 int lockf(int fd, int command, off_t size) {
+  if (!IsOutputFile(fd) && !IsMappedFile(fd)) {
+    if (command == F_TEST) return real::lockf(fd, command, size);
+    const KernelLock order(fd, command == F_ULOCK ? KernelLock::Kind::kUnlock : KernelLock::Kind::kExclusive);
+    return order.Done(real::lockf(fd, command, size));
+  }
   struct flock lock = {};
   lock.l_type = command == F_ULOCK ? F_UNLCK : F_WRLCK;
   lock.l_whence = SEEK_CUR;

@@ -13,6 +13,7 @@
 #include "preload/files.h"
 #include "preload/home_queue.h"
 #include "preload/hooks.h"
+#include "preload/kernel_lock.h"
 #include "preload/message_queue.h"
 #include "preload/output_file.h"
 #include "preload/process_target.h"
@@ -53,11 +54,6 @@ bool IsOfDescription(int fd, int command) {
   }
 }
 
-bool IsRecordLock(int command) {
-  return command == F_GETLK || command == F_SETLK || command == F_SETLKW || command == F_OFD_GETLK ||
-         command == F_OFD_SETLK || command == F_OFD_SETLKW;
-}
-
 // A seal against writing is refused while anybody maps the object to write it: the agent also does for
 // processes that have just ended.
 int AddSeals(int fd, void* seals) {
@@ -91,9 +87,9 @@ int SetNonBlocking(int fd, bool on) {
   return hooks::fcntl(fd, F_SETFL, reinterpret_cast<void*>(wanted));
 }
 
-namespace hooks {
+namespace {
 
-int fcntl(int fd, int command, void* argument) {
+int Control(int fd, int command, void* argument) {
   if (IsOwn(fd)) {
     errno = EBADF;
     return -1;
@@ -142,6 +138,21 @@ int fcntl(int fd, int command, void* argument) {
   if (result >= 0 && command == F_SETFL && KindOf(fd) != DescriptorKind::kPipeRead)
     ControlHere(fd, F_SETFL, reinterpret_cast<void*>(value & O_NONBLOCK));
   return result;
+}
+
+}  // namespace
+
+namespace hooks {
+
+int fcntl(int fd, int command, void* argument) {
+  using Kind = KernelLock::Kind;
+  const auto* lock = static_cast<const struct flock*>(argument);
+  const bool sets = IsRecordLock(command) && command != F_GETLK && command != F_OFD_GETLK;
+  if (!sets || !IsReadable(lock, sizeof *lock)) return Control(fd, command, argument);
+  const KernelLock order(fd, lock->l_type == F_UNLCK   ? Kind::kUnlock
+                             : lock->l_type == F_RDLCK ? Kind::kShared
+                                                       : Kind::kExclusive);
+  return order.Done(Control(fd, command, argument));
 }
 
 }  // namespace hooks

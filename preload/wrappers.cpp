@@ -5,6 +5,7 @@
 #include "preload/fork.h"
 #include "preload/home_queue.h"
 #include "preload/hooks.h"
+#include "preload/kernel_lock.h"
 #include "preload/memory.h"
 #include "preload/memory_discard.h"
 #include "preload/message_queue.h"

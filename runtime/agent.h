@@ -124,6 +124,8 @@ class Component {
     bool ended = false;
     bool killed = false;
     uint64_t wrote = 0;
+    // `done` when home has all that was sent, and this host what home had sent by then.
+    bool by_home = false;
     // What is released stays on this host: it is enough that the bytes are sent. The streams where they may
     // not be in yet are added here, for who lets it go further (AwaitIn). Not kept behind the call.
     std::set<wire::StreamId>* ahead = nullptr;
@@ -293,8 +295,9 @@ class Agent {
   // Drains all components for the process, in the order in which they were added, then `done`.
   virtual void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) = 0;
   // The same before what `process` releases with `call` is heard of.
-  void DrainCaller(CallId id, const Call& call, const Process& process, std::function<void()> done) {
-    Drain(process, {.wrote = call.wrote}, [this, id, done = std::move(done)] {
+  void DrainCaller(CallId id, const Call& call, const Process& process, std::function<void()> done,
+                   bool by_home = false) {
+    Drain(process, {.wrote = call.wrote, .by_home = by_home}, [this, id, done = std::move(done)] {
       Released(id);
       done();
     });

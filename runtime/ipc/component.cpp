@@ -313,11 +313,12 @@ void Ipc::ProcessGone(const Process& process) {
   objects_.ProcessGone(process.kernel_pid);
 }
 
-// A program's own release that nothing else shows (kill, for one).
+// A program's own release that nothing else shows (kill, or a lock of a file that only the kernel has).
 void Ipc::Fence(CallId id, const Call& call) {
   const Process* process = agent_.FindKernelPid(call.kernel_pid);
   if (process == nullptr) return agent_.Complete(id, 0);
-  agent_.DrainCaller(id, call, *process, [this, id] { agent_.Complete(id, 0); });
+  const auto done = [this, id] { agent_.Complete(id, 0); };
+  agent_.DrainCaller(id, call, *process, done, call.arguments[0] == abi::kFenceHome);
 }
 
 }  // namespace

@@ -350,6 +350,7 @@ void Segments::FinishJoin(Entry& entry, const Status& status) {
 }
 
 void Segments::ScheduleExchange(std::chrono::nanoseconds delay) {
+  agent_.table().header.memory_shared.store(1);
   if (timer_ == 0) timer_ = agent_.loop().After(delay, [this] { Exchange(); });
 }
 
@@ -357,6 +358,7 @@ void Segments::Exchange() {
   timer_ = 0;
   const bool shared = std::any_of(entries_.begin(), entries_.end(),
                                   [this](const auto& item) { return IsShared(item.second); });
+  if (!shared) agent_.table().header.memory_shared.store(0);
   if (!shared || agent_.ending()) return;
   LetGoOfAbandoned();
   const auto due = [this] {

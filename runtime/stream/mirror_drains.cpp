@@ -61,10 +61,12 @@ void Mirrors::AskWhetherStuck(StreamId id, const Once& done) {
 void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
   CatchUp();
   const StreamSet streams = StreamsOf(process);
+  if (streams == nullptr && reason.by_home) return WhenHomeHas({}, std::move(done));
   if (streams == nullptr) return done();
   if (!reason.ended) {
     ForwardWritten(*streams);
     const StreamSet own = WrittenBy(process, streams, reason.wrote);
+    if (reason.by_home) return WhenHomeHas(own, std::move(done));
     if (reason.ahead == nullptr) return WhenIn(own, std::move(done));
     reason.ahead->insert(own->begin(), own->end());
     return WhenSent(own, std::move(done));
@@ -119,8 +121,13 @@ void Mirrors::AwaitIn(const std::set<StreamId>& streams, std::function<void()> d
 
 void Mirrors::WhenIn(const StreamSet& streams, std::function<void()> done) {
   if (streams->empty()) return done();
+  WhenHomeHas(streams, std::move(done));
+}
+
+void Mirrors::WhenHomeHas(const StreamSet& streams, std::function<void()> done) {
   WhenSent(streams, [this, streams, done = std::move(done)] {
-    passing_.DrainAt(NextHop(streams->front()), *streams, [done](bool) { done(); });
+    const std::vector<StreamId> all = streams != nullptr ? *streams : std::vector<StreamId>();
+    passing_.DrainAt(wire::kHome, all, [done](bool) { done(); });
   });
 }
 

@@ -91,6 +91,7 @@ class Mirrors {
   void ForwardWritten(const std::vector<StreamId>& streams);
   StreamSet WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote);
   bool MayBeAhead(StreamId id);
+  void WhenHomeHas(const StreamSet& streams, std::function<void()> done);
   void WhenIn(const StreamSet& streams, std::function<void()> done);
   void SayLast(Incarnation incarnation, const StreamSet& streams);
   std::vector<StreamId> Unacknowledged(const StreamSet& streams);

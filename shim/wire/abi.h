@@ -161,8 +161,11 @@ enum class Operation : uint32_t {
   // An operation on a promoted one. arguments: object, SharedAction, argument, clock (-1: none), seconds,
   // nanoseconds of the absolute deadline, 1 = do not wait for an answer. result: of the action.
   kSharedAct = 97,
-  kFence = 39,  // publish what the caller wrote to shared memory and streams; apply what others published.
+  // Publish what the caller wrote to shared memory and streams. argument: kFenceHome.
+  kFence = 39,
 };
+// It is over when home has that, and this host has applied what home knew then.
+inline constexpr int64_t kFenceHome = 1;
 
 // A pull that goes on where the caller's last one ended: cancelled, it keeps bytes that came nevertheless.
 inline constexpr int64_t kPullContinues = 4;
@@ -249,6 +252,7 @@ struct alignas(4096) TableHeader {
   std::atomic<uint32_t> queues_stay;   // 1: there are more message queues at home than cells, so none is lent
   std::atomic<uint32_t> files_mapped;  // 1: memory of this host has or had what is in files at their origins
   std::atomic<uint32_t> shared_sockets;  // 1: other hosts have or had sockets of this one
+  std::atomic<uint32_t> memory_shared;   // 1: with other hosts
   alignas(64)
       std::atomic<uint64_t> pending_summary[kSlotCount / 64 / 64];  // bit: that word of `pending` may be set
   std::atomic<uint64_t> pending[kSlotCount / 64];

@@ -1,4 +1,4 @@
-// forks: 12
+// forks: 18
 // Messages of two small writes each stay whole in a pipe that is full, where workers and a thread at home write to it
 // in turn, whatever gives the turn: nobody has it before what the last one wrote is in.
 #define _GNU_SOURCE
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/sem.h>
@@ -21,7 +22,7 @@ static struct Shared {
   pthread_mutex_t mutex;
   sem_t semaphore;
 } *shared;
-static int semaphores, ends[2];
+static int semaphores, file = -1, ends[2];
 static mqd_t queue;
 static char name[64];
 
@@ -35,6 +36,14 @@ static void Operate(int by) {
 }
 static void WaitOld(int number) { (void)number, Operate(-1); }
 static void PostOld(void) { Operate(1); }
+static void LockFile(int number) { (void)number, flock(file, LOCK_EX); }
+static void UnlockFile(void) { flock(file, LOCK_UN); }
+static void Record(short type) {
+  struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
+  fcntl(file, F_SETLKW, &lock);
+}
+static void LockRecord(int number) { (void)number, Record(F_WRLCK); }
+static void UnlockRecord(void) { Record(F_UNLCK); }
 static void Receive(int number) {
   char byte[8];
   (void)number;
@@ -47,7 +56,8 @@ static const struct Turn {
   void (*lock)(int number);
   void (*unlock)(void);
 } kTurns[] = {{"mutex", LockMutex, UnlockMutex},       {"semaphore", Wait, Post},
-              {"System V semaphore", WaitOld, PostOld}, {"message", Receive, Send}};
+              {"System V semaphore", WaitOld, PostOld}, {"flock", LockFile, UnlockFile},
+              {"record lock", LockRecord, UnlockRecord}, {"message", Receive, Send}};
 static const struct Turn *turn;
 
 static void *Write(void *argument) {
@@ -94,15 +104,19 @@ int main(void) {
   queue = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attr);
   mq_unlink(name);
   mq_send(queue, "x", 1, 0);
+  char path[] = "/tmp/lock_small.XXXXXX";
+  close(mkstemp(path));
 
   for (size_t i = 0; i < sizeof kTurns / sizeof *kTurns; ++i) {
     turn = &kTurns[i];
     pipe(ends);
     for (long number = 1; number <= kChildren; ++number) {
       if (fork() != 0) continue;
+      file = open(path, O_RDWR);
       Write((void *)number);
       _exit(0);
     }
+    file = open(path, O_RDWR);
     pthread_t thread;
     pthread_create(&thread, NULL, Write, (void *)9L);
     printf("%s: %d\n", turn->name, ReadWhole());
@@ -110,8 +124,9 @@ int main(void) {
     pthread_join(thread, NULL);
     while (wait(NULL) > 0) {
     }
-    close(ends[0]), close(ends[1]);
+    close(file), close(ends[0]), close(ends[1]);
   }
   semctl(semaphores, 0, IPC_RMID);
+  unlink(path);
   return 0;
 }
