@@ -9,6 +9,7 @@
 #include "preload/home_queue.h"
 #include "preload/hooks.h"
 #include "preload/real.h"
+#include "preload/shared_file.h"
 #include "preload/stream.h"
 #include "shim/wire/abi.h"
 #include "shim/wire/raw_syscall.h"
@@ -62,7 +63,7 @@ constexpr DescriptorOperations kKinds[] = {
     {PullStream, nullptr, nullptr},           // kTimer, as kEvent
     {NotConnected, NotWritable, nullptr},     // kListener
     {KeepQueueHome, nullptr, nullptr},        // kHomeQueue
-    {nullptr, nullptr, nullptr},              // kSharedFile
+    {nullptr, nullptr, SeekShared},           // kSharedFile
 };
 constexpr size_t kKindCount = sizeof(kKinds) / sizeof(kKinds[0]);
 

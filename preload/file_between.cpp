@@ -29,7 +29,11 @@ ssize_t Between(int from, const off_t* offset, int to, const off_t* to_offset, s
     if (at >= 0 && !FetchRange(from, at, size)) return -1;
   }
   if (IsMappedFile(to)) return WriteMapped(to, size, to_offset != nullptr ? *to_offset : -1, move);
-  return !IsKnown(to) || BeforeOutput(to) ? move() : -1;
+  if (IsKnown(to) && !BeforeOutput(to)) return -1;
+  for (;;) {
+    const ssize_t moved = move();
+    if (moved != 0 || !IsSharedFile(from) || offset != nullptr || !TakeOffset(from)) return moved;
+  }
 }
 
 // EAGAIN may be the other end's word, so it is only asked again where this one has nothing.

@@ -24,6 +24,7 @@
 #include "preload/readable.h"
 #include "preload/real.h"
 #include "preload/self.h"
+#include "preload/shared_file.h"
 #include "preload/spawn_actions.h"
 #include "shim/wire/raw_syscall.h"
 
@@ -88,6 +89,7 @@ void NoteUnfollowed(const char* path) {
   const int before = errno;
   const char* why = WhyNotFollowed(path);
   if (why != nullptr) {
+    if (OnWorker()) TakeOffsets();
     char line[abi::kSlotPayload];
     const size_t why_length = strlen(why), path_length = strnlen(path, sizeof line - why_length - 32);
     char* end = static_cast<char*>(mempcpy(line, path, path_length));

@@ -22,6 +22,7 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   const bool of_file = operation == wire::StreamOperation::kCall &&
                        (call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kLock) ||
                         call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kRecordLock) ||
+                        call.arguments[2] == static_cast<int64_t>(wire::StreamCall::kTakeOffset) ||
                         wire::MovesOffset(call.arguments[2]));
   control.stream = moved != nullptr    ? moved->name()
                    : mirror != nullptr ? mirror->id()
@@ -46,6 +47,7 @@ void Mirrors::OnControl(CallId id, const Call& call, wire::StreamOperation opera
   made.stream = control.stream;
   if (wire::MovesOffset(control.call))
     made.advance = control.call == static_cast<int64_t>(wire::StreamCall::kAdvance) ? control.first : 0;
+  made.takes = of_file && control.call == static_cast<int64_t>(wire::StreamCall::kTakeOffset);
   const HostId origin = NextHop(control.stream);
   const auto send = [this, control, origin] { agent_.Send(origin, control); };
   if (mirror == nullptr) return send();

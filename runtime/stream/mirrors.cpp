@@ -53,11 +53,12 @@ Mirrors::Mirrors(Agent& agent, Passing& passing)
   });
   agent_.OnMessage<wire::StreamOffsetNow>([this](HostId, wire::StreamOffsetNow&& m) {
     if (passing_.IsRelayed(m.stream)) return passing_.ForwardToHolder(m);
-    files_.OnOffset(m);
+    files_.OnOffset(m, NextHop(m.stream));
   });
   const auto answer = [this](uint64_t request, int64_t result, int error, std::span<const uint8_t> payload) {
     const auto found = controls_.find(request);
     if (found == controls_.end()) return;
+    if (found->second.takes && result >= 0) files_.TakeOffset(found->second.stream, result);
     if (found->second.advance && result >= 0)
       files_.SetOffset(found->second.stream, result + *found->second.advance);
     if (!found->second.dropped) agent_.Complete(found->second.call, result, error, payload);
@@ -216,8 +217,11 @@ Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry, Desc
   if (!opened) return opened;
   // What is appended goes behind the end, whoever writes.
   constexpr int kWay = O_ACCMODE | O_APPEND;
-  if (static_cast<Kind>(entry.kind) == Kind::kPlainFile && (entry.status_flags & kWay) == O_RDWR)
-    fcntl(opened->get(), F_SETSIG, static_cast<int>(wire::StreamMark::kSharedFile));
+  const auto kind = static_cast<Kind>(entry.kind);
+  const bool is_read = (entry.status_flags & O_ACCMODE) == O_RDONLY;
+  const bool has_place =
+      is_read ? kind != Kind::kMappedFile : kind == Kind::kPlainFile && (entry.status_flags & kWay) == O_RDWR;
+  if (has_place) fcntl(opened->get(), F_SETSIG, static_cast<int>(wire::StreamMark::kSharedFile));
   return files_.Add(entry, traits.grant, NextHop(entry.stream), std::move(*opened));
 }
 

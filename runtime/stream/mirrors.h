@@ -69,6 +69,7 @@ class Mirrors {
     StreamId stream = 0;
     bool dropped = false;
     std::optional<int64_t> advance;  // the plain file's offset is so far behind the result
+    bool takes = false;              // the result is the offset, which is this host's from then on
   };
 
   Result<Descriptor> Open(const wire::JobDescriptor& entry, Descriptor mapped);

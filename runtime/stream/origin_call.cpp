@@ -216,6 +216,7 @@ int64_t Make(int descriptor, const wire::StreamControl& control, wire::StreamCon
     case StreamCall::kShare:
     case StreamCall::kAdvance:
     case StreamCall::kTakeBack:
+    case StreamCall::kTakeOffset:
       break;  // OriginStream
   }
   errno = ENOSYS;

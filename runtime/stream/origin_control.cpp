@@ -136,6 +136,8 @@ void OriginStream::MakeCall(HostId host, const wire::StreamControl& control) {
   }
   if (!closed_ && control.call == static_cast<int64_t>(wire::StreamCall::kShare))
     return send(ShareFile(control));
+  if (!closed_ && control.call == static_cast<int64_t>(wire::StreamCall::kTakeOffset))
+    return TakeOffset(control);
   if (!closed_ && wire::MovesOffset(control.call)) return send(MoveOffset(control));
   if (!closed_ && control.operation == wire::StreamOperation::kCall) {
     const auto key = std::pair(control.stream, control.request);

@@ -360,29 +360,4 @@ void OriginStream::SetFirst(std::shared_ptr<FirstBytes> first) {
   });
 }
 
-int64_t OriginStream::OffsetNow() const {
-  return lseek(descriptor_.get(), 0, SEEK_CUR);
-}
-
-void OriginStream::OnOffset(const wire::StreamOffset& moved) {
-  const auto share = shares_.find(moved.stream);
-  if (share == shares_.end() || !CarriesOffset(kind_) || closed_) return;
-  share->second.offset = moved.offset;
-  // The same place may be where both have set it, but not where both have read or written to.
-  if (const int64_t now = OffsetNow();
-      now != moved.before && (now != moved.offset || moved.offset > moved.before))
-    agent_.Note("two hosts moved the offset of one open file at the same time: " + LinkOf(descriptor_.get()));
-  lseek(descriptor_.get(), moved.offset, SEEK_SET);
-}
-
-void OriginStream::TellOffset() {
-  if (closed_) return;
-  const int64_t now = OffsetNow();
-  for (auto& [id, share] : shares_) {
-    if (share.offset == now) continue;
-    share.offset = now;
-    agent_.SendAhead(share.host, wire::StreamOffsetNow{id, now});
-  }
-}
-
 }  // namespace elsewhere::runtime::stream

@@ -145,6 +145,7 @@ void OriginStream::OnClose(const wire::StreamClose& close) {
   const auto found = shares_.find(close.stream);
   if (found == shares_.end()) return;
   found->second.open.Remove(close.grants);
+  found->second.offset = -1;  // a job on its way there knows what it was before
   MaybeClosing(close.stream, found->second);
 }
 
@@ -170,6 +171,7 @@ void OriginStream::EndIfWritten(StreamId id) {
   if (share.credited < share.written) SendCredit(id, share, true);
   auto waiting = std::move(share.waiting);
   shares_.erase(found);
+  NoReader(id);
   std::erase_if(requests_, [id](const Request& request) { return request.share == id; });
   std::erase_if(parked_, [id](const Request& request) { return request.share == id; });
   std::erase_if(watchers_, [id](const Watcher& watcher) { return watcher.share == id; });

@@ -82,6 +82,8 @@ class OriginStream {
   void OnOffset(const wire::StreamOffset& moved);
   int64_t OffsetNow() const;
   void TellOffset();
+  // For a job of the share's host.
+  int64_t OffsetFor(StreamId share);
   // The deputy of this process was continued.
   void ProcessContinued(wire::Incarnation process);
   // A process elsewhere has ended, and with it its record locks.
@@ -164,6 +166,10 @@ class OriginStream {
   wire::StreamControlled ShareFile(const wire::StreamControl& control);
   void CancelCall(HostId host, const wire::StreamControl& control);
   wire::StreamControlled MoveOffset(const wire::StreamControl& control);
+  bool LendsOffset();
+  void TakeOffset(const wire::StreamControl& control);
+  void LendOffset();
+  void NoReader(StreamId share);
   int DescriptorOfLocker(wire::StreamControl& call);
   uint64_t Window() const;
   void SendCredit(StreamId id, Share& share, bool last);
@@ -235,6 +241,16 @@ class OriginStream {
   std::vector<Watcher> watchers_;
   std::map<std::pair<StreamId, uint64_t>, std::shared_ptr<WaitingCall>> calls_;  // by share and request
   std::map<int32_t, Descriptor> lockers_;                                        // by session pid
+  // Of a plain file that is only read: the share whose host has the offset (0: nobody elsewhere has), and who
+  // asks for it.
+  std::optional<bool> lends_offset_;
+  StreamId reader_ = 0;
+  bool recalled_ = false;
+  struct Taker {
+    StreamId share;
+    uint64_t request;
+  };
+  std::deque<Taker> takers_;
   std::vector<uint8_t> returned_;  // comes before what the object has
   std::shared_ptr<FirstBytes> first_;
   std::deque<Part> returned_parts_;  // connections, datagrams: each is one answer

@@ -206,7 +206,7 @@ Result<wire::JobDescriptor> Origins::Grant(HostId target, const image::Descripto
   const std::vector<uint8_t> packed = Pack(traits);
   job.extra.insert(job.extra.begin(), packed.begin(), packed.end());
   if (CarriesOffset(kind) || agent_.object_counts() != nullptr) job.path = mapped ? *mapped : link;
-  if (CarriesOffset(kind)) job.offset = stream->OffsetNow();
+  if (CarriesOffset(kind)) job.offset = stream->OffsetFor(job.stream);
   return job;
 }
 

@@ -8,9 +8,14 @@
 // next message to any of them. An agent shares its processes' descriptions, so nothing of this is seen by a
 // call. Two hosts that move one at the same time go each its own way, the last one told of prevails, and the
 // session's summary says so.
-// Thread-safety: none; everything runs on the agent's loop.
+//
+// A file that is only read is read by one host at a time, where the right to the offset is
+// (origin_offset.cpp): there the offset is where it is, elsewhere it is away. It stays for a moment at least,
+// for who has asked to read. Thread-safety: none; everything runs on the agent's loop.
 #pragma once
 
+#include <chrono>
+#include <deque>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -42,10 +47,12 @@ class PlainFiles {
 
   // The origin has moved it on behalf of a process of this host.
   void SetOffset(StreamId id, int64_t offset);
+  // It is this host's from now on.
+  void TakeOffset(StreamId id, int64_t offset);
   // Tells the origins of offsets that moved here (Component::BeforeSend).
   void TellOffsets();
   // An origin's offset moved; it may name a file whose job is still on its way.
-  void OnOffset(const wire::StreamOffsetNow& moved);
+  void OnOffset(const wire::StreamOffsetNow& moved, HostId origin);
   void Clear() { files_.clear(); }
 
  private:
@@ -54,11 +61,19 @@ class PlainFiles {
     HostId origin = 0;
     int64_t offset = 0;  // as the origin knows it
     Grants grants;
+    std::chrono::steady_clock::time_point taken{};  // the right to the offset
   };
+  void Remember(StreamId id, int64_t offset);
+  void GiveUpOffset(StreamId id, HostId origin);
 
   Agent& agent_;
   std::unordered_map<StreamId, PlainFile> files_;
-  std::unordered_map<StreamId, int64_t> early_;  // told before the job that names them
+  // Of files that are not here, where they are as far as this host knows: a job on its way says where they
+  // were when it was made. The last ones; most will never be named again.
+  static constexpr size_t kRemembered = 4096;
+  std::unordered_map<StreamId, int64_t> known_;
+  std::deque<StreamId> known_order_;
+  const std::shared_ptr<const bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace elsewhere::runtime::stream

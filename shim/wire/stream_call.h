@@ -44,11 +44,21 @@ enum class StreamCall : int64_t {
   // Their end, number, where what was written of them ends: the offset goes back, unless it has gone on.
   // Result: where it is.
   kTakeBack = 30,
+  // Unused, number. The caller's host is to have the offset, to read. Result: where it is.
+  kTakeOffset = 31,
 };
 
 constexpr bool MovesOffset(int64_t call) {
   return call == static_cast<int64_t>(StreamCall::kAdvance) ||
          call == static_cast<int64_t>(StreamCall::kTakeBack);
+}
+
+// So far behind where it was is the offset of a file on a host that has no right to it, and no file has bytes
+// there: what reads finds the end, and looks again. A move by that much is one step of the kernel's, as is
+// each read.
+inline constexpr int64_t kOffsetAway = int64_t{1} << 43;
+constexpr bool IsAway(int64_t offset) {
+  return offset >= kOffsetAway / 2;
 }
 
 // EBADF of a call that was made; EBADF itself says that it was not, for the descriptor is none of ours.

@@ -287,24 +287,28 @@ struct StreamMoved {
 };
 
 // The shared offset of a plain file that was opened again by name (runtime/stream/plain_files.h): moved by
-// processes of the sender since it was `before`; and, from the origin, where it is now.
+// processes of the sender since it was `before`; and, from the origin, where it is now. `gives_up`: the
+// sender has no right to it any more, as the origin wanted with `recalled`; offset -1: it has not
+// moved it, or had none.
 struct StreamOffset {
   static constexpr MessageType kType = MessageType::kStreamOffset;
   StreamId stream = 0;
   int64_t offset = 0;
   int64_t before = 0;
+  bool gives_up = false;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.offset, s.before);
+    return std::tie(s.stream, s.offset, s.before, s.gives_up);
   }
 };
 struct StreamOffsetNow {
   static constexpr MessageType kType = MessageType::kStreamOffsetNow;
   StreamId stream = 0;
   int64_t offset = 0;
+  bool recalled = false;
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.stream, s.offset);
+    return std::tie(s.stream, s.offset, s.recalled);
   }
 };
 
