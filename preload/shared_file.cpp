@@ -41,9 +41,9 @@ bool TakeOffset(int fd) {
   if (raw::Failed(now) || !wire::IsAway(now)) return false;
   const int before = errno;
   bool stranger;
-  CallAtOrigin(fd, StreamCall::kTakeOffset, {0, fd}, {}, &stranger);
+  const int64_t taken = CallAtOrigin(fd, StreamCall::kTakeOffset, {0, fd}, {}, &stranger);
   errno = before;
-  return !stranger;
+  return !stranger && taken >= 0;
 }
 
 void TakeOffsets() {
@@ -54,7 +54,9 @@ void TakeOffsets() {
 
 // In a step from where it is, so that one that has gone away meanwhile stays away.
 off_t SeekShared(int fd, off_t offset, int whence) {
-  for (;;) {
+  // A device may stay where it is.
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries; ++i) {
     const off_t now = real::lseek(fd, 0, SEEK_CUR);
     if (now < 0) return now;
     if (wire::IsAway(now) && TakeOffset(fd)) continue;
@@ -73,6 +75,7 @@ off_t SeekShared(int fd, off_t offset, int whence) {
     if (gone) real::lseek(fd, now - wanted, SEEK_CUR);
     if (!gone && whence == SEEK_CUR) return reached;  // somebody else has read, too
   }
+  return real::lseek(fd, offset, whence);
 }
 
 void ReturnPlace(int fd, size_t bytes, off_t place, ssize_t written) {

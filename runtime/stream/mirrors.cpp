@@ -1,6 +1,7 @@
 #include "runtime/stream/mirrors.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -219,8 +220,10 @@ Result<Descriptor> Mirrors::OpenPlainFile(const wire::JobDescriptor& entry, Desc
   constexpr int kWay = O_ACCMODE | O_APPEND;
   const auto kind = static_cast<Kind>(entry.kind);
   const bool is_read = (entry.status_flags & O_ACCMODE) == O_RDONLY;
+  struct stat status;
   const bool has_place =
-      is_read ? kind != Kind::kMappedFile : kind == Kind::kPlainFile && (entry.status_flags & kWay) == O_RDWR;
+      is_read ? kind != Kind::kMappedFile && fstat(opened->get(), &status) == 0 && S_ISREG(status.st_mode)
+              : kind == Kind::kPlainFile && (entry.status_flags & kWay) == O_RDWR;
   if (has_place) fcntl(opened->get(), F_SETSIG, static_cast<int>(wire::StreamMark::kSharedFile));
   return files_.Add(entry, traits.grant, NextHop(entry.stream), std::move(*opened));
 }

@@ -1,6 +1,6 @@
 /* One file, open for reading, that children on several hosts read at the same time, in every way in which libc can: each
    record is read once, whoever ends, seeks or is killed meanwhile.
-   forks: 16 */
+   forks: 18 */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <semaphore.h>
@@ -166,5 +166,16 @@ int main(void) {
   for (int child = 0; child < 3; ++child) kill(children[child], SIGKILL);
   printf("children %d, offset %ld\n", Ended(), (long)lseek(file, 0, SEEK_CUR));
   unlink(path);
+
+  /* A device has no place. */
+  for (int way = O_RDONLY; way <= O_RDWR; way += O_RDWR) {
+    file = open("/dev/null", way);
+    fflush(stdout);
+    if (fork() == 0) {
+      printf("null at %ld, %ld\n", (long)lseek(file, 100, SEEK_SET), (long)lseek(file, 5, SEEK_CUR));
+      exit(0);
+    }
+    wait(NULL);
+  }
   return 0;
 }
