@@ -10,6 +10,7 @@
 #include "runtime/stream/descriptor.h"
 #include "shim/wire/stream_call.h"
 #include "shim/wire/stream_mark.h"
+#include "shim/wire/stream_message.h"
 #include "tests/unit/streams/two_hosts.h"
 
 namespace elsewhere::runtime {
@@ -147,6 +148,77 @@ TEST_F(TwoHosts, WritersOfAFileGetPlacesOfTheirOwn) {
   lseek(remote, 3, SEEK_SET);
   EXPECT_EQ(at_origin(StreamCall::kAdvance, 1), 3) << "where the writer has gone to";
   EXPECT_TRUE(home_->report().notes.empty());
+}
+
+TEST_F(TwoHosts, AnOffsetThatIsRecalledIsAwayUntilItIsAskedFor) {
+  TemporaryFile file("0123456789");
+  const int in = open(file.path, O_RDONLY | O_CLOEXEC);
+  RemoteProcess child;
+  child.process = {.kernel_pid = getpid(), .incarnation = 77, .runs_on = 1};
+  const auto job = Capture({in}, child.process);
+  ASSERT_TRUE(job.ok());
+  const wire::StreamId stream = job->descriptors.at(0).stream;
+  std::vector<HeldDescriptor> made;
+  worker_streams_->Prepare(*job, made, [](Status status) { EXPECT_TRUE(status.ok()); });
+  child.Add(made.at(0).number, made.at(0).descriptor);
+  worker_streams_->ProcessStarted(child.process, nullptr);
+  const int remote = child[in];
+
+  char bytes[16];
+  ASSERT_EQ(read(remote, bytes, 4), 4);
+  home_->Send(1, wire::StreamOffsetNow{stream, 0, true});
+  Settle();
+  EXPECT_TRUE(wire::IsAway(lseek(remote, 0, SEEK_CUR)));
+  EXPECT_EQ(read(remote, bytes, 4), 0);
+  EXPECT_EQ(lseek(in, 0, SEEK_CUR), 4);
+  home_->Send(1, wire::StreamOffsetNow{stream, 0, true});
+  Settle();
+  EXPECT_EQ(lseek(in, 0, SEEK_CUR), 4) << "it had none";
+
+  Call call;
+  call.operation = abi::Operation::kAtOrigin;
+  call.kernel_pid = getpid();
+  call.arguments = {0, 0, static_cast<int64_t>(wire::StreamCall::kTakeOffset), 0, remote};
+  const auto* answer = Await(worker_->Make(call));
+  ASSERT_NE(answer, nullptr);
+  EXPECT_EQ(answer->result, 4);
+  EXPECT_EQ(lseek(remote, 0, SEEK_CUR), 4);
+  ASSERT_EQ(read(remote, bytes, 2), 2);
+  EXPECT_TRUE(End(child));
+  EXPECT_EQ(lseek(in, 0, SEEK_CUR), 6);
+  EXPECT_TRUE(home_->report().notes.empty());
+  close(in);
+}
+
+// Its job says where the file was when it was made.
+TEST_F(TwoHosts, AJobOnItsWayFindsAFileWhereItIsNow) {
+  TemporaryFile file("0123456789");
+  const int in = open(file.path, O_RDONLY | O_CLOEXEC);
+  const auto one = MustFork({in});
+  RemoteProcess two, three;
+  two.process = {.kernel_pid = 1000077, .incarnation = 77, .runs_on = 1};
+  three.process = {.kernel_pid = 1000078, .incarnation = 78, .runs_on = 1};
+  const auto job = Capture({in}, two.process);
+  const auto last = Capture({in}, three.process);
+  ASSERT_TRUE(job.ok() && last.ok());
+  const auto start = [this, in](const wire::Job& of, RemoteProcess& process) {
+    std::vector<HeldDescriptor> made;
+    worker_streams_->Prepare(of, made, [](Status status) { EXPECT_TRUE(status.ok()); });
+    process.Add(made.at(0).number, made.at(0).descriptor);
+    worker_streams_->ProcessStarted(process.process, nullptr);
+    return lseek(process[in], 0, SEEK_CUR);
+  };
+  char bytes[16];
+  ASSERT_EQ(read((*one)[in], bytes, 6), 6);
+  ASSERT_TRUE(End(*one));
+  EXPECT_EQ(start(*job, two), 6);
+  home_->Send(1, wire::StreamOffsetNow{job->descriptors.at(0).stream, 0, true});
+  Settle();
+  ASSERT_TRUE(End(two));
+  EXPECT_TRUE(wire::IsAway(start(*last, three)));
+  EXPECT_TRUE(End(three));
+  EXPECT_EQ(lseek(in, 0, SEEK_CUR), 6);
+  close(in);
 }
 
 TEST_F(TwoHosts, WhatTwoHostsReadAtTheSameTimeIsSaid) {
