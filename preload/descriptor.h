@@ -137,8 +137,11 @@ int Copied(int from, int to, int flags);
 bool BeforeInput(int fd, size_t bytes, int flags);
 bool BeforeOutput(int fd);
 
-// Of a shared file, where nothing was read. True: its offset was away, and is here now
-// (preload/shared_file.h).
+// Of a file whose offset may be another host's (preload/shared_file.h), where nothing was read. True: it was
+// away, and is here now.
+inline bool MayBeAway(DescriptorKind kind) {
+  return kind == DescriptorKind::kSharedFile || kind == DescriptorKind::kMappedFile;
+}
 bool TakeOffset(int fd);
 
 // What this thread was last told of a pipe elsewhere: that its end has come.
@@ -155,7 +158,7 @@ auto WithInput(int fd, size_t bytes, int flags, Read read) -> decltype(read()) {
     const auto result = read();
     if (result != -1) errno = before;
     const bool nothing = result == -1 ? errno == EAGAIN : result == 0 && bytes > 0 && !told_of_end;
-    if (nothing && KindOf(fd) == DescriptorKind::kSharedFile && TakeOffset(fd)) continue;
+    if (nothing && MayBeAway(KindOf(fd)) && TakeOffset(fd)) continue;
     if (!nothing || KindOf(fd) != DescriptorKind::kPipeRead) return result;
   }
   return -1;

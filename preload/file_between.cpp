@@ -24,15 +24,15 @@ ssize_t Between(int from, const off_t* offset, int to, const off_t* to_offset, s
   for (const off_t* each : {offset, to_offset}) {
     if (each != nullptr && !IsReadable(each, sizeof *each)) return move();
   }
-  if (IsMappedFile(from)) {
-    const off_t at = offset != nullptr ? *offset : raw::Syscall(SYS_lseek, from, 0, SEEK_CUR);
-    if (at >= 0 && !FetchRange(from, at, size)) return -1;
-  }
-  if (IsMappedFile(to)) return WriteMapped(to, size, to_offset != nullptr ? *to_offset : -1, move);
-  if (IsKnown(to) && !BeforeOutput(to)) return -1;
   for (;;) {
-    const ssize_t moved = move();
-    if (moved != 0 || !IsSharedFile(from) || offset != nullptr || !TakeOffset(from)) return moved;
+    if (IsMappedFile(from)) {
+      const off_t at = offset != nullptr ? *offset : raw::Syscall(SYS_lseek, from, 0, SEEK_CUR);
+      if (at >= 0 && !FetchRange(from, at, size)) return -1;
+    }
+    if (IsKnown(to) && !IsMappedFile(to) && !BeforeOutput(to)) return -1;
+    const ssize_t moved =
+        IsMappedFile(to) ? WriteMapped(to, size, to_offset != nullptr ? *to_offset : -1, move) : move();
+    if (moved != 0 || offset != nullptr || !MayBeAway(KindOf(from)) || !TakeOffset(from)) return moved;
   }
 }
 

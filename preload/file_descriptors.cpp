@@ -127,7 +127,7 @@ off_t SeekFile(int fd, off_t offset, int whence) {
         !FetchRange(fd, 0, 0))
       return -1;
   }
-  if (whence != SEEK_DATA && whence != SEEK_HOLE) return real::lseek(fd, offset, whence);
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return SeekShared(fd, offset, whence);
   struct stat status;
   if (raw::Failed(raw::Syscall(SYS_fstat, fd, raw::Address(&status)))) return real::lseek(fd, offset, whence);
   if (offset < 0 || offset >= status.st_size) {

@@ -49,9 +49,8 @@ void OriginStream::TellOffset() {
 bool OriginStream::LendsOffset() {
   if (lends_offset_) return *lends_offset_;
   struct stat status;
-  lends_offset_ = (kind_ == Kind::kPlainFile || kind_ == Kind::kAnonymousFile) &&
-                  (flags_ & O_ACCMODE) == O_RDONLY && fstat(descriptor_.get(), &status) == 0 &&
-                  S_ISREG(status.st_mode) && status.st_size > 0;
+  lends_offset_ = CarriesOffset(kind_) && (flags_ & O_ACCMODE) == O_RDONLY &&
+                  fstat(descriptor_.get(), &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0;
   return *lends_offset_;
 }
 
