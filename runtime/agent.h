@@ -42,6 +42,9 @@ namespace elsewhere::broker {
 class RedisConnection;
 class SessionKeys;
 }  // namespace elsewhere::broker
+namespace elsewhere::wire {
+enum class Patience : uint32_t;  // stream_message.h
+}  // namespace elsewhere::wire
 
 namespace elsewhere::runtime {
 
@@ -136,8 +139,12 @@ class Component {
 
   // Before the last Drain of a process: no component has forgotten it yet.
   virtual void ProcessEnding(const Process& /*process*/) {}
-  // Worker: `done` when what was sent to these is in.
-  virtual void AwaitIn(const std::set<wire::StreamId>& /*streams*/, std::function<void()> done) { done(); }
+  // Worker: `done` when what was sent to these is in, or not within that patience.
+  using InCallback = std::function<void(bool in)>;
+  virtual void AwaitIn(const std::set<wire::StreamId>& /*streams*/, wire::Patience /*patience*/,
+                       InCallback done) {
+    done(true);
+  }
 
   // Home: a process, a deputy or a nested deputy said Hello. `parent`: who forked it, if that is known here;
   // for a nested deputy its caller's deputy.
@@ -203,6 +210,13 @@ class Agent {
     SendEncoded(to, wire::Encode(host(), NextSequence(), message));
     published_ = outer;
   }
+  // Of what this agent decides for all hosts, in the order in which it decides it: calls that nobody waits
+  // for (abi::Slot::unheard) are not taken first, as by Send. What they change would be heard of before what
+  // it came behind.
+  template <wire::AnyMessage M>
+  void SendDecided(HostId to, const M& message) {
+    LeaveUnheard([&] { Send(to, message); });
+  }
   // The same from within Component::BeforeSend, which is not asked again.
   template <wire::AnyMessage M>
   void SendAhead(HostId to, const M& message) {
@@ -266,6 +280,9 @@ class Agent {
   virtual void OnCall(abi::Operation operation, CallHandler handler) = 0;
   // Handles the calls that are pending already, before their doorbell was heard.
   virtual void TakeCalls() {}
+  // Only those that nobody waits for. By who has read what a process wrote and sends it later: the calls were
+  // made before.
+  virtual void TakeUnheard() {}
   // Answers a call and wakes its caller. A payload beyond abi::kSlotPayload is a bug and is cut.
   virtual void Complete(CallId id, int64_t result, int error = 0, std::span<const uint8_t> payload = {}) = 0;
 
@@ -304,7 +321,10 @@ class Agent {
   }
 
   // What a Drain has put into DrainReason::ahead.
-  virtual void AwaitIn(const std::set<wire::StreamId>& /*streams*/, std::function<void()> done) { done(); }
+  virtual void AwaitIn(const std::set<wire::StreamId>& /*streams*/, wire::Patience /*patience*/,
+                       Component::InCallback done) {
+    done(true);
+  }
 
   // Ends the session with one line for the user. Returns; nothing new is started afterwards.
   virtual void Fatal(std::string message) = 0;
@@ -313,6 +333,8 @@ class Agent {
  protected:
   // What the caller wrote before this call is not waited for again.
   virtual void Released(CallId /*call*/) {}
+  // Runs `action`; nothing in it takes calls that nobody waits for.
+  virtual void LeaveUnheard(const std::function<void()>& action) { action(); }
   virtual uint64_t NextSequence() = 0;
   virtual void SendEncoded(HostId to, std::vector<uint8_t> message) = 0;
   virtual void SendEncodedAhead(HostId to, std::vector<uint8_t> message) = 0;

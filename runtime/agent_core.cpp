@@ -339,16 +339,20 @@ void AgentCore::DrainFrom(size_t index, Process process, Component::DrainReason 
   });
 }
 
-void AgentCore::AwaitIn(const std::set<wire::StreamId>& streams, std::function<void()> done) {
-  AwaitInFrom(0, streams, std::move(done));
+void AgentCore::AwaitIn(const std::set<wire::StreamId>& streams, wire::Patience patience,
+                        Component::InCallback done) {
+  AwaitInFrom(0, streams, patience, std::move(done));
 }
 
-void AgentCore::AwaitInFrom(size_t index, std::set<wire::StreamId> streams, std::function<void()> done) {
-  if (index == components_.size()) return done();
+void AgentCore::AwaitInFrom(size_t index, std::set<wire::StreamId> streams, wire::Patience patience,
+                            Component::InCallback done) {
+  if (index == components_.size()) return done(true);
   Component& component = *components_[index];
-  component.AwaitIn(streams, [this, index, streams, done = std::move(done)]() mutable {
-    AwaitInFrom(index + 1, std::move(streams), std::move(done));
-  });
+  component.AwaitIn(streams, patience,
+                    [this, index, streams, patience, done = std::move(done)](bool in) mutable {
+                      if (!in) return done(false);
+                      AwaitInFrom(index + 1, std::move(streams), patience, std::move(done));
+                    });
 }
 
 void AgentCore::Fatal(std::string message) {

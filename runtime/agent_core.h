@@ -73,6 +73,7 @@ class AgentCore final : public Agent {
     calls_->OnCall(operation, std::move(handler));
   }
   void TakeCalls() override { calls_->TakeCalls(); }
+  void TakeUnheard() override { calls_->TakeUnheard(); }
   void HearOfStarts() override {
     if (hear_of_starts_) hear_of_starts_();
   }
@@ -111,7 +112,8 @@ class AgentCore final : public Agent {
   const Process* FindKernelPid(int32_t kernel_pid) const override;
   const Process* FindSessionPid(int32_t session_pid) const override;
   void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) override;
-  void AwaitIn(const std::set<wire::StreamId>& streams, std::function<void()> done) override;
+  void AwaitIn(const std::set<wire::StreamId>& streams, wire::Patience patience,
+               Component::InCallback done) override;
   void Fatal(std::string message) override;
   bool ending() const override { return ending_; }
 
@@ -146,6 +148,7 @@ class AgentCore final : public Agent {
   uint64_t NextSequence() override { return ++last_sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override;
   void Released(CallId call) override { calls_->Released(call); }
+  void LeaveUnheard(const std::function<void()>& action) override { calls_->LeaveUnheard(action); }
   void SendEncodedAhead(HostId to, std::vector<uint8_t> message) override { Post(to, std::move(message)); }
   void SetMessageHandler(wire::MessageType type, MessageHandler handler) override;
 
@@ -161,7 +164,8 @@ class AgentCore final : public Agent {
   void OpenMessage(const broker::InboxReader::Message& message);
   void Deliver(HostId from, std::span<const uint8_t> bytes);
   void RefuseMessage(HostId from, const std::string& what) override;
-  void AwaitInFrom(size_t index, std::set<wire::StreamId> streams, std::function<void()> done);
+  void AwaitInFrom(size_t index, std::set<wire::StreamId> streams, wire::Patience patience,
+                   Component::InCallback done);
   void DrainFrom(size_t index, Process process, Component::DrainReason reason, std::function<void()> done);
 
   const Options options_;

@@ -122,18 +122,24 @@ bool CallTable::Collect() {
 // not free before their calls are taken, so this ends. Who made a call of the others still waits for it, so
 // nothing follows from it yet.
 void CallTable::TakeUnheard() {
-  if (taking_unheard_) return;
+  if (leaves_unheard_) return;
   while (Collect()) {
   }
   if (unheard_.empty()) return;
-  taking_unheard_ = true;
   std::vector<uint32_t> slots;
   slots.swap(unheard_);
   std::sort(slots.begin(), slots.end(), [this](uint32_t one, uint32_t other) {
     return table_->slots[one].ticket < table_->slots[other].ticket;
   });
-  for (const uint32_t index : slots) TakeSlot(index);
-  taking_unheard_ = false;
+  LeaveUnheard([&] {
+    for (const uint32_t index : slots) TakeSlot(index);
+  });
+}
+
+void CallTable::LeaveUnheard(const std::function<void()>& action) {
+  const bool outer = std::exchange(leaves_unheard_, true);
+  action();
+  leaves_unheard_ = outer;
 }
 
 void CallTable::TakeCalls() {

@@ -55,6 +55,8 @@ class CallTable {
   // Only those: whoever made one may have gone on, and what follows from that must find it done. In the order
   // in which they were made. Cheap when nothing is pending.
   void TakeUnheard();
+  // Runs `action`, in which TakeUnheard takes nothing.
+  void LeaveUnheard(const std::function<void()>& action);
   bool HasCalls() const;
   // Before the loop sleeps: callers ring from now on. False: there is something to take, do not sleep.
   bool FallAsleep();
@@ -92,7 +94,7 @@ class CallTable {
   uint32_t deaths_since_sweep_ = 0;
   std::vector<uint32_t> unheard_;  // slots of pending calls, collected and not taken yet
   std::deque<uint32_t> heard_;
-  bool taking_unheard_ = false;
+  bool leaves_unheard_ = false;  // also while one is taken
   std::unordered_map<uint32_t, Handler> handlers_;
   std::function<void(CallId)> cancelled_ = [](CallId) {};
   std::function<void(CallId)> dropped_ = [](CallId) {};

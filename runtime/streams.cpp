@@ -71,8 +71,8 @@ class Streams : public Component {
     DrainAtHome(process, reason, std::move(done));
   }
 
-  void AwaitIn(const std::set<wire::StreamId>& streams, std::function<void()> done) override {
-    mirrors_.AwaitIn(streams, std::move(done));
+  void AwaitIn(const std::set<wire::StreamId>& streams, wire::Patience patience, InCallback done) override {
+    mirrors_.AwaitIn(streams, patience, std::move(done));
   }
 
   void BeforeSend(HostId /*to*/) override {
@@ -119,7 +119,8 @@ class Streams : public Component {
     if (reason.ended) origins_.LockerEnded(process.session_pid);
     const auto last = last_.extract(process.incarnation);
     if (last.empty() || reason.killed) return done();
-    origins_.WhenWritten(last.mapped().streams, [done = std::move(done)](bool) { done(); });
+    origins_.WhenWritten(last.mapped().streams, wire::Patience::kLong,
+                         [done = std::move(done)](bool) { done(); });
   }
 
   Agent& agent_;

@@ -49,11 +49,19 @@ void SemaphoreArbiter::Destroy(uint64_t object) {
 void SemaphoreArbiter::Post(uint64_t object, ErrorCallback done) {
   Answer answer;
   if (done) answer = [done = std::move(done)](int error, uint32_t) { done(error); };
+  AskToPost(object, 1, std::move(answer));
+}
+
+void SemaphoreArbiter::PostTokens(uint64_t object, uint32_t count) {
+  if (count > 0) AskToPost(object, count, nullptr);
+}
+
+void SemaphoreArbiter::AskToPost(uint64_t object, uint32_t count, Answer answer) {
   if (!agent_.is_home()) {
-    ++posted_[object];
+    posted_[object] += count;
     callbacks_.known(object, 0);
   }
-  Ask(Operation::kPost, object, 0, std::move(answer));
+  Ask(Operation::kPost, object, count - 1, std::move(answer));
 }
 
 void SemaphoreArbiter::Wait(uint64_t object, uint64_t waiter, Incarnation process, ErrorCallback refused) {
@@ -145,8 +153,9 @@ SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation
       news_.Forget(object);
       return {};
     case Operation::kPost: {
-      if (from != wire::kHome) ++semaphore.posts[from];
-      const int error = PostAt(object, semaphore);
+      const uint64_t posts = argument + 1;
+      if (from != wire::kHome) semaphore.posts[from] += posts;
+      const int error = PostAt(object, semaphore, posts);
       Changed(object);
       return {error, 0};
     }
@@ -175,17 +184,17 @@ SemaphoreArbiter::Outcome SemaphoreArbiter::Act(HostId from, Operation operation
   }
 }
 
-int SemaphoreArbiter::PostAt(uint64_t object, Semaphore& semaphore) {
-  const auto living = std::find_if(semaphore.waiting.begin(), semaphore.waiting.end(),
-                                   [this](const Waiter& waiter) { return !IsDying(waiter.process); });
-  if (living != semaphore.waiting.end()) {
+int SemaphoreArbiter::PostAt(uint64_t object, Semaphore& semaphore, uint64_t posts) {
+  for (; posts > 0; --posts) {
+    const auto living = std::find_if(semaphore.waiting.begin(), semaphore.waiting.end(),
+                                     [this](const Waiter& waiter) { return !IsDying(waiter.process); });
+    if (living == semaphore.waiting.end()) break;
     const Waiter waiter = *living;
     semaphore.waiting.erase(living);
     Grant(waiter, object);
-    return 0;
   }
-  if (semaphore.count == wire::kSemaphoreMaximum) return EOVERFLOW;
-  ++semaphore.count;
+  if (posts > wire::kSemaphoreMaximum - semaphore.count) return EOVERFLOW;
+  semaphore.count += static_cast<uint32_t>(posts);
   return 0;
 }
 
@@ -200,7 +209,8 @@ bool SemaphoreArbiter::IsDying(Incarnation process) const {
 
 void SemaphoreArbiter::Grant(const Waiter& waiter, uint64_t object) {
   if (waiter.host == wire::kHome) return callbacks_.granted(object, waiter.waiter);
-  agent_.Send(waiter.host, wire::SemaphoreGrant{object, waiter.waiter, news_.Tell(object, waiter.host)});
+  agent_.SendDecided(waiter.host,
+                     wire::SemaphoreGrant{object, waiter.waiter, news_.Tell(object, waiter.host)});
 }
 
 // ---- What is known of a count
@@ -297,14 +307,17 @@ bool SemaphoreArbiter::IsAway(HostId from, const wire::SemaphoreRequest& request
   Semaphore& semaphore = found->second;
   if (request.operation == Operation::kDestroy) {
     if (semaphore.lessee != wire::kHome) {
-      agent_.Send(semaphore.lessee, wire::SemaphoreRequest{0, Operation::kForget, request.object, 0, 0});
+      agent_.SendDecided(semaphore.lessee,
+                         wire::SemaphoreRequest{0, Operation::kForget, request.object, 0, 0});
     }
     return false;
   }
   if (from == semaphore.lessee && from != wire::kHome && request.operation != Operation::kGetValue) {
-    if (request.operation == Operation::kPost) ++semaphore.posts[from];  // it has counted it itself
+    // It has counted them itself.
+    if (request.operation == Operation::kPost) semaphore.posts[from] += request.argument + 1;
     const bool answered = request.operation == Operation::kPost || request.operation == Operation::kCancel;
-    if (answered && request.request != 0) agent_.Send(from, wire::SemaphoreAnswer{request.request, 0, 0, {}});
+    if (answered && request.request != 0)
+      agent_.SendDecided(from, wire::SemaphoreAnswer{request.request, 0, 0, {}});
     return true;
   }
   semaphore.held_back.push_back({from, std::move(again)});
@@ -315,7 +328,7 @@ bool SemaphoreArbiter::IsAway(HostId from, const wire::SemaphoreRequest& request
 void SemaphoreArbiter::Recall(uint64_t object, Semaphore& semaphore) {
   if (std::exchange(semaphore.recalled, true)) return;
   if (semaphore.lessee == wire::kHome) return callbacks_.recalled(object);
-  agent_.Send(semaphore.lessee, wire::SemaphoreRequest{0, Operation::kRecall, object, 0, 0});
+  agent_.SendDecided(semaphore.lessee, wire::SemaphoreRequest{0, Operation::kRecall, object, 0, 0});
 }
 
 void SemaphoreArbiter::Used(HostId from, Operation operation, uint64_t object) {
@@ -348,7 +361,7 @@ void SemaphoreArbiter::Lend(HostId to, uint64_t object, Semaphore& semaphore) {
   Changed(object);
   if (to != wire::kHome) {
     const uint64_t seen = semaphore.posts[to];
-    return agent_.Send(to, wire::SemaphoreRequest{0, Operation::kLend, object, count, seen});
+    return agent_.SendDecided(to, wire::SemaphoreRequest{0, Operation::kLend, object, count, seen});
   }
   if (!callbacks_.lent(object, count)) Returned(wire::kHome, object, count, true);
 }
@@ -401,6 +414,7 @@ void SemaphoreArbiter::OnOrder(const wire::SemaphoreRequest& order) {
 // ---- Messages
 
 void SemaphoreArbiter::OnRequest(HostId from, const wire::SemaphoreRequest& request) {
+  agent_.TakeUnheard();  // what is decided now leaves without them
   if (request.operation == Operation::kReturn) {
     return Returned(from, request.object, static_cast<uint32_t>(request.argument), request.process != 0);
   }
@@ -410,9 +424,9 @@ void SemaphoreArbiter::OnRequest(HostId from, const wire::SemaphoreRequest& requ
   const bool waits = request.operation == Operation::kWait || request.operation == Operation::kTryWait;
   if (request.request != 0 && (!waits || outcome.error != 0)) {
     const bool looked = waits || request.operation == Operation::kGetValue;
-    agent_.Send(from,
-                wire::SemaphoreAnswer{request.request, outcome.error, outcome.value,
-                                      looked ? news_.Tell(request.object, from) : wire::SemaphoreNow{}});
+    agent_.SendDecided(
+        from, wire::SemaphoreAnswer{request.request, outcome.error, outcome.value,
+                                    looked ? news_.Tell(request.object, from) : wire::SemaphoreNow{}});
   }
   Used(from, request.operation, request.object);
 }

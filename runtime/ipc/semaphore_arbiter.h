@@ -58,6 +58,7 @@ class SemaphoreArbiter {
   void Destroy(uint64_t object);  // who waits, waits for ever, as natively
   // `done` may be null, and is then never needed.
   void Post(uint64_t object, ErrorCallback done);  // EOVERFLOW, EINVAL (no such object)
+  void PostTokens(uint64_t object, uint32_t count);
   // `waiter`: this host's name for it, never used twice; `process`: whose it is, 0 at home. `refused` runs
   // only with an error.
   void Wait(uint64_t object, uint64_t waiter, Incarnation process, ErrorCallback refused);  // EINVAL
@@ -110,6 +111,7 @@ class SemaphoreArbiter {
   // Requests of waits are odd, so that a grant finds what it makes needless.
   static uint64_t RequestOfWait(uint64_t waiter) { return 2 * waiter + 1; }
   void Ask(Operation operation, uint64_t object, uint64_t argument, Answer answer);
+  void AskToPost(uint64_t object, uint32_t count, Answer answer);
   void AskToWait(Operation operation, uint64_t object, uint64_t waiter, Incarnation process,
                  ErrorCallback refused);
   Outcome Act(HostId from, Operation operation, uint64_t object, uint64_t argument, Incarnation process = 0);
@@ -117,7 +119,7 @@ class SemaphoreArbiter {
   wire::SemaphoreNow Look(uint64_t object, HostId host) const;
   void Changed(uint64_t object);
   void Learn(const wire::SemaphoreNow& now);
-  int PostAt(uint64_t object, Semaphore& semaphore);
+  int PostAt(uint64_t object, Semaphore& semaphore, uint64_t posts);
   Outcome ActOnPart(HostId from, Operation operation, uint64_t object, uint64_t argument,
                     Incarnation process);
   bool IsApart(HostId from, const wire::SemaphoreRequest& request, std::function<void()> again);

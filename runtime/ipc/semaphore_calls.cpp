@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/ipc/deadline.h"
+#include "shim/wire/stream_message.h"
 
 namespace elsewhere::runtime {
 namespace {
@@ -227,19 +228,32 @@ void SemaphoreCalls::EndLease(uint64_t object) {
   const uint64_t wrote = wire::WroteOf(cell)->exchange(0);
   std::set<wire::StreamId>& ahead = ahead_[object];
   const Process* process = poster != 0 ? agent_.FindKernelPid(poster) : nullptr;
-  leaving_[object];
-  const auto await = [this, object, count] {
-    const auto left = ahead_.extract(object);
-    agent_.AwaitIn(left.mapped(), [this, object, count] { GiveBack(object, count); });
-  };
+  ++leaving_[object].leases;
+  const auto await = [this, object, count] { AwaitAhead(object, count); };
   if (process == nullptr) return await();
   agent_.Drain(*process, {.wrote = wrote, .ahead = &ahead}, await);
 }
 
-void SemaphoreCalls::GiveBack(uint64_t object, uint32_t count) {
-  semaphores_.Return(object, count);
-  const auto asked = leaving_.extract(object);
-  for (const auto& again : asked.mapped()) again();
+// Whoever asks for it elsewhere may not want to wait (sem_trywait), and be the one that would read: Python
+// tries with its interpreter's lock held. Where no room can be made, natively the posters would still be at
+// their writes: so the lease ends without their tokens, which follow.
+void SemaphoreCalls::AwaitAhead(uint64_t object, uint32_t count) {
+  agent_.AwaitIn(ahead_[object], wire::Patience::kRoom, [this, object, count](bool in) {
+    semaphores_.Return(object, in ? count : 0);
+    if (in) return Left(object);
+    agent_.AwaitIn(ahead_[object], wire::Patience::kLong, [this, object, count](bool) {
+      if (!leaving_.at(object).forgotten) PostTokens(object, count);
+      Left(object);
+    });
+  });
+}
+
+void SemaphoreCalls::Left(uint64_t object) {
+  const auto found = leaving_.find(object);
+  if (--found->second.leases > 0) return;
+  const auto left = leaving_.extract(found);
+  if (!lent_.contains(object)) ahead_.erase(object);
+  for (const auto& again : left.mapped().asked) again();
   if (!leaving_.empty()) return;
   for (const auto& done : std::exchange(when_left_, {})) done();
 }
@@ -248,7 +262,7 @@ void SemaphoreCalls::GiveBack(uint64_t object, uint32_t count) {
 bool SemaphoreCalls::IsLeaving(uint64_t object, const Call& call, std::function<void()> again) {
   const auto found = leaving_.find(object);
   if (found == leaving_.end()) return false;
-  found->second.push_back([this, call, again = std::move(again)] {
+  found->second.asked.push_back([this, call, again = std::move(again)] {
     if (call.operation == abi::Operation::kSemPost || agent_.FindKernelPid(call.kernel_pid) != nullptr)
       again();
   });
@@ -294,15 +308,19 @@ bool SemaphoreCalls::HasTokens(uint64_t object) {
 
 void SemaphoreCalls::PostAgain(uint64_t object) {
   if (const auto found = leaving_.find(object); found != leaving_.end())
-    return found->second.push_back([this, object] { PostAgain(object); });
+    return found->second.asked.push_back([this, object] { PostAgain(object); });
+  PostTokens(object, 1);
+}
+
+void SemaphoreCalls::PostTokens(uint64_t object, uint32_t count) {
   wire::Semaphore* lent = Lent(object);
-  if (lent == nullptr) return semaphores_.Post(object, nullptr);
-  wire::SemaphorePost(lent);
+  if (lent == nullptr) return semaphores_.PostTokens(object, count);
+  for (; count > 0; --count) wire::SemaphorePost(lent);
 }
 
 // Posts that are counted in the cell have all been made where the cell says so (semaphore_lease.h).
 void SemaphoreCalls::Know(uint64_t object, uint32_t known) {
-  if (lent_.contains(object)) return;
+  if (lent_.contains(object) || leaving_.contains(object)) return;
   wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
   const auto done = done_.find(object);
   if (wire::ClaimCell(cell, object)) wire::Know(cell, known, done == done_.end() ? 0 : done->second);
@@ -310,6 +328,7 @@ void SemaphoreCalls::Know(uint64_t object, uint32_t known) {
 
 void SemaphoreCalls::OnForgotten(uint64_t object) {
   if ((object & wire::kSemaphoreLarge) != 0) return;  // SemaphoreShares'
+  if (const auto found = leaving_.find(object); found != leaving_.end()) found->second.forgotten = true;
   done_.erase(object);
   wire::Semaphore* cell = wire::LeaseCell<wire::Semaphore>(&agent_.table(), object);
   if (cell->object.load() != object) return;

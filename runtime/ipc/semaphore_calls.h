@@ -97,11 +97,13 @@ class SemaphoreCalls {
   bool OnLent(uint64_t object, uint32_t count);
   void Settle(CallId id, const Call& call);
   void EndLease(uint64_t object);
-  void GiveBack(uint64_t object, uint32_t count);
+  void AwaitAhead(uint64_t object, uint32_t count);
+  void Left(uint64_t object);
   bool IsLeaving(uint64_t object, const Call& call, std::function<void()> again);
   void DrainAll();
   bool HasTokens(uint64_t object);
-  void PostAgain(uint64_t object);  // here, or at home
+  void PostAgain(uint64_t object);
+  void PostTokens(uint64_t object, uint32_t count);  // here, or at home
   void OnForgotten(uint64_t object);
   void Know(uint64_t object, uint32_t known);
 
@@ -115,8 +117,13 @@ class SemaphoreCalls {
   std::unordered_map<uint64_t, uint32_t> done_;   // of those that its cell counts, by object
   uint32_t unasked_ = 0;                          // posts of this host
   std::unordered_set<uint64_t> lent_;
-  // Leases that end when what was written before their posts has been sent; what is asked meanwhile.
-  std::unordered_map<uint64_t, std::vector<std::function<void()>>> leaving_;
+  // Leases that have ended, but for what was written before their posts, which is not in.
+  struct Leaving {
+    uint32_t leases = 0;
+    bool forgotten = false;
+    std::vector<std::function<void()>> asked;  // meanwhile
+  };
+  std::unordered_map<uint64_t, Leaving> leaving_;
   std::vector<std::function<void()>> when_left_;  // all of them
   // What processes had written before they posted what is lent here, and may not be in.
   std::unordered_map<uint64_t, std::set<wire::StreamId>> ahead_;

@@ -64,7 +64,7 @@ void SemaphoreNews::Forget(uint64_t object) {
   const auto told = told_.extract(object);
   if (told.empty()) return;
   for (const auto& [host, what] : told.mapped())
-    agent_.Send(host, wire::SemaphoreRequest{0, Operation::kForget, object, 0, 0});
+    agent_.SendDecided(host, wire::SemaphoreRequest{0, Operation::kForget, object, 0, 0});
 }
 
 void SemaphoreNews::ForgetHost(HostId host) {

@@ -157,7 +157,8 @@ void SemaphoreShares::Give(uint64_t object, HostId host) {
   shared.others[host].elsewhere = Elsewhere(shared, left.count, host);
   Cell(object)->elsewhere.store(Elsewhere(shared, 0, wire::kHome));
   wire::SharePut(Cell(object), object, left);
-  agent_.Send(host, Message{What::kGive, object, part.count, part.room, shared.others[host].elsewhere});
+  agent_.SendDecided(host,
+                     Message{What::kGive, object, part.count, part.room, shared.others[host].elsewhere});
 }
 
 void SemaphoreShares::Gather(uint64_t object) {
@@ -166,7 +167,7 @@ void SemaphoreShares::Gather(uint64_t object) {
   shared.in_hand = wire::ShareTakeAll(Cell(object));
   std::vector<HostId> hosts;
   for (const auto& [host, told] : shared.others) hosts.push_back(host);
-  for (const HostId host : hosts) agent_.Send(host, Message{What::kRecall, object, 0, 0, 0});
+  for (const HostId host : hosts) agent_.SendDecided(host, Message{What::kRecall, object, 0, 0, 0});
   EndIfGathered(object);
 }
 
@@ -195,7 +196,7 @@ void SemaphoreShares::EndIfGathered(uint64_t object) {
 void SemaphoreShares::Forget(uint64_t object) {
   if (const auto found = shared_.find(object); found != shared_.end()) {
     for (const auto& [host, told] : found->second.others)
-      agent_.Send(host, Message{What::kForget, object, 0, 0, 0});
+      agent_.SendDecided(host, Message{What::kForget, object, 0, 0, 0});
     shared_.erase(found);
   }
   if (Cell(object)->object.load() != object) return;

@@ -96,7 +96,8 @@ void Mirrors::OnListenerClosed(CallId id) {
   const auto one_less = [this, id, left](bool) {
     if (--*left == 0) agent_.Complete(id, 0);
   };
-  for (auto& [host, streams] : closed) passing_.DrainAt(host, std::move(streams), one_less);
+  for (auto& [host, streams] : closed)
+    passing_.DrainAt(host, std::move(streams), wire::Patience::kLong, one_less);
   one_less(false);
 }
 

@@ -23,53 +23,57 @@ std::optional<ObjectId> ObjectAt(int32_t process, int number) {
 
 }  // namespace
 
-void Mirrors::WhenSent(const StreamSet& streams, std::function<void()> done) {
-  if (streams == nullptr) return done();
-  auto left = std::make_shared<size_t>(1);
-  auto one_less = [this, left, done = std::move(done)] {
-    if (--*left > 0) return;
+void Mirrors::WhenSent(const StreamSet& streams, wire::Patience patience, InCallback done) {
+  struct Left {
+    size_t count = 1;
+    bool sent = true;
+  };
+  const auto left = std::make_shared<Left>();
+  const auto one_less = [this, left, done = std::move(done)](bool sent) {
+    left->sent &= sent;
+    if (--left->count > 0) return;
     outbox_.Flush();
-    done();
+    done(left->sent);
   };
   for (const StreamId id : *streams) {
     Mirror* mirror = OfStream(id);
     if (mirror == nullptr || !mirror->writable()) continue;
-    ++*left;
-    WhenSentOrStuck(*mirror, one_less);
+    ++left->count;
+    WhenSentOrStuck(*mirror, patience, one_less);
   }
-  one_less();
+  one_less(true);
 }
 
-void Mirrors::WhenSentOrStuck(Mirror& mirror, std::function<void()> done) {
-  const auto once = std::make_shared<std::function<void()>>(std::move(done));
+void Mirrors::WhenSentOrStuck(Mirror& mirror, wire::Patience patience, InCallback done) {
+  const auto once = std::make_shared<InCallback>(std::move(done));
   mirror.WhenSent([once] {
-    if (*once) std::exchange(*once, nullptr)();
+    if (*once) std::exchange(*once, nullptr)(true);
   });
-  if (*once && CanGetStuck(mirror.kind())) AskWhetherStuck(mirror.id(), once);
+  if (*once && CanGetStuck(mirror.kind())) AskWhetherStuck(mirror.id(), patience, once);
 }
 
 // With the window full, the origin alone knows whether anything moves. Where it does, credit has come before
 // the answer.
-void Mirrors::AskWhetherStuck(StreamId id, const Once& done) {
-  passing_.DrainAt(NextHop(id), {id}, [this, id, done](bool stuck) {
+void Mirrors::AskWhetherStuck(StreamId id, wire::Patience patience, const Once& done) {
+  passing_.DrainAt(NextHop(id), {id}, patience, [this, id, patience, done](bool stuck) {
     if (!*done) return;
-    if (!stuck) return AskWhetherStuck(id, done);
-    std::exchange(*done, nullptr)();
+    if (!stuck) return AskWhetherStuck(id, patience, done);
+    std::exchange(*done, nullptr)(false);
   });
 }
 
 void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::function<void()> done) {
   CatchUp();
   const StreamSet streams = StreamsOf(process);
-  if (streams == nullptr && reason.by_home) return WhenHomeHas({}, std::move(done));
-  if (streams == nullptr) return done();
+  if (streams == nullptr && !reason.by_home) return done();
   if (!reason.ended) {
-    ForwardWritten(*streams);
-    const StreamSet own = WrittenBy(process, streams, reason.wrote);
-    if (reason.by_home) return WhenHomeHas(own, std::move(done));
-    if (reason.ahead == nullptr) return WhenIn(own, std::move(done));
+    const auto go_on = [done = std::move(done)](bool) { done(); };
+    const StreamSet own = streams == nullptr ? std::make_shared<std::vector<StreamId>>()
+                                             : ForwardWritten(process, *streams, reason.wrote);
+    if (reason.by_home) return WhenHomeHas(own, wire::Patience::kLong, go_on);
+    if (reason.ahead == nullptr) return WhenIn(own, wire::Patience::kLong, go_on);
     reason.ahead->insert(own->begin(), own->end());
-    return WhenSent(own, std::move(done));
+    return WhenSent(own, wire::Patience::kLong, go_on);
   }
   // Its bytes go whatever the window says, since they are written; home waits for them to be in.
   for (const StreamId id : *streams) {
@@ -80,20 +84,18 @@ void Mirrors::Drain(const Process& process, Component::DrainReason reason, std::
   done();
 }
 
-void Mirrors::ForwardWritten(const std::vector<StreamId>& streams) {
+// Sends all, as far as it may be sent. Returns those whose bytes of the process itself may have to wait for
+// room: natively it would still be at its write. What others have written there is no concern of its: they
+// would be at it, and what it releases may be what their reader waits for, the lock of a queue.
+Mirrors::StreamSet Mirrors::ForwardWritten(const Process& process, const std::vector<StreamId>& streams,
+                                           uint64_t wrote) {
   for (const StreamId id : streams) {
     if (Mirror* mirror = OfStream(id)) mirror->ForwardAll();
   }
   outbox_.Flush();
-}
-
-// Those whose bytes of the process itself may have to wait for room: natively it would still be at its write.
-// What others have written there is no concern of its: they would be at it, and what it releases may be
-// what their reader waits for, the lock of a queue.
-Mirrors::StreamSet Mirrors::WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote) {
   auto own = std::make_shared<std::vector<StreamId>>();
   if ((wrote & abi::kWroteAhead) == 0) return own;
-  std::copy_if(streams->begin(), streams->end(), std::back_inserter(*own),
+  std::copy_if(streams.begin(), streams.end(), std::back_inserter(*own),
                [this](StreamId id) { return MayBeAhead(id); });
   if (own->empty() || (wrote & abi::kWroteAny) != 0) return own;
   std::set<StreamId> written;
@@ -112,22 +114,22 @@ bool Mirrors::MayBeAhead(StreamId id) {
   return CanGetStuck(mirror->kind()) && (mirror->blocked() || mirror->unacknowledged());
 }
 
-void Mirrors::AwaitIn(const std::set<StreamId>& streams, std::function<void()> done) {
+void Mirrors::AwaitIn(const std::set<StreamId>& streams, wire::Patience patience, InCallback done) {
   auto ahead = std::make_shared<std::vector<StreamId>>();
   std::copy_if(streams.begin(), streams.end(), std::back_inserter(*ahead),
                [this](StreamId id) { return MayBeAhead(id); });
-  WhenIn(ahead, std::move(done));
+  WhenIn(ahead, patience, std::move(done));
 }
 
-void Mirrors::WhenIn(const StreamSet& streams, std::function<void()> done) {
-  if (streams->empty()) return done();
-  WhenHomeHas(streams, std::move(done));
+void Mirrors::WhenIn(const StreamSet& streams, wire::Patience patience, InCallback done) {
+  if (streams->empty()) return done(true);
+  WhenHomeHas(streams, patience, std::move(done));
 }
 
-void Mirrors::WhenHomeHas(const StreamSet& streams, std::function<void()> done) {
-  WhenSent(streams, [this, streams, done = std::move(done)] {
-    const std::vector<StreamId> all = streams != nullptr ? *streams : std::vector<StreamId>();
-    passing_.DrainAt(wire::kHome, all, [done](bool) { done(); });
+void Mirrors::WhenHomeHas(const StreamSet& streams, wire::Patience patience, InCallback done) {
+  WhenSent(streams, patience, [this, streams, patience, done = std::move(done)](bool sent) {
+    if (!sent && patience == wire::Patience::kRoom) return done(false);
+    passing_.DrainAt(wire::kHome, *streams, patience, [done](bool stuck) { done(!stuck); });
   });
 }
 

@@ -50,7 +50,8 @@ class Mirrors {
   // Runs `done` when what the process wrote has been sent, or will never be, or nobody should wait for it any
   // longer (StreamDrain).
   void Drain(const Process& process, Component::DrainReason reason, std::function<void()> done);
-  void AwaitIn(const std::set<StreamId>& streams, std::function<void()> done);
+  using InCallback = std::function<void(bool in)>;
+  void AwaitIn(const std::set<StreamId>& streams, wire::Patience patience, InCallback done);
   void ProcessGone(const Process& process);
   void CallCancelled(CallId call);
   void CallDropped(CallId call);
@@ -89,17 +90,16 @@ class Mirrors {
   StreamSet StreamsOf(const Process& process) const;
   bool IsHeld(StreamId id) const;
   bool IsOfProcess(StreamId id) const;
-  void ForwardWritten(const std::vector<StreamId>& streams);
-  StreamSet WrittenBy(const Process& process, const StreamSet& streams, uint64_t wrote);
+  StreamSet ForwardWritten(const Process& process, const std::vector<StreamId>& streams, uint64_t wrote);
   bool MayBeAhead(StreamId id);
-  void WhenHomeHas(const StreamSet& streams, std::function<void()> done);
-  void WhenIn(const StreamSet& streams, std::function<void()> done);
+  void WhenHomeHas(const StreamSet& streams, wire::Patience patience, InCallback done);
+  void WhenIn(const StreamSet& streams, wire::Patience patience, InCallback done);
   void SayLast(Incarnation incarnation, const StreamSet& streams);
   std::vector<StreamId> Unacknowledged(const StreamSet& streams);
-  void WhenSent(const StreamSet& streams, std::function<void()> done);
-  void WhenSentOrStuck(Mirror& mirror, std::function<void()> done);
-  using Once = std::shared_ptr<std::function<void()>>;
-  void AskWhetherStuck(StreamId id, const Once& done);
+  void WhenSent(const StreamSet& streams, wire::Patience patience, InCallback done);
+  void WhenSentOrStuck(Mirror& mirror, wire::Patience patience, InCallback done);
+  using Once = std::shared_ptr<InCallback>;
+  void AskWhetherStuck(StreamId id, wire::Patience patience, const Once& done);
 
   // mirror_moves.cpp
   bool IsOnItsWay(StreamId id) const;

@@ -83,7 +83,8 @@ void OriginStream::OnControl(const wire::StreamControl& control) {
     if (control.operation == wire::StreamOperation::kCancel) return CancelCall(host, control);
     MakeCall(host, control);
   };
-  if (WaitsForBytes(kind_)) return WhenWritten(control.stream, [make](bool) { make(); });
+  if (WaitsForBytes(kind_))
+    return WhenWritten(control.stream, wire::Patience::kLong, [make](bool) { make(); });
   make();
 }
 

@@ -57,10 +57,10 @@ void OriginStream::GiveCredit(StreamId id) {
   if (found->second.credited < found->second.written) SendCredit(id, found->second, false);
 }
 
-void OriginStream::WhenWritten(StreamId id, Action action) {
+void OriginStream::WhenWritten(StreamId id, wire::Patience patience, Action action) {
   const auto found = shares_.find(id);
   if (found == shares_.end() || found->second.written >= found->second.received) return action(false);
-  found->second.waiting.emplace_back(found->second.received, std::move(action));
+  found->second.waiting.push_back({found->second.received, patience, std::move(action)});
   WatchForStandstill();
 }
 
@@ -71,7 +71,8 @@ void OriginStream::WhenWritten(StreamId id, Action action) {
 // only when it has seen that. Which bytes are whose is not known here, so where nothing moves for a while
 // room is made for all that was written, and where that cannot be done nobody is held up for ever. A reader
 // outside of the session (a pager) waits for nothing of it, and what comes after an end must not overtake
-// what came before: that is waited for as long as it takes.
+// what came before: that is waited for as long as it takes. Who holds up calls that never wait (kRoom) hears
+// at once that no room can be made.
 
 void OriginStream::NoteProgress(uint64_t bytes) {
   const auto now = std::chrono::steady_clock::now();
@@ -102,9 +103,10 @@ void OriginStream::WatchForStandstill() {
   const std::chrono::milliseconds first = pipe ? wire::kRoomPatience : wire::kStreamPatience;
   if (stood() < first) return LookAgainAfter(first - stood());
   // On a worker there are none.
-  if (agent_.is_home() && !IsReadInSession(pump(), agent_.session_id())) return;
-  MakeRoom();
-  if (!IsAwaited()) return;
+  const bool is_read = !agent_.is_home() || IsReadInSession(pump(), agent_.session_id());
+  if (is_read) MakeRoom();
+  if (IsAwaited()) SayStuck(wire::Patience::kRoom);
+  if (!is_read || !IsAwaited()) return;
   // More than the largest pipe holds. Who goes on now and writes at home overtakes it, so an end waits until
   // it is clear that nobody reads, rather than somebody taking long over each message.
   if (pipe && stood() < wire::kPipePatience) {
@@ -112,9 +114,17 @@ void OriginStream::WatchForStandstill() {
     const bool moved = stood() < first;
     return LookAgainAfter(moved ? first : wire::kPipePatience - stood());
   }
+  SayStuck(wire::Patience::kLong);
+}
+
+void OriginStream::SayStuck(wire::Patience patience) {
   std::vector<Action> stuck;
   for (auto& [id, share] : shares_) {
-    for (auto& [position, action] : std::exchange(share.waiting, {})) stuck.push_back(std::move(action));
+    std::erase_if(share.waiting, [&](auto& waiting) {
+      if (waiting.patience != patience) return false;
+      stuck.push_back(std::move(waiting.action));
+      return true;
+    });
   }
   for (auto& action : stuck) action(true);
 }

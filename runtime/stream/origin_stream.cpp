@@ -187,7 +187,7 @@ void OriginStream::EndIfWritten(StreamId id) {
   } else {
     UpdateInterest();
   }
-  for (auto& [position, action] : waiting) action(false);
+  for (const Share::Waiting& each : waiting) each.action(false);
 }
 
 void OriginStream::CloseEverything() {
@@ -228,7 +228,7 @@ std::vector<uint8_t> OriginStream::TakeAll() {
 void OriginStream::Leave() {
   std::vector<Action> ready;
   for (auto& [id, share] : std::exchange(shares_, {})) {
-    for (auto& [position, action] : share.waiting) ready.push_back(std::move(action));
+    for (auto& waiting : share.waiting) ready.push_back(std::move(waiting.action));
   }
   requests_.clear();
   watchers_.clear();
@@ -360,8 +360,8 @@ void OriginStream::Written(StreamId id, uint64_t bytes) {
     SendCredit(id, share, false);
   std::vector<Action> ready;
   std::erase_if(share.waiting, [&](auto& waiting) {
-    if (waiting.first > share.written) return false;
-    ready.push_back(std::move(waiting.second));
+    if (waiting.position > share.written) return false;
+    ready.push_back(std::move(waiting.action));
     return true;
   });
   EndIfWritten(id);

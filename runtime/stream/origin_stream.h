@@ -91,9 +91,9 @@ class OriginStream {
   void HostGone(HostId host);
   // Runs `action` when everything that the share was sent so far is in or was thrown away, at once if so now;
   // or, `stuck`, when a socket has taken nothing for kStreamPatience, or a pipe, in which no more room can be
-  // made, for kPipePatience. Either way those bytes will go in as soon as there is room.
+  // made, for kPipePatience, with kRoom at once. Either way those bytes will go in as soon as there is room.
   using Action = std::function<void(bool stuck)>;
-  void WhenWritten(StreamId id, Action action);
+  void WhenWritten(StreamId id, wire::Patience patience, Action action);
   // Of a share whose host waits for room: what is in is credited, be it in room that was made.
   void GiveCredit(StreamId id);
 
@@ -129,7 +129,12 @@ class OriginStream {
     uint64_t received = 0;    // positions, over all generations
     uint64_t written = 0;
     uint64_t credited = 0;
-    std::vector<std::pair<uint64_t, Action>> waiting;  // for `written` to reach the position
+    struct Waiting {  // for `written` to reach the position
+      uint64_t position;
+      wire::Patience patience;
+      Action action;
+    };
+    std::vector<Waiting> waiting;
   };
   struct Request {
     StreamId share;
@@ -188,7 +193,8 @@ class OriginStream {
   void WatchForStandstill();
   void LookAgainAfter(std::chrono::steady_clock::duration time);
   void MakeRoom();
-  uint64_t Waiting() const;  // bytes that have no room
+  void SayStuck(wire::Patience patience);  // to who waits no longer than that
+  uint64_t Waiting() const;                // bytes that have no room
 
   void ServeRequests();
   bool Serve(const Request& request);

@@ -70,7 +70,7 @@ Origins::Origins(Agent& agent, Passing& passing)
     for (const StreamId id : m.streams) {
       if (OriginStream* stream = OfShare(id)) stream->GiveCredit(id);
     }
-    WhenWritten(m.streams, [this, from, request = m.request](bool stuck) {
+    WhenWritten(m.streams, m.patience, [this, from, request = m.request](bool stuck) {
       agent_.Send(from, wire::StreamDrained{request, stuck});
     });
   });
@@ -238,7 +238,8 @@ void Origins::Withdraw(const wire::JobDescriptor& descriptor) {
   stream->Withdraw(descriptor.stream, traits.grant);
 }
 
-void Origins::WhenWritten(const std::vector<StreamId>& streams, OriginStream::Action done) {
+void Origins::WhenWritten(const std::vector<StreamId>& streams, wire::Patience patience,
+                          OriginStream::Action done) {
   std::vector<std::pair<StreamId, OriginStream*>> awaited;
   for (const StreamId id : streams) {
     if (OriginStream* stream = OfShare(id)) awaited.emplace_back(id, stream);
@@ -253,8 +254,8 @@ void Origins::WhenWritten(const std::vector<StreamId>& streams, OriginStream::Ac
     left->stuck |= stuck;
     if (--left->count == 0) done(left->stuck);
   };
-  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, one_less);
-  passing_.WhenWritten(streams, one_less);
+  for (const auto& [id, stream] : awaited) stream->WhenWritten(id, patience, one_less);
+  passing_.WhenWritten(streams, patience, one_less);
   one_less(false);
 }
 

@@ -40,7 +40,7 @@ class Origins {
   void Withdraw(const wire::JobDescriptor& descriptor);
 
   // Runs `done` when what was sent so far for `streams` is in, except where one is stuck.
-  void WhenWritten(const std::vector<StreamId>& streams, OriginStream::Action done);
+  void WhenWritten(const std::vector<StreamId>& streams, wire::Patience patience, OriginStream::Action done);
   // Tells the hosts that share a plain file's offset where it is, and those whose streams are broken.
   void BeforeSend();
   void HostGone(HostId host);

@@ -20,6 +20,7 @@ class Outbox {
   explicit Outbox(Agent& agent) : agent_(agent) {}
 
   void Send(HostId to, wire::StreamData&& data) {
+    agent_.TakeUnheard();  // it may go with a message that leaves them (Agent::SendDecided)
     Flush();
     held_ = std::move(data);
     to_ = to;

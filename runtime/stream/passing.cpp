@@ -228,7 +228,8 @@ bool Passing::ForwardAnswer(wire::StreamControlled answer) {
   return true;
 }
 
-void Passing::WhenWritten(const std::vector<StreamId>& streams, const Drained& done) {
+void Passing::WhenWritten(const std::vector<StreamId>& streams, wire::Patience patience,
+                          const Drained& done) {
   std::map<HostId, std::vector<StreamId>> by_origin;
   for (const StreamId id : streams) {
     if (IsRelayed(id)) by_origin[wire::HostOf(id)].push_back(id);
@@ -240,17 +241,17 @@ void Passing::WhenWritten(const std::vector<StreamId>& streams, const Drained& d
   };
   const auto left = std::make_shared<Left>(Left{by_origin.size()});
   for (auto& [origin, ids] : by_origin) {
-    DrainAt(origin, std::move(ids), [left, done](bool stuck) {
+    DrainAt(origin, std::move(ids), patience, [left, done](bool stuck) {
       left->stuck |= stuck;
       if (--left->count == 0) done(left->stuck);
     });
   }
 }
 
-void Passing::DrainAt(HostId host, std::vector<StreamId> streams, Drained done) {
+void Passing::DrainAt(HostId host, std::vector<StreamId> streams, wire::Patience patience, Drained done) {
   const uint64_t request = mirrors_->NextRequest();
   drains_[request] = std::move(done);
-  agent_.Send(host, wire::StreamDrain{request, std::move(streams)});
+  agent_.Send(host, wire::StreamDrain{request, std::move(streams), patience});
 }
 
 void Passing::OnDrained(const wire::StreamDrained& drained) {

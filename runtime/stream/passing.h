@@ -75,9 +75,9 @@ class Passing {
   // Runs `done` when what was sent for those of `streams` that are relayed is in, except where one is stuck;
   // at once if none is.
   using Drained = std::function<void(bool stuck)>;
-  void WhenWritten(const std::vector<StreamId>& streams, const Drained& done);
+  void WhenWritten(const std::vector<StreamId>& streams, wire::Patience patience, const Drained& done);
   // Asks the next host on the way to these streams' origin.
-  void DrainAt(HostId host, std::vector<StreamId> streams, Drained done);
+  void DrainAt(HostId host, std::vector<StreamId> streams, wire::Patience patience, Drained done);
   void OnDrained(const wire::StreamDrained& drained);
   // How often the stream was passed home by its name at home, as far as it was sent (a worker) or came
   // (home).

@@ -83,7 +83,7 @@ struct SemaphoreRequest {
   enum class Operation : uint32_t {
     kCreate = 1,  // argument: count
     kDestroy = 2,
-    kPost = 3,
+    kPost = 3,     // argument: how many more than one
     kWait = 4,     // argument: waiter, as the sender names it
     kTryWait = 5,  // likewise
     kCancel = 6,   // likewise. value: 1 if it waited

@@ -32,6 +32,10 @@ inline constexpr uint64_t kStreamPullLimit = 1 << 20;
 inline constexpr std::chrono::milliseconds kRoomPatience{100};  // a pipe is made larger then
 inline constexpr std::chrono::seconds kStreamPatience{1};       // of a socket
 inline constexpr std::chrono::seconds kPipePatience{60};        // of a pipe that cannot be made larger
+enum class Patience : uint32_t {
+  kLong = 0,  // as long as these
+  kRoom = 1,  // until no more room can be made
+};
 
 // A reader elsewhere wants up to `bytes`. `wait`: answer when there is something, otherwise at once. `cancel`
 // takes `request` back. Every request is answered exactly once, by one or more StreamPulled.
@@ -203,15 +207,16 @@ struct StreamControlled {
 };
 
 // Answered by StreamDrained(request) once everything that the sender sent for `streams` before is in, or once
-// one of them is stuck: a socket that has taken nothing for kStreamPatience, a pipe for kPipePatience. Nobody
+// one of them is stuck: a socket that has taken nothing for kStreamPatience, a pipe for `patience`. Nobody
 // may ever read it, or only after what the asker's answer is awaited for. What is in is credited before.
 struct StreamDrain {
   static constexpr MessageType kType = MessageType::kStreamDrain;
   uint64_t request = 0;
   std::vector<StreamId> streams;
+  Patience patience{};
   template <class Self>
   static auto Fields(Self& s) {
-    return std::tie(s.request, s.streams);
+    return std::tie(s.request, s.streams, s.patience);
   }
 };
 struct StreamDrained {

@@ -133,6 +133,14 @@ TEST_F(CallTableTest, WhatNobodyWaitsForIsTakenFirstAndInItsOrder) {
   EXPECT_EQ(order_, (std::vector<uint32_t>{16000, 9000, 70, 2, 1}));
 }
 
+TEST_F(CallTableTest, WhatNobodyWaitsForCanWaitItself) {
+  HandUnheard(1, 1);
+  calls_->LeaveUnheard([this] { calls_->TakeUnheard(); });
+  EXPECT_EQ(taken_, 0);
+  calls_->TakeUnheard();
+  EXPECT_EQ(taken_, 1);
+}
+
 TEST_F(CallTableTest, WhatItsMakerLeftBehindIsTakenBeforeItsSlotsAreSwept) {
   HandUnheard(7, 1);
   for (int i = 0; i < 64; ++i) calls_->RemoveProcess(100000 + i);

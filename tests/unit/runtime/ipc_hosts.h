@@ -9,7 +9,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <utility>
 
 #include "runtime/ipc.h"
 #include "runtime/ipc/segments.h"
@@ -78,6 +80,11 @@ class TestAgent final : public Agent {
   Component& component() { return *component_; }
   const std::string& fatal() const { return fatal_; }
   int sends() const { return sends_; }  // that the component was asked about
+  // A call that nobody waits for, made whenever a message is about to leave.
+  void SetUnheard(std::function<void()> call) {
+    TakeUnheard();
+    unheard_ = std::move(call);
+  }
   void AddProcess(int32_t pid, Incarnation incarnation) {
     processes_[incarnation] = Process{.kernel_pid = pid, .session_pid = pid, .incarnation = incarnation};
   }
@@ -108,10 +115,20 @@ class TestAgent final : public Agent {
   void Drain(const Process&, Component::DrainReason, std::function<void()> done) override { done(); }
   void Fatal(std::string message) override { fatal_ = std::move(message); }
   bool ending() const override { return false; }
+  void TakeUnheard() override {
+    for (; !leaves_unheard_ && unheard_calls_ > 0; --unheard_calls_) LeaveUnheard(unheard_);
+  }
 
  protected:
+  void LeaveUnheard(const std::function<void()>& action) override {
+    const bool outer = std::exchange(leaves_unheard_, true);
+    action();
+    leaves_unheard_ = outer;
+  }
   uint64_t NextSequence() override { return ++sequence_; }
   void SendEncoded(HostId to, std::vector<uint8_t> message) override {
+    if (unheard_) ++unheard_calls_;
+    TakeUnheard();
     component_->BeforeSend(to);
     ++sends_;
     SendEncodedAhead(to, std::move(message));
@@ -151,6 +168,9 @@ class TestAgent final : public Agent {
   uint32_t last_slot_ = 0;
   uint64_t sequence_ = 0;
   int sends_ = 0;
+  std::function<void()> unheard_;
+  int unheard_calls_ = 0;
+  bool leaves_unheard_ = false;
 };
 
 class IpcTest : public testing::Test {

@@ -70,6 +70,23 @@ TEST_F(LeaseTest, WhoeverElseNeedsItGetsItBackWhole) {
   EXPECT_EQ(Finish(2, Start(2, abi::Operation::kSemGetValue)).result, kMany - 3);
 }
 
+// What such a post changes would be heard of before what was decided without it: that a lease ends before it
+// begins.
+TEST_F(LeaseTest, PostsThatNobodyWaitsForOvertakeNothing) {
+  int posts = 0;
+  Host(0).SetUnheard([&] {
+    ++posts;
+    Start(0, abi::Operation::kSemPost);
+  });
+  for (int i = 0; i < 10 * kMany; ++i) Start(1, abi::Operation::kSemPost);
+  const CallId last = Start(1, abi::Operation::kSemGetValue);
+  Finish(1, last);
+  Host(0).SetUnheard(nullptr);
+  EXPECT_GT(posts, 0);
+  EXPECT_EQ(Finish(0, Start(0, abi::Operation::kSemGetValue)).result, 10 * kMany + posts);
+  EXPECT_EQ(Finish(1, Start(1, abi::Operation::kSemGetValue)).result, 10 * kMany + posts);
+}
+
 TEST_F(LeaseTest, WhoWaitedAtHomeTriesAgain) {
   const CallId waiting = Start(1, abi::Operation::kSemWait);
   const CallId dead = Start(1, abi::Operation::kSemWait);
