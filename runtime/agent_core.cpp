@@ -13,9 +13,11 @@ namespace {
 
 constexpr char kMessageContext[] = "message";
 constexpr std::chrono::seconds kLongestSilence{30};
-// What goes before messages that could wait may take this part of the time, unless it is as short as this.
-constexpr int kFirstShare = 8;
+// Messages that could wait do so for this many times what goes before them took, unless that is as short as
+// this: for the larger number as long as nobody notices, so that most go with others.
+constexpr int kFirstShare = 8, kSmallFirstShare = 49;
 constexpr std::chrono::microseconds kShortFirst{100};
+constexpr std::chrono::milliseconds kUnnoticed{50};
 // What a process that ends closes is seen before its end is, of which a message tells anyway.
 constexpr std::chrono::microseconds kUntilEnded{300};
 
@@ -177,8 +179,10 @@ void AgentCore::SendEncoded(HostId to, std::vector<uint8_t> message) {
 
 void AgentCore::SendSoon(std::function<void()> action) {
   if (first_took_ <= kShortFirst) return loop_->Defer(std::move(action));
-  const std::chrono::nanoseconds rest =
-      first_sent_ + kFirstShare * first_took_ - std::chrono::steady_clock::now();
+  const auto apart = std::max<std::chrono::nanoseconds>(
+      kFirstShare * first_took_,
+      std::min<std::chrono::nanoseconds>(kSmallFirstShare * first_took_, kUnnoticed));
+  const std::chrono::nanoseconds rest = first_sent_ + apart - std::chrono::steady_clock::now();
   loop_->After(std::max<std::chrono::nanoseconds>(rest, kUntilEnded), std::move(action));
 }
 
