@@ -1,6 +1,6 @@
 # forks: 4
-"""Messages of two small writes each stay whole where workers and a thread at home write to one pipe in turn under a lock,
-and the pipe is full: nobody gets the lock before what its holder wrote is in."""
+"""Messages of two small writes each stay whole where workers and a thread at home write to one pipe in turn under a
+lock, and the pipe is full: nobody gets the lock before what its holder wrote is in."""
 import multiprocessing
 import os
 import threading
