@@ -137,11 +137,11 @@ int Copied(int from, int to, int flags);
 bool BeforeInput(int fd, size_t bytes, int flags);
 bool BeforeOutput(int fd);
 
-// Of a file whose offset may be another host's (preload/shared_file.h), where nothing was read. True: it was
-// away, and is here now.
+// Whether the offset may be another host's (preload/shared_file.h).
 inline bool MayBeAway(DescriptorKind kind) {
   return kind == DescriptorKind::kSharedFile || kind == DescriptorKind::kMappedFile;
 }
+// Of such a file, where nothing was read. True: its offset was away, and is here now.
 bool TakeOffset(int fd);
 
 // What this thread was last told of a pipe elsewhere: that its end has come.

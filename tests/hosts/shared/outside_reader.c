@@ -26,7 +26,7 @@ int main(void) {
     _exit(0);
   }
   struct pollfd room = {.fd = STDOUT_FILENO, .events = POLLOUT};
-  while (poll(&room, 1, 0) != 0) usleep(1000);
+  while (poll(&room, 1, 0) != 0) usleep(1000);  // no event tells that a pipe is full
   usleep(300000);  // likely enough for the rest to be on its way, and the post
   for (int i = 0; i < 20; ++i) {
     const int taken = sem_trywait(token);
